@@ -1,0 +1,110 @@
+"""Validates an ID token (OpenID Connect Core §3.1.3.7; Microsoft's "ID token claims"). MSAL validates none of it.
+
+PyJWT does the cryptography; which algorithm, which key, which issuer and which tenant are decided here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from hmac import compare_digest
+from typing import Any
+
+import jwt
+
+from azure_auth.auth.kept import Kept
+from azure_auth.errors import OtherTenant, TokenInvalid
+
+LEEWAY_SECONDS = 60
+_REQUIRED = ["iss", "aud", "exp", "nbf", "iat", "nonce", "tid", "oid", "sub"]
+_TENANT = "{tenantid}"
+
+SigningKeys = Kept[Mapping[str, "SigningKey"]]
+"""The directory's signing keys by `kid`; an unknown `kid` renews them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """One key of the directory, and the issuer it may sign for, where the directory says so."""
+
+    key: jwt.PyJWK
+    issuer: str | None
+
+
+def read_keys(document: Any) -> dict[str, SigningKey]:
+    """Read a JSON Web Key Set; keys that are not RSA signing keys are passed over.
+
+    Raises:
+        TokenInvalid: When it holds no key at all.
+    """
+    listed = document.get("keys") if isinstance(document, dict) else None
+    keys: dict[str, SigningKey] = {}
+    for entry in listed if isinstance(listed, list) else []:
+        if isinstance(entry, dict) and entry.get("kty") == "RSA" and entry.get("use", "sig") == "sig" and "kid" in entry:
+            keys[str(entry["kid"])] = SigningKey(jwt.PyJWK(entry, "RS256"), entry.get("issuer"))
+    if not keys:
+        raise TokenInvalid("the directory publishes no signing key")
+    return keys
+
+
+def validate(
+    token: object, *, keys: SigningKeys, client_id: str, issuer: str, allowed_tenants: frozenset[str], nonce: str
+) -> Mapping[str, Any]:
+    """Return the claims of an ID token that proves who signed in, for this app and this very flow.
+
+    Args:
+        token: What the token endpoint gave as `id_token`.
+        keys: The directory's signing keys.
+        client_id: This app, the only audience.
+        issuer: The issuer as discovery names it, with `{tenantid}` in it for `organizations` and `common`.
+        allowed_tenants: The tenants whose people may enter; empty means the issuer's one tenant.
+        nonce: The flow's nonce; MSAL sends the hash of it.
+
+    Raises:
+        OtherTenant: When all is well, but the person's tenant is not allowed.
+        TokenInvalid: In every other case.
+    """
+    if not isinstance(token, str) or not token:
+        raise TokenInvalid("no ID token in the answer")
+    try:
+        signing_key = _key_for(jwt.get_unverified_header(token), keys)
+        claims = jwt.decode(
+            token,
+            signing_key.key,
+            algorithms=["RS256"],
+            audience=client_id,
+            leeway=LEEWAY_SECONDS,
+            options={"require": _REQUIRED, "strict_aud": True},
+        )
+    except jwt.PyJWTError as why:
+        raise TokenInvalid(f"{type(why).__name__}: {why}") from None
+    for name in ("iss", "nonce", "tid", "oid", "sub"):
+        if not isinstance(claims[name], str) or not claims[name]:
+            raise TokenInvalid(f"claim {name} is not a text")
+    if claims.get("azp", client_id) != client_id:
+        raise TokenInvalid("claim azp names another app")
+    if not compare_digest(claims["nonce"].encode(), sha256(nonce.encode()).hexdigest().encode()):
+        raise TokenInvalid("claim nonce is another flow's")
+    tenant = claims["tid"].lower()
+    if claims["iss"] != issuer.replace(_TENANT, tenant):
+        raise TokenInvalid("claim iss is another directory's")
+    if signing_key.issuer and signing_key.issuer.replace(_TENANT, tenant) != claims["iss"]:
+        raise TokenInvalid("the signing key is another issuer's")
+    home = issuer.split("/")[-2]
+    if home not in (_TENANT, tenant):
+        raise TokenInvalid("claim tid is another tenant's")
+    if tenant not in (allowed_tenants or {home}):
+        raise OtherTenant()
+    return claims
+
+
+def _key_for(header: Mapping[str, Any], keys: SigningKeys) -> SigningKey:
+    """Return the key that the header names; keys inside the token (`jwk`, `jku`, `x5u`, `x5c`) are never looked at."""
+    if header.get("alg") != "RS256":
+        raise TokenInvalid("the signature algorithm is not RS256")
+    kid = header.get("kid")
+    if not isinstance(kid, str):
+        raise TokenInvalid("the header names no key")
+    key = keys.get().get(kid) or keys.get(renew=True).get(kid)
+    if key is None:
+        raise TokenInvalid("the signing key is unknown to the directory")
+    return key

@@ -1,0 +1,113 @@
+"""A sign-in from its first request to the person it proves, for any front: it knows neither Reflex nor ASGI."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from secrets import token_urlsafe
+
+from azure_auth.auth.client import Client
+from azure_auth.auth.flows import Flow, Flows
+from azure_auth.auth.identity import Identity
+from azure_auth.errors import AuthError, FlowUnknown
+from azure_auth.return_target import return_target
+from azure_auth.settings import Settings
+
+_UNTOLD_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """The end of a successful sign-in: who, and the page to go to."""
+
+    identity: Identity
+    return_to: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Redemption:
+    """A redemption under way, and whose it is."""
+
+    task: "asyncio.Task[SignedIn]"
+    browser: str | None
+    tab: str
+
+
+class SignIn:
+    """Begins flows and finishes them, each once."""
+
+    def __init__(self, settings: Settings, client: Client) -> None:
+        """Sign people in to the app that `settings` describe, through `client`."""
+        self.settings = settings
+        self._client = client
+        self._flows = Flows()
+        self._redemptions: dict[str, _Redemption] = {}
+
+    async def begin(self, browser: str, return_to: str, *, choose_account: bool = False) -> str:
+        """Start a flow for a browser.
+
+        Args:
+            browser: The value of the browser's flow cookie.
+            return_to: The page asked for; anything but a page of this app leads to `LOGIN_REDIRECT`.
+            choose_account: Let the person pick an account even if the directory knows them already.
+
+        Returns:
+            The address to send the browser to: the directory, or, when it cannot be asked, our page that says so.
+        """
+        target = return_target(return_to) or self.settings.login_redirect
+        redirect_uri = f"{self.settings.public_url}/callback"
+        try:
+            msal_flow = await self._client.begin(redirect_uri, "select_account" if choose_account else None)
+        except AuthError as failure:
+            state = token_urlsafe(32)
+            self._flows.put(state, browser, Flow({}, target, failure))
+            return f"{redirect_uri}?state={state}"
+        self._flows.put(msal_flow["state"], browser, Flow(msal_flow, target))
+        return msal_flow["auth_uri"]
+
+    async def finish(self, answer: Mapping[str, str], browser: str | None, tab: str) -> SignedIn:
+        """Take the flow that an answer of the directory belongs to, and redeem its code.
+
+        A reload cancels the caller but not the redemption: asked again by the same tab, the result is told then.
+        It is told once; nobody collects it after a minute.
+
+        Args:
+            answer: The query that the browser brought to `/callback`.
+            browser: The value of the browser's flow cookie, if it has one.
+            tab: What tells this tab from others of the browser.
+
+        Raises:
+            AuthError: When nobody was signed in.
+        """
+        state = answer.get("state", "")
+        redemption = self._redemptions.get(state)
+        if redemption is None:
+            flow = self._flows.take(state, browser)
+            task = asyncio.create_task(self._redeem(flow, answer))
+            redemption = self._redemptions[state] = _Redemption(task, browser, tab)
+            task.add_done_callback(lambda task: self._forget_later(state, task))
+        elif (redemption.browser, redemption.tab) != (browser, tab):
+            raise FlowUnknown("already being redeemed")
+        await asyncio.wait({redemption.task})  # being cancelled here leaves the task running
+        self._redemptions.pop(state, None)
+        return redemption.task.result()
+
+    async def sign_out_url(self, identity: Identity) -> str:
+        """Return the address at which the person signs out of the directory and comes back to `/logout`.
+
+        Raises:
+            AuthError: When the directory cannot be asked.
+        """
+        return await self._client.sign_out_url(identity, f"{self.settings.public_url}/logout")
+
+    async def _redeem(self, flow: Flow, answer: Mapping[str, str]) -> SignedIn:
+        try:
+            if flow.failure:
+                raise flow.failure
+            return SignedIn(await self._client.redeem(flow.msal, answer), flow.return_to)
+        except AuthError as failure:
+            failure.return_to = flow.return_to
+            raise
+
+    def _forget_later(self, state: str, task: "asyncio.Task[SignedIn]") -> None:
+        task.exception()  # looked at, so that asyncio does not complain of a failure that nobody came back for
+        asyncio.get_running_loop().call_later(_UNTOLD_SECONDS, self._redemptions.pop, state, None)

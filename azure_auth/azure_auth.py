@@ -1,0 +1,53 @@
+"""Composes the app; Reflex looks for `app` here."""
+
+import logging
+import os
+
+import reflex as rx
+from starlette.applications import Starlette
+
+from azure_auth.auth.client import Client
+from azure_auth.auth.core import State
+from azure_auth.auth.http import ServeCallback, routes
+from azure_auth.auth.sign_in import SignIn
+from azure_auth.components.frame import APP_NAME, frame
+from azure_auth.demo import Directory, LoopbackOnly, LoopbackTransport
+from azure_auth.errors import NotConfigured
+from azure_auth.pages.callback import callback
+from azure_auth.pages.home import home
+from azure_auth.pages.logout import logout
+from azure_auth.settings import Settings
+
+try:
+    settings = Settings.load(os.environ)
+except NotConfigured as fault:
+    raise SystemExit(str(fault)) from None
+
+# One origin, exactly; Reflex's default lets every site in, with cookies.
+rx.config.get_config().cors_allowed_origins = [settings.public_url]
+
+api = Starlette()
+mounts = {}
+if settings.demo:
+    directory = Directory(
+        tenant_id=settings.tenant_id,
+        client_id=settings.client_id,
+        client_secret=str(settings.credential),
+        redirect_uris=(f"{settings.public_url}/callback", f"{settings.public_url}/logout"),
+        origin=settings.authority_host,
+        browser_origin=f"{settings.backend_url}/demo",
+    )
+    api.mount("/demo", LoopbackOnly(directory.app()))
+    mounts[settings.authority_host] = LoopbackTransport(f"{settings.backend_url}/demo")
+sign_in = State._sign_in = SignIn(settings, Client(settings, mounts))
+api.routes.extend(routes(sign_in))
+
+app = rx.App(
+    html_lang="en",
+    api_transformer=[api, ServeCallback],
+    # The code in the address of /callback does not travel further.
+    head_components=[rx.el.meta(name="referrer", content="same-origin")],
+)
+app.add_page(frame(home(), demo=settings.demo), route="/", title=APP_NAME, on_load=State.require_auth)
+app.add_page(frame(callback(), demo=settings.demo), route="/callback", title=f"Signing in · {APP_NAME}", on_load=State.callback)
+app.add_page(frame(logout(), demo=settings.demo), route="/logout", title=f"Signed out · {APP_NAME}", on_load=State.logout)

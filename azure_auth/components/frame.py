@@ -1,0 +1,55 @@
+"""What every page has around it: the app's name, the demo banner, one column; and the few elements that pages share."""
+
+import reflex as rx
+
+from azure_auth.components.leave import Leave
+
+APP_NAME = "Company site"
+_FOCUS = "focus-visible:outline-2 focus-visible:outline-offset-2 focus-visible:outline-blue-600 dark:focus-visible:outline-blue-400"
+_CONTROL = f"inline-flex min-h-11 items-center justify-center rounded-lg px-5 font-medium cursor-pointer {_FOCUS}"
+PRIMARY = f"{_CONTROL} bg-blue-700 text-white hover:bg-blue-800"
+SECONDARY = f"{_CONTROL} border border-slate-400 hover:bg-slate-100 dark:border-slate-500 dark:hover:bg-slate-800"
+QUIET = "text-slate-600 dark:text-slate-300"
+
+
+def frame(*children: rx.Component, demo: bool) -> rx.Component:
+    """Return a page: the children in a card below the app's name; with `demo`, the banner says so."""
+    banner = rx.el.p(
+        "Demo directory: the people are made up, and nobody is really signed in.",
+        role="note",
+        class_name="bg-amber-100 px-4 py-2 text-center text-sm text-amber-950 dark:bg-amber-950 dark:text-amber-100",
+    )
+    return rx.el.div(
+        Leave.create(),
+        banner if demo else rx.fragment(),
+        rx.el.header(APP_NAME, class_name="px-6 py-5 text-lg font-semibold"),
+        rx.el.main(
+            rx.el.div(
+                *children,
+                class_name="w-full max-w-md rounded-2xl bg-white p-8 shadow-sm ring-1 ring-slate-200"
+                " dark:bg-slate-900 dark:ring-slate-700",
+            ),
+            class_name="flex grow items-start justify-center px-4 pt-[8vh] pb-12",
+        ),
+        class_name="flex min-h-dvh flex-col bg-slate-100 font-sans text-slate-900"
+        " dark:bg-slate-950 dark:text-slate-100",
+    )
+
+
+def heading(text: rx.Var[str] | str) -> rx.Component:
+    """Return the one heading of a page."""
+    return rx.el.h1(text, class_name="text-2xl font-semibold tracking-tight wrap-anywhere")
+
+
+def in_between(text: str) -> rx.Component:
+    """Return the calm sight while something happens that the person need not act on."""
+    return rx.el.div(
+        rx.el.span(
+            aria_hidden="true",
+            class_name="size-5 shrink-0 rounded-full border-2 border-slate-300 border-t-blue-700"
+            " motion-safe:animate-spin dark:border-slate-600 dark:border-t-blue-400",
+        ),
+        rx.el.p(text, class_name=QUIET),
+        role="status",
+        class_name="flex min-h-24 items-center gap-3",
+    )

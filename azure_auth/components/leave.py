@@ -1,0 +1,25 @@
+"""Leaves the pages by a full navigation, without `eval`."""
+
+import reflex as rx
+from reflex.vars import VarData
+
+from azure_auth.auth.core import State
+
+
+class Leave(rx.Fragment):
+    """Goes to `State.leaving_to` once it is set and the handlers of the page have run.
+
+    `rx.redirect` cannot do it: what is on our own origin it takes for a page. The address replaces the history entry,
+    so that Back does not start the same journey again.
+    """
+
+    def add_imports(self) -> dict[str, str]:
+        """Import React's effect hook."""
+        return {"react": "useEffect"}
+
+    def add_hooks(self) -> list[rx.Var]:
+        """Navigate when the state says so."""
+        to, ready = State.leaving_to, State.is_hydrated
+        data = VarData.merge(to._get_all_var_data(), ready._get_all_var_data())
+        effect = f"useEffect(() => {{ if ({ready!s} && {to!s}) window.location.replace({to!s}); }}, [{ready!s}, {to!s}]);"
+        return [rx.Var(effect, _var_data=data)]

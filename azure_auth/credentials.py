@@ -1,0 +1,65 @@
+"""The app's own credential, in the form that MSAL takes; reads files, sends nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    pkcs12,
+)
+from cryptography.x509 import load_pem_x509_certificate
+
+Credential = str | dict[str, str | Callable[[], str]]
+
+
+def certificate(path: Path, password: str | None) -> Credential:
+    """Read a client certificate with its private key, PEM or PKCS #12.
+
+    Raises:
+        ValueError: With a sentence, when the file cannot be read, opened with the password, or does not hold a pair.
+    """
+    data = _read(path)
+    secret = password.encode() if password else None
+    try:
+        if b"-----BEGIN" in data:
+            key, public = load_pem_private_key(data, secret), load_pem_x509_certificate(data)
+        else:
+            key, public, _ = pkcs12.load_key_and_certificates(data, secret)
+    except (ValueError, TypeError):
+        raise ValueError(
+            "cannot be opened: it must hold a certificate and its private key (PEM or PFX),"
+            " and AZURE_CLIENT_CERTIFICATE_PASSWORD must be its password, if it has one"
+        ) from None
+    if not isinstance(key, RSAPrivateKey) or public is None:
+        raise ValueError("holds no RSA key with a certificate: Entra takes no other")
+    own, certified = (
+        k.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for k in (key.public_key(), public.public_key())
+    )
+    if own != certified:
+        raise ValueError("holds a private key that does not belong to its certificate: export the pair again")
+    return {
+        "private_key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+        "public_certificate": public.public_bytes(Encoding.PEM).decode(),
+    }
+
+
+def federated_token(path: Path) -> Credential:
+    """Name the file of a workload's federated token; it is read anew for each use, as its platform rotates it.
+
+    Raises:
+        ValueError: With a sentence, when the file cannot be read now.
+    """
+    _read(path)
+    return {"client_assertion": lambda: path.read_text().strip()}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as why:
+        raise ValueError(f"cannot be read ({why.strerror}): check the path and its permissions") from None

@@ -1,0 +1,59 @@
+"""The demo directory is reached from this machine only, and reaches nothing else."""
+
+from ipaddress import ip_address
+
+import httpx
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_NAMES = {"localhost", "127.0.0.1", "[::1]"}
+
+
+class LoopbackOnly:
+    """Refuses requests whose peer or Host header is not of this machine (the latter stops DNS rebinding)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Guard `app`."""
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer 403."""
+        if scope["type"] == "http" and not _is_local(scope):
+            await PlainTextResponse("The demo directory answers this machine only.", 403)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+def _is_local(scope: Scope) -> bool:
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    peer = scope.get("client")
+    try:
+        return bool(peer) and ip_address(peer[0]).is_loopback and [h.rpartition(":")[0] or h for h in hosts][0] in _NAMES
+    except (ValueError, IndexError):
+        return False
+
+
+class LoopbackTransport(httpx.BaseTransport):
+    """Sends what is meant for Entra to the demo directory instead.
+
+    MSAL takes tokens over https alone; mounted for Entra's host on an `httpx.Client`, this lets the demo directory
+    stay on plain http.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Send everything below `url`, the demo directory's own address."""
+        self._url = httpx.URL(url)
+        self._transport = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send the request to the demo directory, with its path and query as they are."""
+        target = self._url.copy_with(raw_path=self._url.raw_path.rstrip(b"/") + request.url.raw_path)
+        headers = request.headers.copy()
+        headers["Host"] = target.netloc.decode("ascii")
+        return self._transport.handle_request(
+            httpx.Request(request.method, target, headers=headers, stream=request.stream, extensions=request.extensions)
+        )
+
+    def close(self) -> None:
+        """Close the connections to the demo directory."""
+        self._transport.close()

@@ -1,0 +1,60 @@
+"""What the demo directory shows in the browser; plain HTML, and every page says that nobody is really signed in."""
+
+from collections.abc import Iterable
+from html import escape
+
+from starlette.responses import HTMLResponse
+
+from azure_auth.demo.people import Person
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title} · Demo directory</title>
+<style>
+:root {{ color-scheme: light dark; --ink: #0f172a; --soft: #475569; --paper: #fff; --ground: #eef2f7; --line: #cbd5e1; --note: #fef3c7;
+  --note-ink: #713f12 }}
+@media (prefers-color-scheme: dark) {{ :root {{ --ink: #f1f5f9; --soft: #a8b4c6; --paper: #1b2536; --ground: #0f172a;
+  --line: #475569; --note: #422006; --note-ink: #fde68a }} }}
+* {{ box-sizing: border-box }}
+body {{ margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1rem; background: var(--ground);
+  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif }}
+main {{ width: 100%; max-width: 26rem; padding: 2rem; border-radius: .75rem; background: var(--paper);
+  box-shadow: 0 1px 3px #0003 }}
+h1 {{ margin: 1.25rem 0 .25rem; font-size: 1.5rem; line-height: 1.25 }}
+p {{ margin: 0 0 1rem; color: var(--soft); overflow-wrap: anywhere }}
+.note {{ margin: 0; padding: .5rem .75rem; border-radius: .5rem; background: var(--note); color: var(--note-ink);
+  font-size: .875rem }}
+button {{ display: block; width: 100%; margin-top: .5rem; padding: .75rem 1rem; border: 1px solid var(--line);
+  border-radius: .5rem; background: none; color: inherit; font: inherit; text-align: left; cursor: pointer }}
+button:hover, button:focus-visible {{ outline: 2px solid #2563eb; outline-offset: 1px }}
+small {{ display: block; color: var(--soft); overflow-wrap: anywhere }}
+</style></head>
+<body><main><p class="note" role="note">Demo directory: a stand-in for Microsoft Entra on this machine.
+Nobody is really signed in.</p>{body}</main></body></html>"""
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",
+}
+
+
+def choose_person(people: Iterable[Person]) -> HTMLResponse:
+    """Return the page that asks who signs in: one button for each person, posting `person` to the page's own address."""
+    buttons = "".join(
+        f'<button name="person" value="{person.oid}">{escape(person.name or person.username)}'
+        f"<small>{escape(person.username)} · {escape(person.about)}</small></button>"
+        for person in people
+    )
+    cancel = '<button name="person" value="">Cancel</button>'
+    form = f'<form method="post">{buttons}{cancel}</form>'
+    return _page("Pick an account", f"<h1>Pick an account</h1><p>to sign in to the app</p>{form}")
+
+
+def message(title: str, text: str, status: int = 200) -> HTMLResponse:
+    """Return a page with nothing but a message."""
+    return _page(title, f"<h1>{escape(title)}</h1><p>{escape(text)}</p>", status)
+
+
+def _page(title: str, body: str, status: int = 200) -> HTMLResponse:
+    return HTMLResponse(_PAGE.format(title=escape(title), body=body), status, _HEADERS)

@@ -1,0 +1,28 @@
+"""`/callback`: where the directory sends the browser back to; stays only to say what went wrong."""
+
+import reflex as rx
+
+from azure_auth.auth.core import State
+from azure_auth.components.frame import PRIMARY, QUIET, SECONDARY, heading, in_between
+
+
+def callback() -> rx.Component:
+    """Return the page."""
+    return rx.cond(State.failure["heading"], _failed(), in_between("Signing you in…"))
+
+
+def _failed() -> rx.Component:
+    failure = State.failure
+    return rx.el.div(
+        rx.el.div(
+            heading(failure["heading"]),
+            rx.el.p(failure["message"], class_name="mt-3"),
+            rx.el.p(f"Reference: {failure['reference']}", class_name=f"mt-3 text-sm {QUIET}"),
+            role="alert",
+        ),
+        rx.el.div(
+            rx.el.a("Try again", href=failure["again"], class_name=PRIMARY),
+            rx.el.a("Use another account", href=failure["other_account"], class_name=SECONDARY),
+            class_name="mt-8 flex flex-wrap gap-3",
+        ),
+    )

