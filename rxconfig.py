@@ -12,13 +12,13 @@ os.environ.setdefault("REFLEX_USE_NPM", "1")
 load_dotenv(Path(__file__).with_name(".env"), override=False)  # the real environment wins
 
 import reflex as rx  # noqa: E402 (the lines above must come first)
-from reflex.constants import PackageJson  # noqa: E402
+from reflex.constants import PackageJson, StateManagerMode  # noqa: E402
 
 from azure_auth.errors import NotConfigured  # noqa: E402
 from azure_auth.settings import Settings  # noqa: E402
 
 # Reflex starts Vite on all interfaces and has no setting for it.
-PackageJson.Commands.DEV = "react-router dev --host localhost"
+PackageJson.Commands.DEV = "react-router dev --host localhost"  # pyright: ignore[reportAttributeAccessIssue]
 
 # `reflex run` reads this file twice; only the second time is it known whether this is development or production.
 if "REFLEX_ENV_MODE" in os.environ:
@@ -34,5 +34,5 @@ config = rx.Config(
     telemetry_enabled=False,
     show_built_with_reflex=False,
     backend_host="127.0.0.1",  # a proxy on this machine reaches it; elsewhere: REFLEX_BACKEND_HOST
-    state_manager_mode="memory",  # nothing of a person is written to disk
+    state_manager_mode=StateManagerMode.MEMORY,  # nothing of a person is written to disk
 )

@@ -1,0 +1,1 @@
+"""Employees sign in with Microsoft Entra ID."""

@@ -1,14 +1,14 @@
 """Composes the app; Reflex looks for `app` here."""
 
-import logging
 import os
 
 import reflex as rx
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from azure_auth.auth.client import Client
 from azure_auth.auth.core import State
-from azure_auth.auth.http import ServeCallback, routes
+from azure_auth.auth.http import ServePages, routes
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.components.frame import APP_NAME, frame
 from azure_auth.demo import Directory, LoopbackOnly, LoopbackTransport
@@ -39,15 +39,34 @@ if settings.demo:
     )
     api.mount("/demo", LoopbackOnly(directory.app()))
     mounts[settings.authority_host] = LoopbackTransport(f"{settings.backend_url}/demo")
-sign_in = State._sign_in = SignIn(settings, Client(settings, mounts))
+sign_in = State.sign_in = SignIn(settings, Client(settings, mounts))
 api.routes.extend(routes(sign_in))
+
+
+def serve_pages(asgi: ASGIApp) -> ASGIApp:
+    """Wrap Reflex's own side."""
+    return ServePages(asgi, app.router)
+
 
 app = rx.App(
     html_lang="en",
-    api_transformer=[api, ServeCallback],
+    api_transformer=[serve_pages, api],
     # The code in the address of /callback does not travel further.
     head_components=[rx.el.meta(name="referrer", content="same-origin")],
 )
+
+
+async def announce() -> None:
+    """Say at start whom the app asks and which address must be registered there."""
+    whom = "the demo directory" if settings.demo else f"{settings.authority_host}/{settings.tenant_id}"
+    print(f"Sign-in asks {whom}; the redirect URI is {settings.public_url}/callback", flush=True)
+
+
+app.register_lifespan_task(announce)
 app.add_page(frame(home(), demo=settings.demo), route="/", title=APP_NAME, on_load=State.require_auth)
-app.add_page(frame(callback(), demo=settings.demo), route="/callback", title=f"Signing in · {APP_NAME}", on_load=State.callback)
-app.add_page(frame(logout(), demo=settings.demo), route="/logout", title=f"Signed out · {APP_NAME}", on_load=State.logout)
+app.add_page(
+    frame(callback(), demo=settings.demo), route="/callback", title=f"Signing in · {APP_NAME}", on_load=State.callback
+)
+app.add_page(
+    frame(logout(), demo=settings.demo), route="/logout", title=f"Signed out · {APP_NAME}", on_load=State.logout
+)

@@ -107,7 +107,7 @@ class Refused(SignInFailed):
     heading = "Microsoft did not sign you in"
     message = "Your organisation's directory refused this sign-in. Try again, or tell your help desk the reference."
 
-    def __init__(self, error: str, numbers: Iterable[object] = (), ids: str = "") -> None:  # noqa: D107 (see the class)
+    def __init__(self, error: str, numbers: Iterable[object] = (), ids: str = "") -> None:
         named = "".join(f" AADSTS{number}" for number in numbers)
         super().__init__(f"error={error}{named} {ids}".rstrip())
 

@@ -14,8 +14,8 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from azure_auth.credentials import Credential, certificate, federated_token
-from azure_auth.return_target import return_target
 from azure_auth.errors import NotConfigured
+from azure_auth.return_target import return_target
 
 _T = TypeVar("_T")
 _CREDENTIALS = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_FEDERATED_TOKEN_FILE")
@@ -170,7 +170,8 @@ class _Reading:
             "AZURE_CLIENT_CERTIFICATE_PATH": lambda path: certificate(Path(path), password),
             "AZURE_FEDERATED_TOKEN_FILE": lambda path: federated_token(Path(path)),
         }
-        return [self.value(name, parse[name], "") for name in given][0]
+        first, *_ = [self.value(name, parse[name], "") for name in given]
+        return first
 
 
 def _mode(environ: Mapping[str, str]) -> str:
@@ -180,7 +181,9 @@ def _mode(environ: Mapping[str, str]) -> str:
 
 def _backend_url(environ: Mapping[str, str]) -> str:
     """Return where Reflex's development server has the backend."""
-    return (environ.get("REFLEX_API_URL") or f"http://localhost:{environ.get('REFLEX_BACKEND_PORT') or 8000}").rstrip("/")
+    return (environ.get("REFLEX_API_URL") or f"http://localhost:{environ.get('REFLEX_BACKEND_PORT') or 8000}").rstrip(
+        "/"
+    )
 
 
 def _why_no_demo(environ: Mapping[str, str], public_url: str) -> str | None:

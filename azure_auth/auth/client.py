@@ -5,6 +5,9 @@ the next: each redemption has a token cache of its own, thrown away after it, an
 which would otherwise answer everybody with the last person's error.
 """
 
+# MSAL has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
 import asyncio
 import copy
 import re
@@ -136,7 +139,7 @@ class Client:
     def _redeem(self, flow: dict[str, Any], answer: dict[str, str]) -> Identity:
         directory = self._directory.get()
         app = self._application(copy.deepcopy(directory.http_cache))
-        result = app.acquire_token_by_auth_code_flow(flow, answer)
+        result: dict[str, Any] = app.acquire_token_by_auth_code_flow(flow, answer)
         if "error" in result:
             raise _refusal(result)
         claims = validate(
@@ -180,8 +183,10 @@ class Client:
         response = self._http.get(url)
         if response.status_code != 200:
             raise Unavailable(f"status {response.status_code} from {urlsplit(url).path}")
-        document = response.json()
-        return document if isinstance(document, dict) else {}
+        document: dict[str, Any] | Any = response.json()
+        if not isinstance(document, dict):
+            raise Unavailable(f"no JSON object from {urlsplit(url).path}")
+        return document
 
 
 def _translated(ask: Callable[[], _T]) -> _T:
@@ -204,5 +209,9 @@ def _refusal(result: Mapping[str, Any]) -> AuthError:
     numbers = [int(number) for number in numbers]
     if error == "access_denied" and not set(numbers) - {65004}:
         return Cancelled()
-    ids = (f"{name}={result[name]}" for name in ("trace_id", "correlation_id") if re.fullmatch(_GUID, str(result.get(name))))
+    ids = (
+        f"{name}={result[name]}"
+        for name in ("trace_id", "correlation_id")
+        if re.fullmatch(_GUID, str(result.get(name)))
+    )
     return Refused(error, numbers, " ".join(ids))

@@ -4,6 +4,9 @@ Thin: it translates between Reflex and `auth.sign_in`. Every function without a 
 anyone with any argument, so none takes one.
 """
 
+# Reflex's decorators are partly untyped.
+# pyright: reportUnknownMemberType=false
+
 import logging
 from typing import ClassVar
 from urllib.parse import urlencode
@@ -22,11 +25,12 @@ class State(rx.State):
     """Who is signed in in this tab.
 
     Attributes:
+        sign_in: What does the work; set once, where the app is composed.
         leaving_to: An address outside the pages that the browser is to go to now; empty most of the time.
-        failure: Of a sign-in that failed: `heading`, `message`, `reference`, and the addresses `again` and `other_account`.
+        failure: Of a sign-in that failed: `heading`, `message`, `reference`; the addresses `again`, `other_account`.
     """
 
-    _sign_in: ClassVar[SignIn]
+    sign_in: ClassVar[SignIn]
     _identity: Identity | None = None
     leaving_to: str = ""
     failure: dict[str, str] = {}
@@ -53,19 +57,19 @@ class State(rx.State):
             self.leaving_to = self._start_url(return_to="" if page == "/" else page)
 
     @rx.event
-    async def callback(self):
+    async def callback(self) -> rx.event.EventSpec | None:
         """Finish the sign-in that the directory answered, or say why it failed."""
         self._settle()
-        name = flow_cookie_name(self._sign_in.settings.public_url)
+        name = flow_cookie_name(self.sign_in.settings.public_url)
         try:
-            signed_in = await self._sign_in.finish(
+            signed_in = await self.sign_in.finish(
                 dict(self.router.url.query_parameters),
                 browser=read_cookie([self.router.headers.cookie], name),
                 tab=self.router.session.client_token,
             )
         except AuthError as failure:
             if isinstance(failure, FlowUnknown) and self._identity is not None:
-                return rx.redirect(self._sign_in.settings.login_redirect, replace=True)
+                return rx.redirect(self.sign_in.settings.login_redirect, replace=True)
             self._show(failure)
         except Exception as broken:
             failure = SignInFailed(type(broken).__name__)
@@ -77,14 +81,14 @@ class State(rx.State):
         return None
 
     @rx.event
-    async def logout(self):
+    async def logout(self) -> rx.event.EventSpec | None:
         """End the session here, then at the directory, and come back to `/logout`; for a stranger, do nothing."""
         self._settle()
         who, self._identity = self._identity, None
         if who is None:
             return None
         try:
-            self.leaving_to = await self._sign_in.sign_out_url(who)
+            self.leaving_to = await self.sign_in.sign_out_url(who)
         except AuthError as failure:
             _log.warning("signed out here, but not at the directory: %s", failure)
             return rx.redirect("/logout", replace=True)
@@ -112,4 +116,4 @@ class State(rx.State):
 
     def _start_url(self, **asked: str) -> str:
         query = urlencode({name: value for name, value in asked.items() if value})
-        return f"{self._sign_in.settings.backend_url}/auth/sign-in" + (f"?{query}" if query else "")
+        return f"{self.sign_in.settings.backend_url}/auth/sign-in" + (f"?{query}" if query else "")

@@ -1,7 +1,7 @@
-"""The ASGI side: the route that starts a sign-in, the flow's cookie, and `/callback` without a redirect."""
+"""The ASGI side: the route that starts a sign-in, the flow's cookie, and pages without redirects."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from secrets import token_urlsafe
 
 from starlette.requests import Request
@@ -55,15 +55,20 @@ def routes(sign_in: SignIn) -> list[Route]:
     return [Route("/auth/sign-in", start)]
 
 
-class ServeCallback:
-    """Serves `/callback` from the prerendered `/callback/`; Reflex would redirect there, over plain http, code and all."""
+class ServePages:
+    """Serves each page under the address that was asked for.
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap `app`."""
+    Reflex's static build has `/callback` as `/callback/` and redirects there: over plain http behind a proxy, to the
+    host that the request names, and with the code.
+    """
+
+    def __init__(self, app: ASGIApp, is_page: Callable[[str], object]) -> None:
+        """Wrap `app`; `is_page` tells whether a path is a page's."""
         self.app = app
+        self._is_page = is_page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, under the path that the static build has."""
-        if scope["type"] == "http" and scope["path"] == "/callback":
-            scope = dict(scope, path="/callback/", raw_path=b"/callback/")
+        """Pass the request on, a page's under the path that it has in the static build."""
+        if scope["type"] == "http" and not scope["path"].endswith("/") and self._is_page(scope["path"]):
+            scope = dict(scope, path=f"{scope['path']}/", raw_path=None)
         await self.app(scope, receive, send)

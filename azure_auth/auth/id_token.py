@@ -30,16 +30,16 @@ class SigningKey:
     issuer: str | None
 
 
-def read_keys(document: Any) -> dict[str, SigningKey]:
+def read_keys(document: Mapping[str, Any]) -> dict[str, SigningKey]:
     """Read a JSON Web Key Set; keys that are not RSA signing keys are passed over.
 
     Raises:
         TokenInvalid: When it holds no key at all.
     """
-    listed = document.get("keys") if isinstance(document, dict) else None
     keys: dict[str, SigningKey] = {}
-    for entry in listed if isinstance(listed, list) else []:
-        if isinstance(entry, dict) and entry.get("kty") == "RSA" and entry.get("use", "sig") == "sig" and "kid" in entry:
+    entries: list[dict[str, Any]] = document.get("keys") or []
+    for entry in entries:
+        if entry.get("kty") == "RSA" and entry.get("use", "sig") == "sig" and "kid" in entry:
             keys[str(entry["kid"])] = SigningKey(jwt.PyJWK(entry, "RS256"), entry.get("issuer"))
     if not keys:
         raise TokenInvalid("the directory publishes no signing key")

@@ -1,4 +1,4 @@
-"""A value that comes over the network, shared by everybody: fetched once for all who wait, kept while it cannot be renewed."""
+"""A value from the network that everybody shares: fetched once for all who wait, kept while it cannot be renewed."""
 
 import time
 from collections.abc import Callable

@@ -5,7 +5,10 @@ import reflex as rx
 from azure_auth.components.leave import Leave
 
 APP_NAME = "Company site"
-_FOCUS = "focus-visible:outline-2 focus-visible:outline-offset-2 focus-visible:outline-blue-600 dark:focus-visible:outline-blue-400"
+_FOCUS = (
+    "focus-visible:outline-2 focus-visible:outline-offset-2 focus-visible:outline-blue-600"
+    " dark:focus-visible:outline-blue-400"
+)
 _CONTROL = f"inline-flex min-h-11 items-center justify-center rounded-lg px-5 font-medium cursor-pointer {_FOCUS}"
 PRIMARY = f"{_CONTROL} bg-blue-700 text-white hover:bg-blue-800"
 SECONDARY = f"{_CONTROL} border border-slate-400 hover:bg-slate-100 dark:border-slate-500 dark:hover:bg-slate-800"
@@ -39,6 +42,11 @@ def frame(*children: rx.Component, demo: bool) -> rx.Component:
 def heading(text: rx.Var[str] | str) -> rx.Component:
     """Return the one heading of a page."""
     return rx.el.h1(text, class_name="text-2xl font-semibold tracking-tight wrap-anywhere")
+
+
+def leading_out(text: str, address: rx.Var[str] | str, look: str) -> rx.Component:
+    """Return a link to an address that is no page; a plain link would look for a page even there."""
+    return rx.el.a(text, href=address, reload_document=True, class_name=look)
 
 
 def in_between(text: str) -> rx.Component:

@@ -1,5 +1,7 @@
 """Leaves the pages by a full navigation, without `eval`."""
 
+from typing import Any
+
 import reflex as rx
 from reflex.vars import VarData
 
@@ -13,13 +15,15 @@ class Leave(rx.Fragment):
     so that Back does not start the same journey again.
     """
 
-    def add_imports(self) -> dict[str, str]:
+    def add_imports(self) -> rx.ImportDict:
         """Import React's effect hook."""
         return {"react": "useEffect"}
 
-    def add_hooks(self) -> list[rx.Var]:
+    def add_hooks(self) -> list[str | rx.Var[Any]]:
         """Navigate when the state says so."""
-        to, ready = State.leaving_to, State.is_hydrated
+        to, ready = rx.Var.create(State.leaving_to), rx.Var.create(State.is_hydrated)
         data = VarData.merge(to._get_all_var_data(), ready._get_all_var_data())
-        effect = f"useEffect(() => {{ if ({ready!s} && {to!s}) window.location.replace({to!s}); }}, [{ready!s}, {to!s}]);"
+        effect = (
+            f"useEffect(() => {{ if ({ready!s} && {to!s}) window.location.replace({to!s}); }}, [{ready!s}, {to!s}]);"
+        )
         return [rx.Var(effect, _var_data=data)]

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -117,7 +118,7 @@ class Directory:
     async def _keys(self, request: Request) -> Response:
         tenant = self._tenant(request)
         issuer = "{tenantid}" if tenant in _MANY_TENANTS else tenant
-        jwk = jwt.algorithms.RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
+        jwk = RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
         named = {"kid": self._kid, "use": "sig", "issuer": f"{self.origin}/{issuer}/v2.0"}
         return JSONResponse({"keys": [{k: v for k, v in jwk.items() if k != "key_ops"} | named]})
 
@@ -175,7 +176,9 @@ class Directory:
         if form.get("client_id", "").lower() != self.client_id:
             raise AadError(700016, "unauthorized_client", "Application was not found in the directory.")
         if "client_secret" not in form:
-            raise AadError(7000218, "invalid_client", "The request must contain client_assertion or client_secret.", 401)
+            raise AadError(
+                7000218, "invalid_client", "The request must contain client_assertion or client_secret.", 401
+            )
         if not hmac.compare_digest(form["client_secret"].encode(), self.client_secret.encode()):
             raise AadError(7000215, "invalid_client", "Invalid client secret provided.", 401)
         if form.get("grant_type") != "authorization_code":

@@ -27,9 +27,10 @@ class AadError(Exception):
         )
 
 
-async def as_json(request: Request, error: Exception) -> Response:
+async def as_json(_: Request, error: Exception) -> Response:
     """Answer the way that discovery and token endpoint do."""
-    assert isinstance(error, AadError)
+    if not isinstance(error, AadError):
+        raise error
     return JSONResponse(
         {
             "error": error.error,

@@ -1,12 +1,13 @@
 """The demo directory is reached from this machine only, and reaches nothing else."""
 
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 import httpx
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_NAMES = {"localhost", "127.0.0.1", "[::1]"}
+_NAMES = {"localhost", "127.0.0.1", "::1"}
 
 
 class LoopbackOnly:
@@ -26,10 +27,10 @@ class LoopbackOnly:
 
 def _is_local(scope: Scope) -> bool:
     hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-    peer = scope.get("client")
+    peer = scope["client"][0] if scope.get("client") else ""
     try:
-        return bool(peer) and ip_address(peer[0]).is_loopback and [h.rpartition(":")[0] or h for h in hosts][0] in _NAMES
-    except (ValueError, IndexError):
+        return ip_address(peer).is_loopback and len(hosts) == 1 and urlsplit(f"//{hosts[0]}").hostname in _NAMES
+    except ValueError:
         return False
 
 

@@ -11,8 +11,8 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title} · Demo directory</title>
 <style>
-:root {{ color-scheme: light dark; --ink: #0f172a; --soft: #475569; --paper: #fff; --ground: #eef2f7; --line: #cbd5e1; --note: #fef3c7;
-  --note-ink: #713f12 }}
+:root {{ color-scheme: light dark; --ink: #0f172a; --soft: #475569; --paper: #fff; --ground: #eef2f7;
+  --line: #cbd5e1; --note: #fef3c7; --note-ink: #713f12 }}
 @media (prefers-color-scheme: dark) {{ :root {{ --ink: #f1f5f9; --soft: #a8b4c6; --paper: #1b2536; --ground: #0f172a;
   --line: #475569; --note: #422006; --note-ink: #fde68a }} }}
 * {{ box-sizing: border-box }}
@@ -40,7 +40,7 @@ _HEADERS = {
 
 
 def choose_person(people: Iterable[Person]) -> HTMLResponse:
-    """Return the page that asks who signs in: one button for each person, posting `person` to the page's own address."""
+    """Return the page that asks who signs in: a button for each person, posting `person` to this same address."""
     buttons = "".join(
         f'<button name="person" value="{person.oid}">{escape(person.name or person.username)}'
         f"<small>{escape(person.username)} · {escape(person.about)}</small></button>"

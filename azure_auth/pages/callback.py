@@ -3,7 +3,7 @@
 import reflex as rx
 
 from azure_auth.auth.core import State
-from azure_auth.components.frame import PRIMARY, QUIET, SECONDARY, heading, in_between
+from azure_auth.components.frame import PRIMARY, QUIET, SECONDARY, heading, in_between, leading_out
 
 
 def callback() -> rx.Component:
@@ -21,8 +21,8 @@ def _failed() -> rx.Component:
             role="alert",
         ),
         rx.el.div(
-            rx.el.a("Try again", href=failure["again"], class_name=PRIMARY),
-            rx.el.a("Use another account", href=failure["other_account"], class_name=SECONDARY),
+            leading_out("Try again", failure["again"], PRIMARY),
+            leading_out("Use another account", failure["other_account"], SECONDARY),
             class_name="mt-8 flex flex-wrap gap-3",
         ),
     )

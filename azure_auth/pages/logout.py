@@ -3,7 +3,7 @@
 import reflex as rx
 
 from azure_auth.auth.core import State
-from azure_auth.components.frame import PRIMARY, QUIET, heading, in_between
+from azure_auth.components.frame import PRIMARY, QUIET, heading, in_between, leading_out
 
 
 def logout() -> rx.Component:
@@ -17,5 +17,5 @@ def _signed_out() -> rx.Component:
     return rx.el.div(
         heading("You are signed out"),
         rx.el.p("You can close this page, or sign in again.", class_name=f"mt-3 {QUIET}"),
-        rx.el.a("Sign in", href=State.sign_in_url, class_name=f"mt-8 {PRIMARY}"),
+        leading_out("Sign in", State.sign_in_url, f"mt-8 {PRIMARY}"),
     )
