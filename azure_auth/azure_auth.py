@@ -1,6 +1,8 @@
 """Composes the app; Reflex looks for `app` here."""
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import reflex as rx
 from starlette.applications import Starlette
@@ -39,7 +41,8 @@ if settings.demo:
     )
     api.mount("/demo", LoopbackOnly(directory.app()))
     mounts[settings.authority_host] = LoopbackTransport(f"{settings.backend_url}/demo")
-sign_in = State.sign_in = SignIn(settings, Client(settings, mounts))
+client = Client(settings, mounts)
+sign_in = State.sign_in = SignIn(settings, client)
 api.routes.extend(routes(sign_in))
 
 
@@ -56,13 +59,16 @@ app = rx.App(
 )
 
 
-async def announce() -> None:
-    """Say at start whom the app asks and which address must be registered there."""
+@asynccontextmanager
+async def lifespan() -> AsyncIterator[None]:
+    """Say at start whom the app asks and which address must be registered there; at the end, let go of it."""
     whom = "the demo directory" if settings.demo else f"{settings.authority_host}/{settings.tenant_id}"
     print(f"Sign-in asks {whom}; the redirect URI is {settings.public_url}/callback", flush=True)
+    yield
+    client.close()
 
 
-app.register_lifespan_task(announce)
+app.register_lifespan_task(lifespan)
 app.add_page(frame(home(), demo=settings.demo), route="/", title=APP_NAME, on_load=State.require_auth)
 app.add_page(
     frame(callback(), demo=settings.demo), route="/callback", title=f"Signing in · {APP_NAME}", on_load=State.callback

@@ -110,6 +110,12 @@ class Client:
         directory = await self._in_thread(self._directory.get)
         return f"{directory.end_session_endpoint}?{urlencode(asked)}"
 
+    def close(self) -> None:
+        """Let go of threads and connections; requests under way run into closed connections."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if "_http" in self.__dict__:
+            self._http.close()
+
     @cached_property
     def _http(self) -> httpx.Client:
         """The HTTP client; first used by the one thread that runs the first discovery."""

@@ -1,0 +1,124 @@
+"""What tests share: a demo directory in a process of its own, settings that lead to it, and a person who clicks."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+import pytest
+
+from azure_auth.auth.client import Client
+from azure_auth.auth.sign_in import SignIn
+from azure_auth.demo.people import PEOPLE
+from azure_auth.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+APP = "http://localhost:3100"
+CONTRACT = (
+    "AZURE_TENANT_ID AZURE_CLIENT_ID AZURE_CLIENT_SECRET AZURE_CLIENT_CERTIFICATE_PATH"
+    " AZURE_CLIENT_CERTIFICATE_PASSWORD AZURE_FEDERATED_TOKEN_FILE AZURE_AUTHORITY_HOST AZURE_ALLOWED_TENANTS"
+    " LOGIN_REDIRECT LOGIN_SCOPES SESSION_IDLE_MINUTES SESSION_MAX_HOURS"
+    " REFLEX_DEPLOY_URL REFLEX_REDIS_URL REFLEX_TRUSTED_PROXY_HOPS"
+).split()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def clean_environ() -> dict[str, str]:
+    """This machine's environment without anything that means something to the app."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("AZURE_", "REFLEX_", "LOGIN_"))}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass(frozen=True)
+class RunningDirectory:
+    """The demo directory on https, and the settings that it printed."""
+
+    environ: dict[str, str]
+
+    def answer(self, auth_uri: str, person: str) -> dict[str, str]:
+        """Click on a person at the sign-in page (nobody: cancel), and return the query that leads back to the app."""
+        with httpx.Client() as browser:
+            page = browser.get(auth_uri)
+            assert page.status_code == 200, page.text
+            oid = next((p.oid for p in PEOPLE if person in (p.name, p.username)), "")
+            back = browser.post(auth_uri, data={"person": oid})
+        assert back.status_code == 303, back.text
+        return dict(parse_qsl(urlsplit(back.headers["location"]).query))
+
+
+@pytest.fixture(scope="session")
+def directory() -> Iterator[RunningDirectory]:
+    """A demo directory as a process of its own, trusted by this one."""
+    command = [sys.executable, "-m", "azure_auth.demo", "--port", str(free_port()), "--app", APP]
+    process = subprocess.Popen(command, cwd=ROOT, env=clean_environ(), stdout=subprocess.PIPE, text=True)
+    try:
+        environ = dict(process.stdout.readline().strip().split("=", 1) for _ in range(5))
+        before = os.environ.get("SSL_CERT_FILE")
+        os.environ["SSL_CERT_FILE"] = environ["SSL_CERT_FILE"]
+        wait_for(f"{environ['AZURE_AUTHORITY_HOST']}/common/discovery/v2.0/keys", process)
+        yield RunningDirectory(environ)
+        os.environ.update({"SSL_CERT_FILE": before} if before else {})
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+def wait_for(url: str, process: subprocess.Popen[str], seconds: float = 120) -> None:
+    """Wait until an address answers; fail when its process ends first."""
+    import time
+
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert process.poll() is None, f"the process ended with {process.returncode} before {url} answered"
+        try:
+            if httpx.get(url, timeout=2).status_code < 500:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    pytest.fail(f"{url} did not answer within {seconds} s")
+
+
+@pytest.fixture
+def environ(directory: RunningDirectory) -> dict[str, str]:
+    """The environment of an app that signs in at the demo directory."""
+    return {**directory.environ, "REFLEX_DEPLOY_URL": APP, "REFLEX_ENV_MODE": "prod"}
+
+
+@pytest.fixture
+def settings(environ: dict[str, str]) -> Settings:
+    return Settings.load(environ)
+
+
+@pytest.fixture
+def make_sign_in() -> Iterator[Callable[[Settings], SignIn]]:
+    """Builds what does the work for given settings, and closes it after the test."""
+    clients: list[Client] = []
+
+    def make(settings: Settings) -> SignIn:
+        clients.append(Client(settings))
+        return SignIn(settings, clients[-1])
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def sign_in(make_sign_in: Callable[[Settings], SignIn], settings: Settings) -> SignIn:
+    return make_sign_in(settings)

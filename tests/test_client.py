@@ -1,0 +1,286 @@
+"""What we ask of the directory, against an HTTP edge that does what the demo directory cannot."""
+
+import asyncio
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import respx
+from forge import CLIENT, HOST, ISSUER, OTHER_KEY, TENANT, id_token, jwk
+
+from azure_auth.auth.client import Client
+from azure_auth.errors import AuthError, Cancelled, Refused, SignInFailed, TokenInvalid, Unavailable
+from azure_auth.settings import Settings
+
+pytestmark = pytest.mark.anyio
+DISCOVERY = f"{HOST}/{TENANT}/v2.0/.well-known/openid-configuration"
+TOKEN = f"{HOST}/{TENANT}/oauth2/v2.0/token"
+KEYS = f"{HOST}/{TENANT}/discovery/v2.0/keys"
+DOCUMENT = {
+    "issuer": ISSUER,
+    "authorization_endpoint": f"{HOST}/{TENANT}/oauth2/v2.0/authorize",
+    "token_endpoint": TOKEN,
+    "end_session_endpoint": f"{HOST}/{TENANT}/oauth2/v2.0/logout",
+    "jwks_uri": KEYS,
+}
+TRACE = "00000000-aaaa-0000-aaaa-000000000000"
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings.load({"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": "secret"})
+
+
+@pytest.fixture
+def entra() -> Iterator[respx.MockRouter]:
+    """Entra at the HTTP edge: discovery and keys answer, the token endpoint is each test's own."""
+    with respx.mock(assert_all_called=False) as router:
+        router.get(DISCOVERY, name="discovery").respond(json=DOCUMENT)
+        router.get(KEYS, name="keys").respond(json={"keys": [jwk()]})
+        yield router
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    client = Client(settings)
+    yield client
+    client.close()
+
+
+def tokens(flow: dict, **changed: object) -> dict[str, object]:
+    """The token endpoint's answer to a redemption."""
+    info = "eyJ1aWQiOiJ1IiwidXRpZCI6InQifQ"
+    answer = {"token_type": "Bearer", "access_token": "at", "expires_in": 3600, "client_info": info}
+    answer["id_token"] = id_token(nonce=flow["nonce"])
+    return {name: value for name, value in {**answer, **changed}.items() if value is not None}
+
+
+async def redeem(client: Client, flow: dict):
+    return await client.redeem(flow, {"code": "the-code", "state": flow["state"]})
+
+
+async def test_a_redemption_proves_a_person(client, entra):
+    """Flow, redemption and validation, with the verifier and the secret where they belong."""
+    flow = await client.begin("http://localhost:3000/callback", None)
+    entra.post(TOKEN, name="token").respond(json=tokens(flow))
+    who = await redeem(client, flow)
+    assert (who.name, who.tenant_id) == ("Ada Lovelace", TENANT)
+    sent = dict(httpx.QueryParams(entra["token"].calls.last.request.content.decode()))
+    assert sent["code_verifier"] == flow["code_verifier"]
+    assert sent["client_secret"] == "secret"
+    asked = dict(httpx.URL(flow["auth_uri"]).params)
+    assert (asked["response_type"], asked["response_mode"]) == ("code", "query")
+    assert asked["code_challenge_method"] == "S256"
+    assert "code_verifier" not in flow["auth_uri"]
+
+
+async def test_nothing_is_asked_before_somebody_signs_in(settings, entra):
+    """Building the client needs no network, so the app starts while Entra is down."""
+    Client(settings)
+    assert not entra.calls
+
+
+async def test_fifty_people_at_once_cause_one_discovery(client, entra):
+    """The shared application is built once, by whoever comes first."""
+    flows = await asyncio.gather(*(client.begin("http://localhost:3000/callback", None) for _ in range(50)))
+    assert len({flow["state"] for flow in flows}) == 50
+    assert entra["discovery"].call_count == 2  # ours, and MSAL's own
+
+
+async def test_a_failed_build_is_built_anew(client, entra):
+    """Entra down for one person is up for the next."""
+    entra["discovery"].side_effect = httpx.ConnectError
+    with pytest.raises(Unavailable):
+        await client.begin("http://localhost:3000/callback", None)
+    entra["discovery"].side_effect = None
+    entra["discovery"].respond(json=DOCUMENT)
+    assert await client.begin("http://localhost:3000/callback", None)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"status_code": 500},
+        {"status_code": 503, "headers": {"Retry-After": "3600"}},
+        {"status_code": 429, "headers": {"Retry-After": "3600"}},
+        {"status_code": 400, "json": {"error": "invalid_grant", "error_codes": [70008]}},
+        {"status_code": 200, "html": "<p>proxy</p>"},
+    ],
+)
+async def test_one_persons_failure_is_not_the_next_ones(client, entra, first):
+    """Whatever one redemption met, the next is sent and succeeds."""
+    ours = await client.begin("http://localhost:3000/callback", None)
+    entra.post(TOKEN, name="token").respond(**first)
+    with pytest.raises(AuthError):
+        await redeem(client, ours)
+    theirs = await client.begin("http://localhost:3000/callback", None)
+    entra["token"].respond(json=tokens(theirs))
+    assert (await redeem(client, theirs)).name == "Ada Lovelace"
+    assert entra["token"].call_count == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"side_effect": httpx.ConnectTimeout}, Unavailable),
+        ({"side_effect": httpx.ReadTimeout}, Unavailable),
+        ({"side_effect": httpx.RemoteProtocolError}, Unavailable),
+        ({"status_code": 502, "html": "<p>bad gateway</p>"}, Unavailable),
+        ({"status_code": 200, "html": "<p>proxy</p>"}, TokenInvalid),
+        ({"status_code": 200, "json": []}, TokenInvalid),
+        ({"status_code": 200, "json": {}}, TokenInvalid),
+        ({"status_code": 200, "content": b""}, TokenInvalid),
+        ({"status_code": 401, "json": {"error": "invalid_client", "error_codes": [7000215], "trace_id": TRACE}}, Refused),
+        ({"status_code": 400, "json": {"error": "invalid_grant", "error_codes": "x"}}, TokenInvalid),
+    ],
+)
+async def test_each_failure_of_the_token_endpoint_has_its_error(client, entra, answer, error):
+    """What went wrong is a named error, and its line for the log has nothing of the exchange."""
+    flow = await client.begin("http://localhost:3000/callback", None)
+    route = entra.post(TOKEN)
+    if "side_effect" in answer:
+        route.side_effect = answer["side_effect"]
+    else:
+        route.respond(**answer)
+    with pytest.raises(error) as caught:
+        await redeem(client, flow)
+    for secret in ("the-code", flow["state"], flow["nonce"], flow["code_verifier"], "secret", "<p>"):
+        assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["id_token", "client_info"])
+async def test_an_incomplete_answer_proves_nothing(client, entra, missing):
+    """No ID token, no sign-in."""
+    flow = await client.begin("http://localhost:3000/callback", None)
+    entra.post(TOKEN).respond(json=tokens(flow, **{missing: None}))
+    if missing == "id_token":
+        with pytest.raises(TokenInvalid):
+            await redeem(client, flow)
+    else:
+        assert await redeem(client, flow)
+
+
+async def test_a_forged_token_is_refused_end_to_end(client, entra):
+    """MSAL would take it; we do not."""
+    flow = await client.begin("http://localhost:3000/callback", None)
+    entra.post(TOKEN).respond(json=tokens(flow, id_token=id_token(key=OTHER_KEY, nonce=flow["nonce"])))
+    with pytest.raises(TokenInvalid):
+        await redeem(client, flow)
+
+
+async def test_rolled_over_keys_are_fetched_once(client, entra):
+    """A new `kid` renews the keys; an unknown one right after does not ask again."""
+    first = await client.begin("http://localhost:3000/callback", None)
+    entra.post(TOKEN, name="token").respond(json=tokens(first))
+    assert await redeem(client, first)
+    assert entra["keys"].call_count == 1
+    client._keys._tried -= 61
+    entra["keys"].respond(json={"keys": [jwk(OTHER_KEY, "key-2")]})
+    for _ in range(2):
+        flow = await client.begin("http://localhost:3000/callback", None)
+        entra["token"].respond(json=tokens(flow, id_token=id_token(key=OTHER_KEY, kid="key-2", nonce=flow["nonce"])))
+        assert await redeem(client, flow)
+    assert entra["keys"].call_count == 2
+    flow = await client.begin("http://localhost:3000/callback", None)
+    entra["token"].respond(json=tokens(flow, id_token=id_token(kid="key-3", nonce=flow["nonce"])))
+    with pytest.raises(TokenInvalid):
+        await redeem(client, flow)
+    assert entra["keys"].call_count == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"issuer": f"{HOST}/99999999-9999-9999-9999-999999999999/v2.0"},
+        {"issuer": f"https://evil.example/{TENANT}/v2.0"},
+        {"issuer": f"{HOST}/{{tenantid}}/v2.0"},
+        {"issuer": None},
+        {"jwks_uri": "https://evil.example/keys"},
+        {"jwks_uri": KEYS.replace("https", "http")},
+        {"jwks_uri": f"{HOST}.evil.example/keys"},
+    ],
+)
+async def test_discovery_is_held_to_the_authority(client, entra, changed):
+    """Another issuer, or keys from another host or over http, end the sign-in (OIDC Discovery §4.3)."""
+    entra["discovery"].respond(json={**DOCUMENT, **changed})
+    with pytest.raises(SignInFailed):
+        await client.begin("http://localhost:3000/callback", None)
+
+
+async def test_a_domain_learns_its_tenant_from_discovery(entra):
+    """AZURE_TENANT_ID may be a domain; the issuer then tells the GUID that `tid` must be."""
+    environ = {"AZURE_TENANT_ID": "contoso.onmicrosoft.com", "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": "s"}
+    client = Client(Settings.load(environ))
+    entra.get(DISCOVERY.replace(TENANT, "contoso.onmicrosoft.com")).respond(json=DOCUMENT)
+    flow = await client.begin("http://localhost:3000/callback", None)
+    entra.post(TOKEN, name="token").respond(json=tokens(flow))
+    assert await redeem(client, flow)
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "error", "said"),
+    [
+        ({"error": "access_denied", "error_description": "AADSTS65004: declined"}, Cancelled, "cancelled"),
+        ({"error": "access_denied"}, Cancelled, "cancelled"),
+        ({"error": "access_denied", "error_description": "AADSTS50105: not assigned"}, Refused, "AADSTS50105"),
+        ({"error": "temporarily_unavailable"}, Refused, "error=temporarily_unavailable"),
+        ({"error": "x\nsign-in succeeded"}, Refused, "error=other"),
+        ({}, TokenInvalid, "token_invalid"),
+    ],
+)
+async def test_what_the_browser_brings_back_is_read_carefully(client, entra, query, error, said):
+    """An error in the query is named by its number; its text goes nowhere."""
+    flow = await client.begin("http://localhost:3000/callback", None)
+    with pytest.raises(error) as caught:
+        await client.redeem(flow, {"state": flow["state"], **query})
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_the_address_for_signing_out(client, entra):
+    """It names the way back and, where Entra gave one, the hint that spares the account picker."""
+    flow = await client.begin("http://localhost:3000/callback", None)
+    hinted = id_token(nonce=flow["nonce"], login_hint="O.hint")
+    entra.post(TOKEN).respond(json=tokens(flow, id_token=hinted))
+    url = httpx.URL(await client.sign_out_url(await redeem(client, flow), "http://localhost:3000/logout"))
+    assert url.copy_with(query=None) == DOCUMENT["end_session_endpoint"]
+    assert dict(url.params) == {"post_logout_redirect_uri": "http://localhost:3000/logout", "logout_hint": "O.hint"}
+
+
+async def test_a_slow_directory_holds_up_nobody_else(client, entra):
+    """While one redemption waits, the event loop runs and other redemptions pass."""
+    from threading import Event
+
+    release = Event()
+    slow, quick = [await client.begin("http://localhost:3000/callback", None) for _ in range(2)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        mine = slow if slow["code_verifier"] in request.content.decode() else quick
+        if mine is slow:
+            release.wait(20)
+        return httpx.Response(200, json=tokens(mine))
+
+    entra.post(TOKEN).mock(side_effect=answer)
+    waiting = asyncio.create_task(redeem(client, slow))
+    try:
+        assert (await asyncio.wait_for(redeem(client, quick), 5)).name == "Ada Lovelace"
+        assert not waiting.done()
+    finally:
+        release.set()
+    assert (await waiting).name == "Ada Lovelace"
+
+
+async def test_waiting_ends(client, entra, monkeypatch):
+    """A directory that never answers costs its person at most the limit."""
+    from threading import Event
+
+    monkeypatch.setattr("azure_auth.auth.client.LONGEST_WAIT_SECONDS", 0.2)
+    release = Event()
+    entra["discovery"].mock(side_effect=lambda _: release.wait(20) and httpx.Response(500))
+    try:
+        with pytest.raises(Unavailable):
+            await client.begin("http://localhost:3000/callback", None)
+    finally:
+        release.set()
+

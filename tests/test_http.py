@@ -1,0 +1,130 @@
+"""The ASGI side: the route that starts a sign-in, the flow's cookie, pages without redirects."""
+
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from conftest import APP
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from azure_auth.auth.http import ServePages, flow_cookie_name, read_cookie, routes
+from azure_auth.auth.sign_in import SignIn
+from azure_auth.settings import Settings
+
+pytestmark = pytest.mark.anyio
+VALUE = "v" * 43
+
+
+def over(app, base: str = APP) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=base)
+
+
+@pytest.fixture
+def app(sign_in: SignIn) -> Starlette:
+    return Starlette(routes=routes(sign_in))
+
+
+async def test_the_start_leads_to_the_directory_and_sets_the_flow_cookie(app, directory):
+    """303 to the authorization endpoint, and a cookie that script cannot read and other sites' forms do not send."""
+    async with over(app) as browser:
+        answer = await browser.get("/auth/sign-in", params={"return_to": "/reports"})
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith(f"{directory.environ['AZURE_AUTHORITY_HOST']}/")
+    assert answer.headers["cache-control"] == "no-store"
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("azure_auth_flow=")
+    assert {"HttpOnly", "SameSite=lax", "Path=/", "Max-Age=600"} <= set(cookie.split("; "))
+
+
+async def test_on_https_the_cookie_is_of_this_host_alone(environ, make_sign_in):
+    """`__Host-` and Secure: neither a sibling host nor plain http can set or read it."""
+    settings = Settings.load({**environ, "REFLEX_DEPLOY_URL": "https://app.example.com"})
+    async with over(Starlette(routes=routes(make_sign_in(settings)))) as browser:
+        answer = await browser.get("/auth/sign-in")
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("__Host-azure_auth_flow=")
+    assert {"Secure", "Path=/", "HttpOnly"} <= set(cookie.split("; "))
+    assert "domain" not in cookie.lower()
+
+
+async def test_public_addresses_come_from_the_settings(app):
+    """A forged Host or X-Forwarded-Host changes no redirect URI."""
+    async with over(app, "http://evil.example") as browser:
+        answer = await browser.get("/auth/sign-in", headers={"X-Forwarded-Host": "evil.example"})
+    asked = parse_qs(urlsplit(answer.headers["location"]).query)
+    assert asked["redirect_uri"] == [f"{APP}/callback"]
+    assert "evil" not in str(answer.headers)
+
+
+async def test_two_tabs_share_the_cookie(app):
+    """A second start keeps the browser's cookie, so the first tab's flow is not lost."""
+    async with over(app) as browser:
+        first = (await browser.get("/auth/sign-in")).cookies["azure_auth_flow"]
+        second = (await browser.get("/auth/sign-in")).cookies["azure_auth_flow"]
+    assert first == second
+    assert len(first) == 43
+
+
+async def test_prompt_is_ours_to_choose(app):
+    """Only `select_account` is passed on; a link cannot ask for anything else."""
+    async with over(app) as browser:
+        prompts = {}
+        for prompt in ("select_account", "none", "login"):
+            location = (await browser.get("/auth/sign-in", params={"prompt": prompt})).headers["location"]
+            prompts[prompt] = parse_qs(urlsplit(location).query).get("prompt")
+        scope = (await browser.get("/auth/sign-in", params={"scope": "Mail.Send"})).headers["location"]
+    assert prompts == {"select_account": ["select_account"], "none": None, "login": None}
+    assert "Mail.Send" not in scope
+
+
+async def test_the_start_takes_no_post(app):
+    """A foreign form cannot start anything by POST."""
+    async with over(app) as browser:
+        assert (await browser.post("/auth/sign-in")).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("headers", "value"),
+    [
+        ([f"c={VALUE}"], VALUE),
+        ([f'odd={{"a":1}}; ü=ü; c={VALUE}; z'], VALUE),
+        (["a=b", f"c={VALUE}"], VALUE),
+        ([f"c={VALUE};c={VALUE}"], None),
+        ([f"c={VALUE}", f"c={'w' * 43}"], None),
+        ([f"C={VALUE}"], None),
+        ([f"xc={VALUE}"], None),
+        ([f"c={VALUE}v"], None),
+        ([f"c={VALUE[:-1]}"], None),
+        ([f'c="{VALUE}"'], None),
+        ([f"c={VALUE[:-1]}!"], None),
+        ([f"c={VALUE}\n"], None),
+        (["c="], None),
+        (["c"], None),
+        ([""], None),
+        ([], None),
+    ],
+)
+def test_a_cookie_is_read_strictly(headers, value):
+    """Exact name, exact alphabet, exact length; two values count as none; odd neighbours do no harm."""
+    assert read_cookie(headers, "c") == value
+
+
+def test_the_cookie_name_tells_https():
+    """`__Host-` needs https."""
+    assert flow_cookie_name("https://a.example") == "__Host-azure_auth_flow"
+    assert flow_cookie_name("http://localhost:3000") == "azure_auth_flow"
+
+
+async def test_pages_are_served_without_a_redirect():
+    """`/callback?code=…` reaches the static build as `/callback/`; other paths stay as they are."""
+
+    async def path(request):
+        return PlainTextResponse(f"{request.url.path}?{request.url.query}")
+
+    inner = Starlette(routes=[Route("/{path:path}", path)])
+    async with over(ServePages(inner, lambda path: path == "/callback")) as browser:
+        assert (await browser.get("/callback?code=c")).text == "/callback/?code=c"
+        assert (await browser.get("/callback/?code=c")).text == "/callback/?code=c"
+        assert (await browser.get("/ping")).text == "/ping?"

@@ -1,0 +1,116 @@
+"""A value from the network that everybody shares."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Event
+
+import pytest
+
+from azure_auth.auth.kept import Kept
+
+
+class Fetch:
+    """Something to fetch, which counts and can fail."""
+
+    def __init__(self):
+        self.calls = 0
+        self.fails = False
+
+    def __call__(self):
+        self.calls += 1
+        if self.fails:
+            raise ConnectionError("down")
+        return self.calls
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def fetch():
+    return Fetch()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def test_it_is_fetched_once_a_day(fetch, clock):
+    """The second look costs nothing; the next day's fetches anew."""
+    kept = Kept(fetch, clock)
+    assert [kept.get(), kept.get()] == [1, 1]
+    clock.now = 24 * 3600 + 1
+    assert kept.get() == 2
+
+
+def test_a_failure_is_not_remembered(fetch, clock):
+    """Whoever comes after a failure tries anew."""
+    kept = Kept(fetch, clock)
+    fetch.fails = True
+    with pytest.raises(ConnectionError):
+        kept.get()
+    fetch.fails = False
+    assert kept.get() == 2
+
+
+def test_the_old_value_stays_while_fetching_fails(fetch, clock):
+    """An old value serves, and is tried to renew once a minute."""
+    kept = Kept(fetch, clock)
+    kept.get()
+    fetch.fails = True
+    clock.now = 24 * 3600 + 1
+    assert [kept.get(), kept.get(), fetch.calls] == [1, 1, 2]
+    clock.now += 61
+    fetch.fails = False
+    assert kept.get() == 3
+
+
+def test_renewing_cools_down(fetch, clock):
+    """Asking for renewal again and again fetches once a minute."""
+    kept = Kept(fetch, clock)
+    kept.get()
+    assert kept.get(renew=True) == 1
+    clock.now = 61
+    assert [kept.get(renew=True), kept.get(renew=True)] == [2, 2]
+    clock.now = 122
+    assert kept.get(renew=True) == 3
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_many_threads_share_one_fetch(fails):
+    """Twenty people at once cause one fetch, and hear of its one outcome."""
+    together, release, calls = Barrier(21), Event(), []
+
+    def fetch():
+        calls.append(1)
+        release.wait(10)
+        if fails:
+            raise ConnectionError("down")
+        return "value"
+
+    kept = Kept(fetch)
+
+    def ask():
+        together.wait(10)
+        try:
+            return kept.get()
+        except ConnectionError:
+            return "failed"
+
+    with ThreadPoolExecutor(20) as threads:
+        asked = [threads.submit(ask) for _ in range(20)]
+        together.wait(10)
+        while not calls:
+            pass
+        release.set()
+        answers = {future.result(10) for future in asked}
+    if fails:
+        assert answers == {"failed"}
+        assert len(calls) < 20
+    else:
+        assert (answers, len(calls)) == ({"value"}, 1)

@@ -1,0 +1,263 @@
+"""Settings: what is taken, what is refused, and what the refusal says."""
+
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from conftest import CONTRACT, ROOT, clean_environ
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    pkcs12,
+)
+
+from azure_auth.errors import NotConfigured
+from azure_auth.settings import Settings
+
+TENANT = "11111111-1111-1111-1111-111111111111"
+CLIENT = "22222222-2222-2222-2222-222222222222"
+SECRET = "a-secret-that-nobody-sees"
+REAL = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": SECRET}
+AZURE = [name for name in CONTRACT if name.startswith("AZURE_")]
+
+
+def faults(environ: dict[str, str]) -> tuple[str, ...]:
+    with pytest.raises(NotConfigured) as caught:
+        Settings.load(environ)
+    return caught.value.faults
+
+
+def test_three_values_are_enough():
+    """Tenant, client and secret make the app sign people in with the public cloud; the rest has the contract's defaults."""
+    settings = Settings.load(REAL)
+    assert (settings.tenant_id, settings.client_id, settings.credential) == (TENANT, CLIENT, SECRET)
+    assert settings.authority_host == "https://login.microsoftonline.com"
+    assert settings.login_redirect == "/"
+    assert settings.login_scopes == ("User.Read",)
+    assert (settings.session_idle, settings.session_max) == (timedelta(minutes=60), timedelta(hours=12))
+    assert settings.public_url == "http://localhost:3000"
+    assert not settings.demo
+
+
+def test_no_value_at_all_is_the_demo_in_development():
+    """Without any AZURE_* value, development on loopback uses the demo directory; its secret differs at each start."""
+    first, second = Settings.load({}), Settings.load({})
+    assert first.demo
+    assert first.credential != second.credential
+
+
+@pytest.mark.parametrize("name", AZURE)
+def test_a_single_azure_value_is_never_silently_the_demo(name):
+    """Any one of the contract's AZURE_* names, even empty, turns the demo off, and what is missing is named."""
+    for value in ("", TENANT):
+        named = " ".join(faults({name: value}))
+        assert {"AZURE_TENANT_ID", "AZURE_CLIENT_ID"} - {name} == {
+            missing for missing in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID") if f"{missing} is not set" in named
+        }
+
+
+def test_other_azure_values_mean_nothing():
+    """A developer's shell may hold other AZURE_* values."""
+    assert Settings.load({"AZURE_SUBSCRIPTION_ID": "x", "AZURE_USERNAME": "y"}).demo
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"REFLEX_ENV_MODE": "prod"},
+        {"REFLEX_ENV_MODE": "preview"},
+        {"REFLEX_DEPLOY_URL": "https://app.example.com"},
+        {"REFLEX_BACKEND_HOST": "0.0.0.0"},
+        {"REFLEX_BACKEND_HOST": "::"},
+    ],
+)
+def test_the_demo_is_for_development_on_loopback(environ):
+    """In production, in preview, at a public address or on a public bind, values are missing instead."""
+    named = faults(environ)
+    assert [fault.split()[0] for fault in named[:3]] == ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"]
+    assert named[3].startswith("The demo directory does not stand in")
+
+
+def test_every_fault_is_named_at_once():
+    """Each fault names its variable and what to do, all in one go."""
+    named = faults(
+        {
+            "AZURE_TENANT_ID": "contoso",
+            "AZURE_CLIENT_ID": "the app",
+            "AZURE_AUTHORITY_HOST": "http://login.example.com",
+            "AZURE_ALLOWED_TENANTS": "fabrikam",
+            "LOGIN_REDIRECT": "//evil.example",
+            "LOGIN_SCOPES": "User.Read openid",
+            "SESSION_IDLE_MINUTES": "an hour",
+            "SESSION_MAX_HOURS": "0",
+            "REFLEX_DEPLOY_URL": "http://app.example.com",
+            "REFLEX_REDIS_URL": "redis://localhost",
+        }
+    )
+    assert sorted(fault.split()[0] for fault in named) == sorted(
+        [
+            "AZURE_TENANT_ID",
+            "AZURE_CLIENT_ID",
+            "AZURE_CLIENT_SECRET",
+            "AZURE_AUTHORITY_HOST",
+            "AZURE_ALLOWED_TENANTS",
+            "LOGIN_REDIRECT",
+            "LOGIN_SCOPES",
+            "SESSION_IDLE_MINUTES",
+            "SESSION_MAX_HOURS",
+            "REFLEX_DEPLOY_URL",
+            "REFLEX_REDIS_URL",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AZURE_TENANT_ID", "consumers"),
+        ("AZURE_TENANT_ID", "../x"),
+        ("AZURE_CLIENT_ID", f"{CLIENT}x"),
+        ("AZURE_CLIENT_SECRET", "  "),
+        ("AZURE_AUTHORITY_HOST", "https://login.example.com/tenant"),
+        ("AZURE_AUTHORITY_HOST", "https://user@login.example.com"),
+        ("AZURE_ALLOWED_TENANTS", CLIENT),
+        ("LOGIN_REDIRECT", "https://evil.example"),
+        ("LOGIN_REDIRECT", "/logout"),
+        ("LOGIN_SCOPES", "offline_access"),
+        ("SESSION_IDLE_MINUTES", "721"),
+        ("SESSION_IDLE_MINUTES", "1.5"),
+        ("SESSION_MAX_HOURS", "-1"),
+        ("REFLEX_DEPLOY_URL", "http://10.0.0.1"),
+        ("REFLEX_DEPLOY_URL", "https://app.example.com/prefix"),
+        ("REFLEX_DEPLOY_URL", "ftp://localhost"),
+        ("REFLEX_DEPLOY_URL", "https://"),
+        ("REFLEX_DEPLOY_URL", "https://app.example.com:port"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused(name, value):
+    """A wrong value is a fault of its own variable, and of no other."""
+    assert [fault.split()[0] for fault in faults({**REAL, name: value})] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "attribute", "expected"),
+    [
+        ("AZURE_TENANT_ID", "Contoso.onmicrosoft.com", "tenant_id", "contoso.onmicrosoft.com"),
+        ("AZURE_AUTHORITY_HOST", "login.microsoftonline.us", "authority_host", "https://login.microsoftonline.us"),
+        ("AZURE_AUTHORITY_HOST", "https://localhost:9443/", "authority_host", "https://localhost:9443"),
+        ("LOGIN_REDIRECT", "/reports?tab=1", "login_redirect", "/reports?tab=1"),
+        ("LOGIN_SCOPES", "User.Read, Mail.Read", "login_scopes", ("User.Read", "Mail.Read")),
+        ("REFLEX_DEPLOY_URL", "https://App.example.com:443/", "public_url", "https://app.example.com"),
+        ("REFLEX_DEPLOY_URL", "http://[::1]:3000", "public_url", "http://[::1]:3000"),
+        ("REFLEX_DEPLOY_URL", "", "public_url", "http://localhost:3000"),
+        ("REFLEX_FRONTEND_PORT", "4000", "public_url", "http://localhost:4000"),
+    ],
+)
+def test_values_are_read_as_they_are_meant(name, value, attribute, expected):
+    """Case, a trailing slash and a default port make no difference."""
+    assert getattr(Settings.load({**REAL, name: value}), attribute) == expected
+
+
+def test_many_tenants_need_a_list():
+    """`organizations` and `common` are refused without AZURE_ALLOWED_TENANTS, and taken with it."""
+    many = {**REAL, "AZURE_TENANT_ID": "organizations"}
+    assert [fault.split()[0] for fault in faults(many)] == ["AZURE_ALLOWED_TENANTS"]
+    allowed = Settings.load({**many, "AZURE_ALLOWED_TENANTS": f"{TENANT.upper()}, {CLIENT}"}).allowed_tenants
+    assert allowed == {TENANT, CLIENT}
+
+
+def test_exactly_one_credential(tmp_path):
+    """A second credential is a fault that names both."""
+    token = tmp_path / "token"
+    token.write_text("assertion")
+    (fault,) = faults({**REAL, "AZURE_FEDERATED_TOKEN_FILE": str(token)})
+    assert fault.startswith("AZURE_FEDERATED_TOKEN_FILE is set beside AZURE_CLIENT_SECRET")
+    (fault,) = faults({**REAL, "AZURE_CLIENT_CERTIFICATE_PASSWORD": "x"})
+    assert fault.startswith("AZURE_CLIENT_CERTIFICATE_PASSWORD")
+
+
+def test_a_secret_is_in_no_repr_and_no_fault():
+    """Neither the settings nor a fault show the secret."""
+    assert SECRET not in repr(Settings.load(REAL))
+    assert SECRET not in " ".join(faults({**REAL, "AZURE_FEDERATED_TOKEN_FILE": "/nowhere"}))
+
+
+def test_a_federated_token_is_read_for_each_use(tmp_path):
+    """The platform rotates the file, so MSAL gets a function that reads it."""
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    environ = {k: v for k, v in REAL.items() if k != "AZURE_CLIENT_SECRET"}
+    credential = Settings.load({**environ, "AZURE_FEDERATED_TOKEN_FILE": str(token)}).credential
+    token.write_text("second\n")
+    assert credential["client_assertion"]() == "second"
+
+
+@pytest.fixture(scope="module")
+def pair():
+    key = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "app")])
+    start = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    day = timedelta(days=1)
+    from datetime import UTC, datetime
+
+    now = datetime.now(UTC)
+    certificate = start.serial_number(1).not_valid_before(now - day).not_valid_after(now + day).sign(key, hashes.SHA256())
+    return key, certificate
+
+
+@pytest.mark.parametrize("password", [None, "pass"])
+@pytest.mark.parametrize("form", ["pem", "pfx"])
+def test_a_certificate_is_taken_in_both_forms(tmp_path, pair, form, password):
+    """PEM and PFX, with and without a password, become what MSAL takes."""
+    key, certificate = pair
+    locked = BestAvailableEncryption(password.encode()) if password else NoEncryption()
+    path = tmp_path / f"app.{form}"
+    if form == "pem":
+        own = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked)
+        path.write_bytes(own + certificate.public_bytes(Encoding.PEM))
+    else:
+        path.write_bytes(pkcs12.serialize_key_and_certificates(b"app", key, certificate, None, locked))
+    environ = {**REAL, "AZURE_CLIENT_CERTIFICATE_PATH": str(path)}
+    del environ["AZURE_CLIENT_SECRET"]
+    if password:
+        assert [f.split()[0] for f in faults(environ)] == ["AZURE_CLIENT_CERTIFICATE_PATH"]
+        environ["AZURE_CLIENT_CERTIFICATE_PASSWORD"] = password
+    settings = Settings.load(environ)
+    assert settings.credential["private_key"].startswith("-----BEGIN PRIVATE KEY-----")
+    assert settings.credential["public_certificate"] == certificate.public_bytes(Encoding.PEM).decode()
+    assert "PRIVATE KEY" not in repr(settings)
+
+
+def test_a_certificate_without_its_key_is_refused(tmp_path, pair):
+    """A file that lacks one half, or whose halves differ, is a fault."""
+    key, certificate = pair
+    other = rsa.generate_private_key(65537, 2048)
+    environ = {k: v for k, v in REAL.items() if k != "AZURE_CLIENT_SECRET"}
+    for content in (
+        certificate.public_bytes(Encoding.PEM),
+        other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM),
+        b"neither",
+    ):
+        path = tmp_path / "app.pem"
+        path.write_bytes(content)
+        named = faults({**environ, "AZURE_CLIENT_CERTIFICATE_PATH": str(path)})
+        assert [fault.split()[0] for fault in named] == ["AZURE_CLIENT_CERTIFICATE_PATH"]
+
+
+@pytest.mark.parametrize("mode", ["dev", "prod"])
+def test_faults_stop_reflex_with_text_and_status_1(tmp_path, mode):
+    """`reflex run` ends with the faults as text, without a traceback."""
+    environ = {**clean_environ(), "AZURE_CLIENT_ID": CLIENT, "SESSION_MAX_HOURS": "x", "REFLEX_WEB_WORKDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "reflex", "run", "--env", mode]
+    ended = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 1
+    for name in ("AZURE_TENANT_ID is not set", "AZURE_CLIENT_SECRET is not set", "SESSION_MAX_HOURS is not"):
+        assert name in said
+    assert "Traceback" not in said
