@@ -21,9 +21,10 @@ from azure_auth.settings import Settings  # noqa: E402
 PackageJson.Commands.DEV = "react-router dev --host localhost"  # pyright: ignore[reportAttributeAccessIssue]
 
 # `reflex run` reads this file twice; only the second time is it known whether this is development or production.
+origins: list[str] = []
 if "REFLEX_ENV_MODE" in os.environ:
     try:
-        Settings.load(os.environ)
+        origins = [Settings.load(os.environ).public_url]
     except NotConfigured as fault:
         raise SystemExit(str(fault)) from None
 
@@ -33,6 +34,7 @@ config = rx.Config(
     disable_plugins=[rx.plugins.SitemapPlugin],
     telemetry_enabled=False,
     show_built_with_reflex=False,
+    cors_allowed_origins=origins,  # exactly ours, on HTTP and on the socket; Reflex's default is everybody's
     backend_host="127.0.0.1",  # a proxy on this machine reaches it; elsewhere: REFLEX_BACKEND_HOST
     state_manager_mode=StateManagerMode.MEMORY,  # nothing of a person is written to disk
 )

@@ -25,9 +25,6 @@ try:
 except NotConfigured as fault:
     raise SystemExit(str(fault)) from None
 
-# One origin, exactly; Reflex's default lets every site in, with cookies.
-rx.config.get_config().cors_allowed_origins = [settings.public_url]
-
 api = Starlette()
 mounts = {}
 if settings.demo:

@@ -15,7 +15,9 @@ Raised where the failure is known, turned into a page by `auth.core` alone.
 """
 
 import secrets
+import traceback
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -126,3 +128,10 @@ class Unavailable(AuthError):
     code = "unavailable"
     heading = "Microsoft cannot be reached right now"
     message = "The sign-in service did not answer. That is usually over in a few minutes: try again then."
+
+
+def whereabouts(failure: BaseException) -> str:
+    """Return type and place of an exception for the log; its text may hold what no log may have."""
+    frames = traceback.extract_tb(failure.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(failure).__name__}{place}"

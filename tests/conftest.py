@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ from azure_auth.demo.people import PEOPLE
 from azure_auth.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-APP = "http://localhost:3100"
 CONTRACT = (
     "AZURE_TENANT_ID AZURE_CLIENT_ID AZURE_CLIENT_SECRET AZURE_CLIENT_CERTIFICATE_PATH"
     " AZURE_CLIENT_CERTIFICATE_PASSWORD AZURE_FEDERATED_TOKEN_FILE AZURE_AUTHORITY_HOST AZURE_ALLOWED_TENANTS"
@@ -32,6 +32,10 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+APP = f"http://localhost:{free_port()}"
+"""The public address of the app that runs as a production build."""
 
 
 def clean_environ() -> dict[str, str]:
@@ -81,8 +85,6 @@ def directory() -> Iterator[RunningDirectory]:
 
 def wait_for(url: str, process: subprocess.Popen[str], seconds: float = 120) -> None:
     """Wait until an address answers; fail when its process ends first."""
-    import time
-
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert process.poll() is None, f"the process ended with {process.returncode} before {url} answered"

@@ -11,13 +11,11 @@ which would otherwise answer everybody with the last person's error.
 import asyncio
 import copy
 import re
-import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -28,7 +26,7 @@ from msal.exceptions import MsalServiceError
 from azure_auth.auth.id_token import SigningKeys, read_keys, validate
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.kept import Kept
-from azure_auth.errors import AuthError, Cancelled, Refused, SignInFailed, TokenInvalid, Unavailable
+from azure_auth.errors import AuthError, Cancelled, Refused, SignInFailed, TokenInvalid, Unavailable, whereabouts
 from azure_auth.settings import MANY_TENANTS, Settings
 
 _T = TypeVar("_T")
@@ -204,8 +202,7 @@ def _translated(ask: Callable[[], _T]) -> _T:
     except (httpx.HTTPError, MsalServiceError) as why:
         raise Unavailable(type(why).__name__) from why
     except Exception as why:  # MSAL has no error of its own for an answer that it cannot read
-        where = traceback.extract_tb(why.__traceback__)[-1]
-        raise TokenInvalid(f"{type(why).__name__} at {Path(where.filename).name}:{where.lineno}") from why
+        raise TokenInvalid(whereabouts(why)) from why
 
 
 def _refusal(result: Mapping[str, Any]) -> AuthError:

@@ -16,7 +16,7 @@ import reflex as rx
 from azure_auth.auth.http import flow_cookie_name, read_cookie
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.errors import AuthError, FlowUnknown, SignInFailed
+from azure_auth.errors import AuthError, FlowUnknown, SignInFailed, whereabouts
 
 _log = logging.getLogger(__name__)
 
@@ -72,9 +72,7 @@ class State(rx.State):
                 return rx.redirect(self.sign_in.settings.login_redirect, replace=True)
             self._show(failure)
         except Exception as broken:
-            failure = SignInFailed(type(broken).__name__)
-            _log.exception("sign-in broke: %s", failure)
-            self._show(failure)
+            self._show(SignInFailed(whereabouts(broken)))
         else:
             self._identity = signed_in.identity
             return rx.redirect(signed_in.return_to, replace=True)

@@ -1,0 +1,46 @@
+"""The app as a process, started the way README says, with a build folder of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from conftest import ROOT, clean_environ, wait_for
+
+
+@dataclass(frozen=True)
+class RunningApp:
+    """A running app, and what its console shows."""
+
+    url: str
+    backend_url: str
+    log: Path
+
+    def console(self) -> str:
+        return self.log.read_text()
+
+
+@contextmanager
+def reflex_run(folder: Path, environ: Mapping[str, str], *, frontend: int, backend: int | None = None) -> Iterator[RunningApp]:
+    """Run the app: in development with two ports, as a production build with one."""
+    mode = ["--frontend-port", str(frontend), "--backend-port", str(backend)] if backend else []
+    mode = mode or ["--env", "prod", "--frontend-port", str(frontend)]
+    app = RunningApp(f"http://localhost:{frontend}", f"http://localhost:{backend or frontend}", folder / "console.log")
+    # No venv is activated, and nothing but what README's command needs is set.
+    environ = {**clean_environ(), **environ, "REFLEX_WEB_WORKDIR": str(folder / "web"), "PATH": "/usr/bin:/bin"}
+    command = [str(Path(sys.executable).parent / "reflex"), "run", *mode]
+    with app.log.open("w") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_for(f"{app.url}/", process)
+        wait_for(f"{app.backend_url}/ping", process)
+        yield app
+    finally:
+        for end in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, end)  # the group, for Vite outlives its parent
+                process.wait(15)

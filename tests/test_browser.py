@@ -1,0 +1,353 @@
+"""The nine steps in a real browser, in development and as a production build."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from conftest import APP, free_port
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from running import RunningApp, reflex_run
+
+ADA, GRACE = "Ada Lovelace", "Grace Hopper"
+FIX = "no Chromium found: install one (Debian: apt-get install chromium) or run 'playwright install chromium'"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, else Playwright's own."""
+    with sync_playwright() as playwright:
+        system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+        if not system and not Path(playwright.chromium.executable_path).exists():
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(FIX)
+        browser = playwright.chromium.launch(executable_path=system, args=["--no-sandbox", "--disable-quic"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def development(browser, tmp_path_factory) -> Iterator[RunningApp]:
+    with reflex_run(tmp_path_factory.mktemp("dev"), {}, frontend=free_port(), backend=free_port()) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def production(browser, directory, tmp_path_factory) -> Iterator[RunningApp]:
+    port = int(APP.rpartition(":")[2])
+    with reflex_run(tmp_path_factory.mktemp("prod"), directory.environ, frontend=port) as app:
+        yield app
+
+
+@pytest.fixture(params=["development", "production"])
+def app(request) -> RunningApp:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def people(browser) -> Iterator:
+    """Opens one separate browser profile after the other; none may see an error in its console."""
+    contexts: list[BrowserContext] = []
+    errors: list[str] = []
+
+    def open_page(**options: object) -> Page:
+        contexts.append(browser.new_context(ignore_https_errors=True, **options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture
+def page(people) -> Page:
+    return people()
+
+
+def choose(page: Page, person: str) -> None:
+    page.get_by_role("button", name=person).click()
+
+
+def greeted(page: Page, name: str) -> None:
+    expect(page.get_by_role("heading", name=f"Hello {name}")).to_be_visible(timeout=20_000)
+
+
+def test_the_nine_steps(app, page):
+    """From the front page to the greeting, through a reload, and out again to a page that says so."""
+    page.goto(app.url)
+    choose(page, ADA)
+    greeted(page, ADA)
+    assert page.url == f"{app.url}/"
+    expect(page.get_by_text("ada@contoso.example")).to_be_visible()
+    expect(page.get_by_text("AL", exact=True)).to_be_visible()
+    page.reload()
+    greeted(page, ADA)
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
+    assert page.url.rstrip("/") == f"{app.url}/logout"
+    page.get_by_role("link", name="Sign in").click()
+    choose(page, GRACE)
+    greeted(page, GRACE)
+
+
+def test_the_page_that_was_asked_for_is_reached_with_its_query(app, page):
+    """The query survives the sign-in as it was."""
+    page.goto(f"{app.url}/?tab=2&q=a%20b")
+    choose(page, ADA)
+    greeted(page, ADA)
+    assert page.url == f"{app.url}/?tab=2&q=a%20b"
+
+
+def test_a_cancelled_sign_in_says_so(app, page):
+    """Alert, heading, reference, two ways on; it stays, and each way leads where it says."""
+    page.goto(f"{app.url}/?tab=2")
+    choose(page, "Cancel")
+    alert = page.get_by_role("alert")
+    expect(alert.get_by_role("heading", name="The sign-in was cancelled")).to_be_visible()
+    expect(alert.get_by_text(re.compile(r"^Reference: [0-9a-f]{10}$"))).to_be_visible()
+    page.get_by_role("link", name="Use another account").click()
+    page.get_by_role("button", name=ADA).wait_for()
+    assert "prompt=select_account" in page.url
+    choose(page, "Cancel")
+    page.get_by_role("link", name="Try again").click()
+    choose(page, ADA)
+    greeted(page, ADA)
+    assert page.url == f"{app.url}/?tab=2"
+
+
+def test_a_person_without_a_name_is_greeted(app, page):
+    """The user name stands in; never undefined, never None."""
+    page.goto(app.url)
+    choose(page, "frontdesk@contoso.example")
+    greeted(page, "frontdesk@contoso.example")
+    assert not re.search("undefined|None|null", page.inner_text("body"))
+
+
+def test_the_code_does_not_stay_in_the_history(app, page):
+    """Back from the greeting does not replay the answer; going there by hand leads on."""
+    seen: list[str] = []
+    page.on("request", lambda request: "/callback?" in request.url and seen.append(request.url))
+    page.goto(app.url)
+    choose(page, ADA)
+    greeted(page, ADA)
+    page.goto(seen[0])
+    greeted(page, ADA)
+    assert page.url == f"{app.url}/"
+
+
+def test_a_reload_in_the_middle_ends_well(app, page):
+    """A person who reloads the page on the way in gets in."""
+    page.goto(app.url)
+    page.get_by_role("button", name=ADA).wait_for()
+    with page.expect_request(lambda request: "/callback?" in request.url):
+        choose(page, ADA)
+    page.wait_for_url("**/callback?*", wait_until="commit")
+    page.evaluate("location.reload()")
+    greeted(page, ADA)
+
+
+def test_a_stranger_at_the_sign_out_page_starts_nothing(app, page):
+    """`/logout` says the same to everybody, and nothing redirects by itself."""
+    asked: list[str] = []
+    page.on("request", lambda request: "/oauth2/" in request.url and asked.append(request.url))
+    page.goto(f"{app.url}/logout")
+    expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    assert asked == []
+
+
+def test_two_browsers_are_two_people(app, people):
+    """What one signs in to, the other does not see."""
+    first, second = people(), people()
+    first.goto(app.url)
+    choose(first, ADA)
+    greeted(first, ADA)
+    second.goto(app.url)
+    choose(second, GRACE)
+    greeted(second, GRACE)
+    first.reload()
+    greeted(first, ADA)
+
+
+def answer_for(app: RunningApp, directory, person: str) -> tuple[str, dict[str, str]]:
+    """Somebody's own sign-in up to the directory's answer: the link to the callback, and the flow's cookie."""
+    begun = httpx.get(f"{app.backend_url}/auth/sign-in")
+    answer = directory.answer(begun.headers["location"], person)
+    name, value = next(iter(begun.cookies.items()))
+    return f"{app.url}/callback?{urlencode(answer)}", {"name": name, "value": value, "url": app.url}
+
+
+def test_nobody_is_signed_in_by_a_link_of_somebody_else(app, people, directory):
+    """Login CSRF: the attacker's answer does nothing in the victim's browser, and the victim's own flow completes."""
+    link, cookie = answer_for(app, directory, GRACE)
+    victim, attacker = people(), people()
+    victim.goto(app.url)
+    victim.get_by_role("button", name=ADA).wait_for()
+    other_tab = victim.context.new_page()
+    other_tab.goto(link)
+    expect(other_tab.get_by_role("heading", name="This sign-in is over")).to_be_visible(timeout=20_000)
+    choose(victim, ADA)
+    greeted(victim, ADA)
+    attacker.context.add_cookies([cookie])
+    attacker.goto(link)  # the control: the same link works for its owner
+    greeted(attacker, GRACE)
+
+
+def test_nothing_secret_crosses_the_socket(app, page):
+    """No token, no cookie and no id of the person is in any frame that the browser gets."""
+    frames: list[str] = []
+
+    def watch(socket) -> None:
+        socket.on("framereceived", lambda data: frames.append(str(data)))
+
+    page.on("websocket", watch)
+    page.goto(app.url)
+    choose(page, ADA)
+    greeted(page, ADA)
+    received = "\n".join(frames)
+    cookie = next(c["value"] for c in page.context.cookies() if c["name"].endswith("azure_auth_flow"))
+    assert "Ada Lovelace" in received
+    for secret in (cookie, "eyJ", "ada00000-0000", "access_token", "refresh_token"):
+        assert secret not in received
+    assert page.evaluate("document.cookie") == ""
+
+
+def test_the_keyboard_is_enough(app, page):
+    """Every step can be taken with Tab and Enter."""
+    page.goto(app.url)
+    page.get_by_role("button", name=ADA).wait_for()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    greeted(page, ADA)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Sign out")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Sign in")).to_be_focused()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_fit_a_phone(app, people, scheme):
+    """At 320 px nothing is cut off or scrolls sideways, and the page follows the scheme."""
+    page = people(viewport={"width": 320, "height": 640}, color_scheme=scheme)
+
+    def fits() -> None:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+        background = page.evaluate("getComputedStyle(document.querySelector('main').parentElement).backgroundColor")
+        lightness = float(re.findall(r"[\d.]+", background)[0])
+        assert (lightness > 0.5) == (scheme == "light"), background
+
+    page.goto(app.url)
+    choose(page, "Cancel")
+    page.get_by_role("alert").wait_for()
+    fits()
+    page.get_by_role("link", name="Try again").click()
+    choose(page, "frontdesk@contoso.example")
+    greeted(page, "frontdesk@contoso.example")
+    fits()
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("heading", name="You are signed out").wait_for()
+    fits()
+
+
+def test_the_demo_says_that_it_is_one(development, production, people):
+    """A banner on every page in development with the demo directory, and on none elsewhere."""
+    banner = "nobody is really signed in"
+    for path in ("/logout", "/callback"):
+        demo, real = people(), people()
+        demo.goto(development.url + path)
+        expect(demo.get_by_role("note")).to_contain_text(banner)
+        real.goto(production.url + path)
+        real.get_by_role("heading").wait_for()
+        assert banner not in real.inner_text("body")
+
+
+def test_production_has_no_demo_people(production):
+    """The demo directory's addresses do not exist there."""
+    tenant = "c0ffee00-0000-4000-8000-00000000cafe"
+    for path in ("oauth2/v2.0/authorize", "v2.0/.well-known/openid-configuration"):
+        answer = httpx.get(f"{production.url}/demo/{tenant}/{path}")
+        assert answer.status_code == 404
+        assert "Ada" not in answer.text
+
+
+def test_the_first_page_is_light(production, page):
+    """All that the first page loads weighs at most 750 kB, uncompressed."""
+    sizes: dict[str, int] = {}
+    page.on("response", lambda response: sizes.update({response.url: len(response.body())}))
+    page.goto(f"{production.url}/logout")
+    page.get_by_role("link", name="Sign in").wait_for()
+    page.wait_for_load_state("networkidle")
+    assert 0 < sum(sizes.values()) <= 750_000, sizes
+
+
+def test_only_our_own_origin_is_let_in(app):
+    """Another site's script reads nothing and opens no socket; ours does."""
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    socket = f"{app.backend_url}/_event/?EIO=4&transport=websocket&token=t"
+    for origin, allowed in ((app.url, True), ("http://evil.example", False), ("null", False), (f"{app.url}0", False)):
+        answer = httpx.get(f"{app.backend_url}/ping", headers={"Origin": origin})
+        assert (answer.headers.get("access-control-allow-origin") == origin) is allowed, origin
+        with httpx.stream("GET", socket, headers={**upgrade, "Origin": origin}) as opened:
+            assert (opened.status_code == 101) is allowed, origin
+
+
+def test_development_is_bound_to_loopback(development):
+    """Neither the pages nor the backend can be reached from another machine."""
+    listening: dict[int, set[str]] = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            local, state = line.split()[1], line.split()[3]
+            if state == "0A":
+                address, _, port = local.rpartition(":")
+                listening.setdefault(int(port, 16), set()).add(address)
+    loopback = {"0100007F", "00000000000000000000000001000000"}
+    for url in (development.url, development.backend_url):
+        addresses = listening[int(url.rpartition(":")[2])]
+        assert addresses
+        assert addresses <= loopback
+
+
+def test_the_site_starts_while_the_directory_is_down(directory, people, tmp_path):
+    """It serves its pages, and says what is wrong to whoever signs in; nothing loops."""
+    port = free_port()
+    environ = {**directory.environ, "AZURE_AUTHORITY_HOST": f"https://localhost:{free_port()}"}
+    with reflex_run(tmp_path, environ, frontend=port) as app:
+        page = people()
+        page.goto(f"{app.url}/?tab=2")
+        expect(page.get_by_role("heading", name="Microsoft cannot be reached right now")).to_be_visible(timeout=30_000)
+        again = page.get_by_role("link", name="Try again").get_attribute("href")
+        assert again == f"{app.url}/auth/sign-in?return_to=%2F%3Ftab%3D2"
+        page.wait_for_load_state("networkidle")
+        assert page.get_by_role("alert").is_visible()
+        reference = re.search("Reference: ([0-9a-f]{10})", page.inner_text("main"))[1]
+        assert reference in app.console()
+        page.close()  # before the app ends, or the page would complain of its socket
+
+
+def test_the_console_is_clean(app, page):
+    """After a sign-in and a failed one, the console shows Reflex's lines and ours: no warning, no traceback, no secret."""
+    page.goto(app.url)
+    with page.expect_request(lambda request: "/callback?" in request.url) as caught:
+        choose(page, ADA)
+    greeted(page, ADA)
+    console = app.console()
+    assert "the redirect URI is" in console
+    console = console.replace("http://evil.example is not an accepted origin. (further occurrences of this error", "")
+    assert not re.search(r"traceback|deprecat|warning|\berror\b", console, re.IGNORECASE), console
+    for secret in [*re.findall(r"=([^&]+)", caught.value.url), "ada@contoso.example", "Lovelace"]:
+        assert secret not in console
