@@ -3,19 +3,17 @@
 `Settings.load` alone reads the environment. The names are those of azure-identity and Reflex.
 """
 
-import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from azure_auth import parsing
 from azure_auth.credentials import Credential, certificate, federated_token
 from azure_auth.errors import NotConfigured
-from azure_auth.return_target import return_target
 
 _T = TypeVar("_T")
 _CREDENTIALS = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_FEDERATED_TOKEN_FILE")
@@ -27,11 +25,6 @@ _AZURE = (
     "AZURE_AUTHORITY_HOST",
     "AZURE_ALLOWED_TENANTS",
 )
-MANY_TENANTS = ("organizations", "common")
-_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:]+\]")
-_RESERVED_SCOPES = {"openid", "profile", "offline_access"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,52 +70,36 @@ class Settings:
             NotConfigured: With every fault that the environment has.
         """
         reading = _Reading(environ)
-        port = environ.get("REFLEX_FRONTEND_PORT") or "3000"
-        public_url = reading.value("REFLEX_DEPLOY_URL", _public_url, f"http://localhost:{port}")
-        if reading.faults:
-            public_url = ""  # not known, so not loopback either
+        public_url = reading.public_url()
         why_no_demo = _why_no_demo(environ, public_url)
-        demo = why_no_demo is None
-        if demo:
-            tenant_id, client_id = "c0ffee00-0000-4000-8000-00000000cafe", "deface00-0000-4000-8000-00000000face"
-            credential: Credential = secrets.token_urlsafe(32)
-        else:
-            tenant_id = reading.required("AZURE_TENANT_ID", _tenant, 'the "Directory (tenant) ID"')
-            client_id = reading.required("AZURE_CLIENT_ID", _guid, 'the "Application (client) ID"')
-            credential = reading.credential()
-            if why_no_demo and not any(name in environ for name in _AZURE):
-                reading.faults.append(f"The demo directory does not stand in: {why_no_demo}.")
-        allowed = reading.value("AZURE_ALLOWED_TENANTS", _guids, frozenset[str]())
-        if tenant_id in MANY_TENANTS and "AZURE_ALLOWED_TENANTS" not in environ:
-            reading.fault(
-                "AZURE_ALLOWED_TENANTS",
-                f"is not set: with AZURE_TENANT_ID={tenant_id}, list the GUIDs of the tenants that may sign in",
-            )
-        elif _GUID.fullmatch(tenant_id) and allowed and tenant_id not in allowed:
-            reading.fault("AZURE_ALLOWED_TENANTS", "leaves out AZURE_TENANT_ID: add it, or remove the list")
-        idle = reading.value("SESSION_IDLE_MINUTES", _positive, 60)
-        longest = reading.value("SESSION_MAX_HOURS", _positive, 12)
-        if idle > longest * 60:
-            reading.fault("SESSION_IDLE_MINUTES", "is longer than SESSION_MAX_HOURS: choose a smaller number")
+        tenant_id, client_id, credential = reading.registration(why_no_demo) if why_no_demo else _demo_registration()
+        idle, longest = reading.lifetimes()
         if environ.get("REFLEX_REDIS_URL"):
             reading.fault("REFLEX_REDIS_URL", "is set, but this version runs in one process only: remove it")
         settings = cls(
             tenant_id=tenant_id,
             client_id=client_id,
             credential=credential,
-            authority_host=reading.value("AZURE_AUTHORITY_HOST", _authority, "https://login.microsoftonline.com"),
-            allowed_tenants=allowed,
-            login_redirect=reading.value("LOGIN_REDIRECT", _local_path, "/"),
-            login_scopes=reading.value("LOGIN_SCOPES", _scopes, ("User.Read",)),
-            session_idle=timedelta(minutes=idle),
-            session_max=timedelta(hours=longest),
+            authority_host=reading.value(
+                "AZURE_AUTHORITY_HOST", parsing.authority, "https://login.microsoftonline.com"
+            ),
+            allowed_tenants=reading.allowed_tenants(tenant_id),
+            login_redirect=reading.value("LOGIN_REDIRECT", parsing.local_path, "/"),
+            login_scopes=reading.value("LOGIN_SCOPES", parsing.scopes, ("User.Read",)),
+            session_idle=idle,
+            session_max=longest,
             public_url=public_url,
             backend_url=_backend_url(environ) if _mode(environ) == "dev" else public_url,
-            demo=demo,
+            demo=why_no_demo is None,
         )
         if reading.faults:
             raise NotConfigured(reading.faults)
         return settings
+
+
+def _demo_registration() -> tuple[str, str, Credential]:
+    """Return tenant, client and credential for the demo directory; the secret is good for this start alone."""
+    return "c0ffee00-0000-4000-8000-00000000cafe", "deface00-0000-4000-8000-00000000face", secrets.token_urlsafe(32)
 
 
 class _Reading:
@@ -149,10 +126,45 @@ class _Reading:
             self.fault(name, str(why))
             return default
 
+    def public_url(self) -> str:
+        """Read the public address; a faulty one is empty, for it is not known to be loopback."""
+        port = self.environ.get("REFLEX_FRONTEND_PORT") or "3000"
+        public_url = self.value("REFLEX_DEPLOY_URL", parsing.public_url, f"http://localhost:{port}")
+        return "" if self.faults else public_url
+
+    def registration(self, why_no_demo: str) -> tuple[str, str, Credential]:
+        """Read tenant, client and credential; where nothing of them is given, add why the demo does not stand in."""
+        tenant_id = self.required("AZURE_TENANT_ID", parsing.tenant, 'the "Directory (tenant) ID"')
+        client_id = self.required("AZURE_CLIENT_ID", parsing.guid, 'the "Application (client) ID"')
+        credential = self.credential()
+        if not any(name in self.environ for name in _AZURE):
+            self.faults.append(f"The demo directory does not stand in: {why_no_demo}.")
+        return tenant_id, client_id, credential
+
     def required(self, name: str, parse: Callable[[str], str], source: str) -> str:
         if name not in self.environ:
             self.fault(name, f"is not set: copy {source} from the overview page of your app registration in Entra")
         return self.value(name, parse, "")
+
+    def allowed_tenants(self, tenant_id: str) -> frozenset[str]:
+        """Read the tenants whose people may enter; an authority for many needs them."""
+        name = "AZURE_ALLOWED_TENANTS"
+        allowed = self.value(name, parsing.guids, frozenset[str]())
+        if tenant_id in parsing.MANY_TENANTS and name not in self.environ:
+            self.fault(
+                name, f"is not set: with AZURE_TENANT_ID={tenant_id}, list the GUIDs of the tenants that may enter"
+            )
+        elif parsing.GUID.fullmatch(tenant_id) and allowed and tenant_id not in allowed:
+            self.fault(name, "leaves out AZURE_TENANT_ID: add it, or remove the list")
+        return allowed
+
+    def lifetimes(self) -> tuple[timedelta, timedelta]:
+        """Read how long a session may idle, and how long it may last."""
+        idle = timedelta(minutes=self.value("SESSION_IDLE_MINUTES", parsing.positive, 60))
+        longest = timedelta(hours=self.value("SESSION_MAX_HOURS", parsing.positive, 12))
+        if idle > longest:
+            self.fault("SESSION_IDLE_MINUTES", "is longer than SESSION_MAX_HOURS: choose a smaller number")
+        return idle, longest
 
     def credential(self) -> Credential:
         """Read the one credential; none, or more than one, is a fault."""
@@ -192,79 +204,8 @@ def _why_no_demo(environ: Mapping[str, str], public_url: str) -> str | None:
         return f"it is for development, and this start is --env {_mode(environ)}"
     if set_names := [name for name in _AZURE if name in environ]:
         return f"{set_names[0]} is set"
-    if not _is_loopback(urlsplit(public_url).hostname or ""):
+    if not parsing.is_loopback(urlsplit(public_url).hostname or ""):
         return "it is for a loopback address, and REFLEX_DEPLOY_URL is another"
-    if not _is_loopback(environ.get("REFLEX_BACKEND_HOST") or "localhost"):
+    if not parsing.is_loopback(environ.get("REFLEX_BACKEND_HOST") or "localhost"):
         return "it is for a loopback bind, and the backend host is another"
     return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _origin(value: str, *, http_on_loopback: bool) -> str:
-    """Return scheme, host and port as a browser writes them in an Origin header."""
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        raise ValueError("is not an address: write it like https://app.example.com") from None
-    host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname or ""
-    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError("has more than scheme, host and port: write it like https://app.example.com")
-    if not _HOST.fullmatch(host):
-        raise ValueError("has no proper host name: write it like https://app.example.com")
-    if parts.scheme != "https" and not (http_on_loopback and parts.scheme == "http"):
-        raise ValueError("does not begin with https://: sign-in needs an encrypted connection")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
-        raise ValueError("is neither https nor loopback: codes and cookies would travel in the clear, so use https")
-    default = {"https": 443, "http": 80}[parts.scheme]
-    return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, default) else "")
-
-
-def _public_url(value: str) -> str:
-    return _origin(value, http_on_loopback=True)
-
-
-def _authority(value: str) -> str:
-    return _origin(value if "://" in value else f"https://{value}", http_on_loopback=False)
-
-
-def _tenant(value: str) -> str:
-    value = value.lower()
-    if not (value in MANY_TENANTS or _GUID.fullmatch(value) or _DOMAIN.fullmatch(value)):
-        raise ValueError("is neither a tenant's GUID nor its domain (contoso.onmicrosoft.com): copy one of them")
-    return value
-
-
-def _guid(value: str) -> str:
-    if not _GUID.fullmatch(value.lower()):
-        raise ValueError("is not a GUID: copy it as Entra shows it, like 00000000-0000-0000-0000-000000000000")
-    return value.lower()
-
-
-def _guids(value: str) -> frozenset[str]:
-    return frozenset(_guid(item) for item in re.split(r"[,\s]+", value.strip(",")) if item)
-
-
-def _scopes(value: str) -> tuple[str, ...]:
-    scopes = tuple(re.split(r"[,\s]+", value))
-    if reserved := _RESERVED_SCOPES.intersection(scopes):
-        raise ValueError(f"names {', '.join(sorted(reserved))}, which every sign-in asks for: leave it out")
-    return scopes
-
-
-def _positive(value: str) -> int:
-    if not (value.isascii() and value.isdigit() and 0 < int(value) < 100_000):
-        raise ValueError("is not a whole number above 0: write it in digits")
-    return int(value)
-
-
-def _local_path(value: str) -> str:
-    if return_target(value) is None:
-        raise ValueError("is not a page of this app: write a path like /reports, and neither /logout nor /callback")
-    return value

@@ -48,7 +48,9 @@ def claims(nonce: str = NONCE, **changed: object) -> dict[str, object]:
     return {name: value for name, value in {**proper, **changed}.items() if value is not None}
 
 
-def id_token(key: rsa.RSAPrivateKey = KEY, kid: str | None = KID, headers: dict | None = None, **changed: object) -> str:
+def id_token(
+    key: rsa.RSAPrivateKey = KEY, kid: str | None = KID, headers: dict | None = None, **changed: object
+) -> str:
     """A signed ID token; proper unless told otherwise."""
     header = {**({"kid": kid} if kid else {}), **(headers or {})}
     return jwt.api_jws.encode(json.dumps(claims(**changed)).encode(), key, "RS256", header)

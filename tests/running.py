@@ -25,7 +25,9 @@ class RunningApp:
 
 
 @contextmanager
-def reflex_run(folder: Path, environ: Mapping[str, str], *, frontend: int, backend: int | None = None) -> Iterator[RunningApp]:
+def reflex_run(
+    folder: Path, environ: Mapping[str, str], *, frontend: int, backend: int | None = None
+) -> Iterator[RunningApp]:
     """Run the app: in development with two ports, as a production build with one."""
     mode = ["--frontend-port", str(frontend), "--backend-port", str(backend)] if backend else []
     mode = mode or ["--env", "prod", "--frontend-port", str(frontend)]

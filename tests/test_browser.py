@@ -340,7 +340,7 @@ def test_the_site_starts_while_the_directory_is_down(directory, people, tmp_path
 
 
 def test_the_console_is_clean(app, page):
-    """After a sign-in and a failed one, the console shows Reflex's lines and ours: no warning, no traceback, no secret."""
+    """After a sign-in and a failed one, the console has Reflex's lines and ours: no warning, traceback or secret."""
     page.goto(app.url)
     with page.expect_request(lambda request: "/callback?" in request.url) as caught:
         choose(page, ADA)

@@ -130,7 +130,10 @@ async def test_one_persons_failure_is_not_the_next_ones(client, entra, first):
         ({"status_code": 200, "json": []}, TokenInvalid),
         ({"status_code": 200, "json": {}}, TokenInvalid),
         ({"status_code": 200, "content": b""}, TokenInvalid),
-        ({"status_code": 401, "json": {"error": "invalid_client", "error_codes": [7000215], "trace_id": TRACE}}, Refused),
+        (
+            {"status_code": 401, "json": {"error": "invalid_client", "error_codes": [7000215], "trace_id": TRACE}},
+            Refused,
+        ),
         ({"status_code": 400, "json": {"error": "invalid_grant", "error_codes": "x"}}, TokenInvalid),
     ],
 )
@@ -283,4 +286,3 @@ async def test_waiting_ends(client, entra, monkeypatch):
             await client.begin("http://localhost:3000/callback", None)
     finally:
         release.set()
-

@@ -72,13 +72,18 @@ FORGED = {
     "alg_none": lambda: unsigned("none"),
     "alg_rs256_unsigned": lambda: unsigned("RS256"),
     "alg_hs256_with_public_key": hs256_with_public_key,
-    "payload_swapped": lambda: ".".join([*id_token().split(".")[:1], *id_token(oid="x").split(".")[1:2], id_token().split(".")[2]]),
+    "payload_swapped": lambda: ".".join(
+        [*id_token().split(".")[:1], *id_token(oid="x").split(".")[1:2], id_token().split(".")[2]]
+    ),
     "not_a_jwt": lambda: "not a jwt",
     "half_a_jwt": lambda: id_token().rpartition(".")[0],
     "empty": lambda: "",
     "none": lambda: None,
     "number": lambda: 5,
-    **{f"{name}_missing": lambda name=name: id_token(**{name: None}) for name in ("iss", "aud", "tid", "exp", "nbf", "iat", "oid", "sub")},
+    **{
+        f"{name}_missing": lambda name=name: id_token(**{name: None})
+        for name in ("iss", "aud", "tid", "exp", "nbf", "iat", "oid", "sub")
+    },
 }
 
 
@@ -171,5 +176,7 @@ def test_only_rsa_signing_keys_are_keys():
 )
 def test_a_person_is_never_undefined(said, name, initials):
     """Without a name the user name stands in, and without that a greeting still reads well."""
-    who = Identity.from_claims({"tid": TENANT, "oid": OBJECT, "preferred_username": "ada.lovelace@contoso.example", **said})
+    who = Identity.from_claims(
+        {"tid": TENANT, "oid": OBJECT, "preferred_username": "ada.lovelace@contoso.example", **said}
+    )
     assert (who.name, who.initials) == (name, initials)

@@ -9,7 +9,9 @@ from azure_auth.return_target import return_target
 def cases() -> list[tuple[str, str, str]]:
     lines = (ROOT / "tests/data/return_targets.txt").read_text().splitlines()
     rows = [line.split("\t") for line in lines if line and not line.startswith("#")]
-    return [(verdict, why, raw.encode().decode("unicode_escape").encode("latin-1").decode()) for verdict, why, raw in rows]
+    return [
+        (verdict, why, raw.encode().decode("unicode_escape").encode("latin-1").decode()) for verdict, why, raw in rows
+    ]
 
 
 @pytest.mark.parametrize(("verdict", "why", "raw"), cases())

@@ -34,7 +34,7 @@ def faults(environ: dict[str, str]) -> tuple[str, ...]:
 
 
 def test_three_values_are_enough():
-    """Tenant, client and secret make the app sign people in with the public cloud; the rest has the contract's defaults."""
+    """Tenant, client and secret sign people in with the public cloud; the rest has the contract's defaults."""
     settings = Settings.load(REAL)
     assert (settings.tenant_id, settings.client_id, settings.credential) == (TENANT, CLIENT, SECRET)
     assert settings.authority_host == "https://login.microsoftonline.com"
@@ -207,7 +207,9 @@ def pair():
     from datetime import UTC, datetime
 
     now = datetime.now(UTC)
-    certificate = start.serial_number(1).not_valid_before(now - day).not_valid_after(now + day).sign(key, hashes.SHA256())
+    certificate = (
+        start.serial_number(1).not_valid_before(now - day).not_valid_after(now + day).sign(key, hashes.SHA256())
+    )
     return key, certificate
 
 
@@ -236,7 +238,7 @@ def test_a_certificate_is_taken_in_both_forms(tmp_path, pair, form, password):
 
 def test_a_certificate_without_its_key_is_refused(tmp_path, pair):
     """A file that lacks one half, or whose halves differ, is a fault."""
-    key, certificate = pair
+    _, certificate = pair
     other = rsa.generate_private_key(65537, 2048)
     environ = {k: v for k, v in REAL.items() if k != "AZURE_CLIENT_SECRET"}
     for content in (
@@ -253,7 +255,12 @@ def test_a_certificate_without_its_key_is_refused(tmp_path, pair):
 @pytest.mark.parametrize("mode", ["dev", "prod"])
 def test_faults_stop_reflex_with_text_and_status_1(tmp_path, mode):
     """`reflex run` ends with the faults as text, without a traceback."""
-    environ = {**clean_environ(), "AZURE_CLIENT_ID": CLIENT, "SESSION_MAX_HOURS": "x", "REFLEX_WEB_WORKDIR": str(tmp_path)}
+    environ = {
+        **clean_environ(),
+        "AZURE_CLIENT_ID": CLIENT,
+        "SESSION_MAX_HOURS": "x",
+        "REFLEX_WEB_WORKDIR": str(tmp_path),
+    }
     command = [sys.executable, "-m", "reflex", "run", "--env", mode]
     ended = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
     said = ended.stdout + ended.stderr

@@ -98,7 +98,13 @@ async def test_nothing_but_the_shown_fields_reaches_the_browser(tab, directory):
 
 @pytest.mark.parametrize(
     "address",
-    ["/callback", "/callback?code=x", "/callback?code=x&state=unknown", "/callback?state=", "/callback?error=access_denied"],
+    [
+        "/callback",
+        "/callback?code=x",
+        "/callback?code=x&state=unknown",
+        "/callback?state=",
+        "/callback?error=access_denied",
+    ],
 )
 async def test_an_answer_to_no_flow_says_so(tab, address):
     """A callback that nobody waits for shows its page: heading, reference, two ways on; nothing redirects."""

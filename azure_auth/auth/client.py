@@ -27,13 +27,13 @@ from azure_auth.auth.id_token import SigningKeys, read_keys, validate
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.kept import Kept
 from azure_auth.errors import AuthError, Cancelled, Refused, SignInFailed, TokenInvalid, Unavailable, whereabouts
-from azure_auth.settings import MANY_TENANTS, Settings
+from azure_auth.parsing import GUID, MANY_TENANTS
+from azure_auth.settings import Settings
 
 _T = TypeVar("_T")
 PEOPLE_AT_ONCE = 64
 """How many people may wait for the directory at the same time; further ones queue. Waiting threads cost little."""
 LONGEST_WAIT_SECONDS = 30.0
-_GUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +174,12 @@ class Client:
         issuer, keys, sign_out = (
             str(document.get(name, "")) for name in ("issuer", "jwks_uri", "end_session_endpoint")
         )
-        expected = "{tenantid}" if tenant in MANY_TENANTS else tenant if re.fullmatch(_GUID, tenant) else _GUID
-        pattern = re.escape(f"{host}/") + (_GUID if expected == _GUID else re.escape(expected)) + re.escape("/v2.0")
-        if not re.fullmatch(pattern, issuer):
+        named = issuer.removeprefix(f"{host}/").removesuffix("/v2.0")  # the tenant that the issuer names
+        if tenant in MANY_TENANTS:
+            as_asked = named == "{tenantid}"
+        else:
+            as_asked = named == tenant or (not GUID.fullmatch(tenant) and GUID.fullmatch(named))  # a domain's GUID
+        if issuer != f"{host}/{named}/v2.0" or not as_asked:
             raise SignInFailed("discovery names another issuer than the authority's")
         if not keys.startswith(f"{host}/"):
             raise SignInFailed("discovery names keys on another host than the authority's")
@@ -212,9 +215,5 @@ def _refusal(result: Mapping[str, Any]) -> AuthError:
     numbers = [int(number) for number in numbers]
     if error == "access_denied" and not set(numbers) - {65004}:
         return Cancelled()
-    ids = (
-        f"{name}={result[name]}"
-        for name in ("trace_id", "correlation_id")
-        if re.fullmatch(_GUID, str(result.get(name)))
-    )
+    ids = (f"{name}={result[name]}" for name in ("trace_id", "correlation_id") if GUID.fullmatch(str(result.get(name))))
     return Refused(error, numbers, " ".join(ids))

@@ -1,0 +1,93 @@
+"""Reads the text of one setting; what cannot be meant is a ValueError whose text ends the sentence "NAME …"."""
+
+import re
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from azure_auth.return_target import return_target
+
+MANY_TENANTS = ("organizations", "common")
+GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:]+\]")
+_RESERVED_SCOPES = {"openid", "profile", "offline_access"}
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address means this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _origin(value: str, *, http_on_loopback: bool) -> str:
+    """Return scheme, host and port as a browser writes them in an Origin header."""
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise ValueError("is not an address: write it like https://app.example.com") from None
+    host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname or ""
+    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("has more than scheme, host and port: write it like https://app.example.com")
+    if not _HOST.fullmatch(host):
+        raise ValueError("has no proper host name: write it like https://app.example.com")
+    if parts.scheme != "https" and not (http_on_loopback and parts.scheme == "http"):
+        raise ValueError("does not begin with https://: sign-in needs an encrypted connection")
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise ValueError("is neither https nor loopback: codes and cookies would travel in the clear, so use https")
+    default = {"https": 443, "http": 80}[parts.scheme]
+    return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, default) else "")
+
+
+def public_url(value: str) -> str:
+    """Read the origin under which browsers reach the app: https, or http on loopback."""
+    return _origin(value, http_on_loopback=True)
+
+
+def authority(value: str) -> str:
+    """Read the origin of a directory: https."""
+    return _origin(value if "://" in value else f"https://{value}", http_on_loopback=False)
+
+
+def tenant(value: str) -> str:
+    """Read a tenant: GUID, domain, or the name of an authority for many."""
+    value = value.lower()
+    if not (value in MANY_TENANTS or GUID.fullmatch(value) or _DOMAIN.fullmatch(value)):
+        raise ValueError("is neither a tenant's GUID nor its domain (contoso.onmicrosoft.com): copy one of them")
+    return value
+
+
+def guid(value: str) -> str:
+    """Read a GUID."""
+    if not GUID.fullmatch(value.lower()):
+        raise ValueError("is not a GUID: copy it as Entra shows it, like 00000000-0000-0000-0000-000000000000")
+    return value.lower()
+
+
+def guids(value: str) -> frozenset[str]:
+    """Read a list of GUIDs, between commas or spaces."""
+    return frozenset(guid(item) for item in re.split(r"[,\s]+", value.strip(",")) if item)
+
+
+def scopes(value: str) -> tuple[str, ...]:
+    """Read a list of API permissions, between commas or spaces."""
+    listed = tuple(re.split(r"[,\s]+", value))
+    if reserved := _RESERVED_SCOPES.intersection(listed):
+        raise ValueError(f"names {', '.join(sorted(reserved))}, which every sign-in asks for: leave it out")
+    return listed
+
+
+def positive(value: str) -> int:
+    """Read a whole number above 0."""
+    if not (value.isascii() and value.isdigit() and 0 < int(value) < 100_000):
+        raise ValueError("is not a whole number above 0: write it in digits")
+    return int(value)
+
+
+def local_path(value: str) -> str:
+    """Read a page of this app."""
+    if return_target(value) is None:
+        raise ValueError("is not a page of this app: write a path like /reports, and neither /logout nor /callback")
+    return value

@@ -1,0 +1,144 @@
+"""What holds for the whole project."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CONTRACT, ROOT, clean_environ
+
+from azure_auth import errors
+
+APP = sorted((ROOT / "azure_auth").rglob("*.py"))
+LAYERS = {
+    "azure_auth.azure_auth": 5,
+    "azure_auth.pages": 4,
+    "azure_auth.components": 3,
+    "azure_auth.auth.core": 2,
+    "azure_auth.auth": 1,
+    "azure_auth": 0,
+}
+
+
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def layer(name: str) -> int:
+    return next(level for prefix, level in LAYERS.items() if name == prefix or name.startswith(f"{prefix}."))
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in found if name.startswith("azure_auth")}
+
+
+@pytest.mark.parametrize("path", [p for p in APP if "demo" not in p.parts], ids=module)
+def test_arrows_go_down_only(path):
+    """A module imports its own layer and those below; only the composition knows the demo directory."""
+    for name in imports(path):
+        if name.startswith("azure_auth.demo"):
+            assert module(path) == "azure_auth.azure_auth"
+        else:
+            assert layer(name) <= layer(module(path)), name
+
+
+def test_importing_does_nothing():
+    """No module reads the environment, a file or the network at import; what Reflex starts with is the exception."""
+    names = [module(path) for path in APP if path.stem not in ("__main__", "azure_auth")]
+    script = f"""
+import sys
+import reflex, httpx, msal, jwt, starlette.responses, starlette.applications, reflex.vars
+
+def watch(event, args):
+    opened = event == "open" and str(args[0]).endswith((".env", ".pem", ".db"))
+    if event.startswith("socket.") or event == "subprocess.Popen" or opened:
+        raise SystemExit(f"{{event}} {{args}}")
+
+sys.addaudithook(watch)
+import {", ".join(names)}
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=ROOT, env=clean_environ(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_only_the_settings_read_the_environment():
+    """`os.environ` is named where the app is composed, and nowhere below."""
+    readers = {module(path) for path in APP if re.search(r"\bos\.environ|getenv", path.read_text())}
+    assert readers <= {"azure_auth.azure_auth", "azure_auth.demo.__main__"}
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_every_setting_is_documented(name):
+    """Each name of the contract is in .env.example, with a comment above it, and in README."""
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith(f"#{name}="))
+    assert any(line.startswith("# ") for line in lines[max(0, place - 2) : place])
+    assert f"`{name}`" in (ROOT / "README.md").read_text()
+
+
+def test_errors_are_complete_and_distinct():
+    """Every error that a person can meet has its own code, heading and message."""
+
+    def leaves(error: type) -> list[type]:
+        return [error, *(leaf for sub in error.__subclasses__() for leaf in leaves(sub))]
+
+    all_of_them = leaves(errors.AuthError)[1:]
+    for part in ("code", "heading", "message"):
+        texts = [error.__dict__.get(part) for error in all_of_them]
+        assert all(texts), part
+        assert len(set(texts)) == len(texts), part
+    assert all(str(error("x")).startswith(error.code) for error in all_of_them)
+
+
+def test_every_test_states_its_claim():
+    """A test's docstring is a sentence."""
+    for path in (ROOT / "tests").glob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                assert (ast.get_docstring(node) or "").endswith("."), f"{path.name}: {node.name}"
+
+
+def test_what_is_imported_is_pinned():
+    """Every imported library has its line in requirements.txt, with an exact version, and its word in README."""
+    pins = dict(re.findall(r"^([\w-]+)(?:\[\w+\])?==([\w.]+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    assert len(pins) == len(lines)
+    distributions = {"jwt": "PyJWT", "dotenv": "python-dotenv"}
+    imported: set[str] = set()
+    for path in [*APP, *(ROOT / "tests").glob("*.py"), ROOT / "rxconfig.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            imported |= {name.partition(".")[0] for name in names}
+    ours = {"azure_auth", "rxconfig", "reflex_base", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    libraries = imported - set(sys.stdlib_module_names) - ours
+    assert {distributions.get(name, name) for name in libraries} <= set(pins)
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in pins if f"`{name}`" not in readme] == []
+
+
+def test_the_top_level_stays_small():
+    """What git tracks at the top is what the design names."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    source = {"azure_auth", "assets", "tests", "rxconfig.py", "requirements.txt", ".env.example", "README.md"}
+    tools = {"pyproject.toml", ".ci", "reflex.lock", "docs", ".gitignore"}
+    assert {Path(name).parts[0] for name in tracked} <= source | tools
+
+
+def test_the_names_of_the_blog_post_are_there():
+    """`auth_view` and `unauth_view` are functions; the state has the post's names."""
+    home = importlib.import_module("azure_auth.pages.home")
+    core = importlib.import_module("azure_auth.auth.core")
+    assert callable(home.auth_view)
+    assert callable(home.unauth_view)
+    assert {"require_auth", "callback", "logout", "check_auth", "token"} <= set(dir(core.State))
