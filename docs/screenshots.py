@@ -1,6 +1,7 @@
 """Takes README's pictures from the running app: start `reflex run`, then `python docs/screenshots.py`."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -10,7 +11,7 @@ PLACE = Path(__file__).parent / "screenshots"
 
 def main() -> None:
     """Go through a sign-in in light, dark and on a phone, and keep what is seen."""
-    PLACE.mkdir(exist_ok=True)
+    pictures: dict[str, bytes] = {}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for look, options in {
@@ -19,27 +20,26 @@ def main() -> None:
             "phone": {"color_scheme": "light", "viewport": {"width": 360, "height": 640}, "device_scale_factor": 2},
         }.items():
             page = browser.new_context(reduced_motion="reduce", **options).new_page()
-            walk(page, look)
+            pictures |= {f"{name}-{look}.png": picture for name, picture in walk(page)}
         browser.close()
+    PLACE.mkdir(exist_ok=True)
+    for name, picture in pictures.items():  # only now, for Reflex reloads the app when a file changes
+        (PLACE / name).write_bytes(picture)
 
 
-def walk(page: Page, look: str) -> None:
+def walk(page: Page) -> Iterator[tuple[str, bytes]]:
     """Sign in, fail once, sign out; a picture of each."""
-
-    def keep(name: str) -> None:
-        page.screenshot(path=PLACE / f"{name}-{look}.png")
-
     page.goto("http://localhost:3000")
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("alert").wait_for()
-    keep("failed")
+    yield "failed", page.screenshot()
     page.get_by_role("link", name="Try again").click()
     page.get_by_role("button", name="Ada Lovelace").click()
     page.get_by_role("heading", name="Hello Ada Lovelace").wait_for()
-    keep("home")
+    yield "home", page.screenshot()
     page.get_by_role("button", name="Sign out").click()
     page.get_by_role("heading", name="You are signed out").wait_for()
-    keep("signed-out")
+    yield "signed-out", page.screenshot()
 
 
 if __name__ == "__main__":
