@@ -13,7 +13,7 @@ from azure_auth.auth.core import State
 from azure_auth.auth.http import ServePages, routes
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.components.frame import APP_NAME, frame
-from azure_auth.demo import Directory, LoopbackOnly, LoopbackTransport
+from azure_auth.demo import Directory, LoopbackTransport
 from azure_auth.errors import NotConfigured
 from azure_auth.pages.callback import callback
 from azure_auth.pages.home import home
@@ -36,7 +36,7 @@ if settings.demo:
         origin=settings.authority_host,
         browser_origin=f"{settings.backend_url}/demo",
     )
-    api.mount("/demo", LoopbackOnly(directory.app()))
+    api.mount("/demo", directory.app())
     mounts[settings.authority_host] = LoopbackTransport(f"{settings.backend_url}/demo")
 client = Client(settings, mounts)
 sign_in = State.sign_in = SignIn(settings, client)

@@ -1,17 +1,23 @@
-"""The error family: what the person reads, what the log says, and the reference that joins the two.
+"""The error family: what the person reads, what the operator reads, and the reference that joins the two.
 
     AuthError
-    ├── SignInFailed          the directory or the person said no, or we did
-    │   ├── Cancelled         the person pressed "Cancel" or "No"
-    │   ├── FlowUnknown       expired, used before, or begun in another browser
-    │   ├── OtherTenant       a valid account of an organisation that is not allowed here
-    │   ├── Refused           any other "no" of the directory
-    │   └── TokenInvalid      the answer does not prove who signed in
-    └── Unavailable           the directory did not answer, or not in time
+    ├── SignInFailed           somebody said no: the person, the directory, or we
+    │   ├── FlowUnknown          expired, used before, or never begun
+    │   ├── FlowForeign          begun in another browser: a forged link, or a lost cookie
+    │   ├── TooManyStarts        the same tab, again and again
+    │   ├── TokenInvalid         the ID token does not stand up to validation
+    │   ├── AnswerIncomplete     no ID token, no JSON, nothing
+    │   └── Refused              the directory's own no, by its AADSTS number (see `refusal`)
+    │       ├── Cancelled, ConsentMissing, NotAssigned, BlockedByPolicy, ProofMissing, OtherTenant
+    │       ├── PasswordExpired, AccountDisabled, SignInNeeded, CodeExpired
+    │       └── CredentialRefused, RedirectUnknown, AppUnknown    ours to mend
+    └── Unavailable            nobody answered, or not in time
+        ├── Slow, Throttled
+        └── KeysUnreachable      the directory answers, but not for its signing keys
 
-    NotConfigured             the app cannot start; lists every fault of the settings
+    NotConfigured              the app cannot start; lists every fault of the settings
 
-Raised where the failure is known, turned into a page by `auth.core` alone.
+Raised where the failure is known, turned into a page by `auth.core` alone. Microsoft's own text is never shown.
 """
 
 import secrets
@@ -27,9 +33,8 @@ class NotConfigured(Exception):
     def __init__(self, faults: Sequence[str]) -> None:
         """Take the faults, one sentence each, that name the variable and what to do."""
         self.faults = tuple(faults)
-        one = len(self.faults) == 1
-        title = f"The app cannot start: {len(self.faults)} setting{'' if one else 's'} to correct."
-        super().__init__("\n".join([title, *(f"  {fault}" for fault in self.faults)]))
+        title = f"The app cannot start: {len(faults)} setting{'' if len(faults) == 1 else 's'} to correct."
+        super().__init__("\n".join([title, *(f"  {fault}" for fault in faults)]))
 
 
 class AuthError(Exception):
@@ -39,6 +44,8 @@ class AuthError(Exception):
         code: The short name of the failure, for logs and tests.
         heading: What the person reads first.
         message: What happened and what to do, in words for people.
+        advice: What the operator can do about it, where they can.
+        other_account: Whether another account is the better way on than another try.
         reference: An id that the page shows and the log line carries.
         detail: For the log alone; never a token, code, cookie or claim.
         return_to: The page that was asked for, where that is known, so that another try leads there.
@@ -46,7 +53,9 @@ class AuthError(Exception):
 
     code: ClassVar[str]
     heading: ClassVar[str]
-    message: ClassVar[str]
+    message: str
+    advice: ClassVar[str] = ""
+    other_account: ClassVar[bool] = False
 
     def __init__(self, detail: str = "") -> None:
         """Give this failure its reference.
@@ -56,78 +65,286 @@ class AuthError(Exception):
         """
         super().__init__(detail)
         self.detail = detail
-        self.return_to = ""
         self.reference = secrets.token_hex(5)
+        self.return_to = ""
 
     def __str__(self) -> str:
         """Return the line for the log."""
-        return f"{self.code} reference={self.reference} {self.detail}".rstrip()
+        advice = f"({self.advice})" if self.advice else ""
+        return " ".join(filter(None, [self.code, f"reference={self.reference}", self.detail, advice]))
 
 
 class SignInFailed(AuthError):
-    """The sign-in was refused, by the person, the directory or us."""
+    """The sign-in was refused; raised itself for what nobody foresaw."""
 
     code = "failed"
     heading = "You could not be signed in"
     message = "Something went wrong on our side. Try again; if it happens again, tell your help desk the reference."
 
 
-class Cancelled(SignInFailed):
-    """The person, or an administrator on their behalf, declined."""
-
-    code = "cancelled"
-    heading = "The sign-in was cancelled"
-    message = "Nothing happened, and you are not signed in. Try again whenever you are ready."
-
-
 class FlowUnknown(SignInFailed):
-    """No sign-in of this browser is waiting for this answer: expired, used before, or not begun here."""
+    """No sign-in waits for this answer: it expired, was used before, or was never begun."""
 
     code = "flow_unknown"
     heading = "This sign-in is over"
-    message = "It took too long, was already used, or was begun in another browser. Start a new one."
+    message = "It took too long, or was used already. Start a new one."
 
 
-class OtherTenant(SignInFailed):
-    """The account is real, but its organisation may not use this app."""
+class FlowForeign(SignInFailed):
+    """The answer belongs to a sign-in that another browser began (RFC 9700 §4.7: CSRF on the redirect URI)."""
 
-    code = "other_tenant"
-    heading = "This account belongs to another organisation"
-    message = "Use your work account of the organisation that runs this site."
+    code = "flow_foreign"
+    heading = "This sign-in was begun elsewhere"
+    message = (
+        "For your safety an answer counts only in the browser that asked for it. Start a new sign-in here."
+        " If a link from somebody else led you to this page, do not use it again."
+    )
+    advice = "a forged link, or a browser that does not keep cookies"
 
 
-class Refused(SignInFailed):
-    """The directory refused; its AADSTS numbers are kept for the operator.
+class TooManyStarts(SignInFailed):
+    """Three sign-ins of one tab did not succeed within a minute."""
 
-    Args:
-        error: OAuth's error code.
-        numbers: Entra's `error_codes`, or the number in `error_description`.
-        ids: Microsoft's trace and correlation ids.
-    """
-
-    code = "refused"
-    heading = "Microsoft did not sign you in"
-    message = "Your organisation's directory refused this sign-in. Try again, or tell your help desk the reference."
-
-    def __init__(self, error: str, numbers: Iterable[object] = (), ids: str = "") -> None:
-        named = "".join(f" AADSTS{number}" for number in numbers)
-        super().__init__(f"error={error}{named} {ids}".rstrip())
+    code = "too_many_starts"
+    heading = "We stopped trying"
+    message = (
+        "Signing in did not work three times within a minute. Wait a minute, then try again."
+        " If it goes on like this, close your browser and open it again, or tell your help desk the reference."
+    )
 
 
 class TokenInvalid(SignInFailed):
-    """The answer of the directory is incomplete, or its ID token does not stand up to validation."""
+    """The ID token does not stand up to validation."""
 
     code = "token_invalid"
     heading = "Your sign-in could not be verified"
     message = "The answer that reached us does not prove who you are, so nobody was signed in. Try again."
 
 
+class AnswerIncomplete(SignInFailed):
+    """The directory's answer cannot be read, or lacks what it must have."""
+
+    code = "answer_incomplete"
+    heading = "Microsoft's answer was incomplete"
+    message = (
+        "Something on the way may have cut it off. Try again; if that does not help, tell your help desk the reference."
+    )
+    advice = "a proxy that answers in Microsoft's place looks like this"
+
+
+class Refused(SignInFailed):
+    """The directory refused, for a reason that has no class of its own.
+
+    Args:
+        error: OAuth's error code.
+        numbers: The AADSTS numbers.
+        ids: Microsoft's trace and correlation ids.
+    """
+
+    code = "refused"
+    heading = "Microsoft did not sign you in"
+    message = "Your organisation's directory refused this sign-in. Try again, or tell your help desk the reference."
+    numbers: ClassVar[tuple[int, ...]] = ()
+
+    def __init__(self, error: str = "", numbers: Iterable[int] = (), ids: str = "") -> None:
+        named = [f"error={error}"] if error else []
+        super().__init__(" ".join([*named, *(f"AADSTS{number}" for number in numbers), *filter(None, [ids])]))
+
+
+class Cancelled(Refused):
+    """The person pressed "Cancel" or "No"."""
+
+    code = "cancelled"
+    heading = "The sign-in was cancelled"
+    message = "Nothing happened, and you are not signed in. Try again whenever you are ready."
+    numbers = (65004,)
+
+
+class ConsentMissing(Refused):
+    """Nobody agreed yet to what the app asks for."""
+
+    code = "consent_missing"
+    heading = "An administrator has to approve this site"
+    message = "Your organisation has not approved it yet. Ask your help desk to do so, and tell them the reference."
+    advice = "grant admin consent for LOGIN_SCOPES on the app registration's page of API permissions"
+    numbers = (65001, 90094)
+
+
+class NotAssigned(Refused):
+    """The app is for assigned people, and this person is not."""
+
+    code = "not_assigned"
+    heading = "You do not have access yet"
+    message = "This site is for selected people, and your account is not among them. Ask your help desk for access."
+    advice = "assign the person or a group of theirs: Enterprise applications, Users and groups"
+    other_account = True
+    numbers = (50105,)
+
+
+class BlockedByPolicy(Refused):
+    """Conditional Access said no."""
+
+    code = "blocked_by_policy"
+    heading = "Your organisation's rules stopped this sign-in"
+    message = "They may ask for another device, network or place. Try from your work device, or ask your help desk."
+    advice = "Entra's sign-in log names the Conditional Access policy"
+    numbers = (53000, 53001, 53002, 53003)
+
+
+class ProofMissing(Refused):
+    """A second factor is wanted."""
+
+    code = "proof_missing"
+    heading = "Microsoft asks for one more proof"
+    message = "Your organisation wants you to confirm who you are in a second way. Try again, and follow its steps."
+    numbers = (50072, 50074, 50076, 50079)
+
+
+class OtherTenant(Refused):
+    """The account is real, but not of a tenant that may enter."""
+
+    code = "other_tenant"
+    heading = "This account belongs to another organisation"
+    message = "Use your work account of the organisation that runs this site."
+    other_account = True
+    numbers = (50020, 50034)
+
+
+class PasswordExpired(Refused):
+    """The person's password is too old."""
+
+    code = "password_expired"
+    heading = "Your password has expired"
+    message = "Change it with Microsoft, then try again."
+    numbers = (50055,)
+
+
+class AccountDisabled(Refused):
+    """The person's account was switched off."""
+
+    code = "account_disabled"
+    heading = "Your account is switched off"
+    message = "Ask your help desk about it, or use another account."
+    other_account = True
+    numbers = (50057,)
+
+
+class SignInNeeded(Refused):
+    """The directory wants to see the person, not only their cookie."""
+
+    code = "sign_in_needed"
+    heading = "Microsoft wants you to sign in again"
+    message = "It does not know you in this browser any more. Try again, and sign in there."
+    numbers = (50058,)
+
+
+class CodeExpired(Refused):
+    """The authorization code was too old, or redeemed before."""
+
+    code = "code_expired"
+    heading = "This sign-in took too long"
+    message = "Microsoft's answer is good for a few minutes and for one use, and that is over. Try again."
+    numbers = (54005, 70008)
+
+
+class CredentialRefused(Refused):
+    """The app's own credential is wrong or expired."""
+
+    code = "credential_refused"
+    heading = "This site cannot prove itself to Microsoft"
+    message = "There is nothing wrong with your account. Tell your help desk the reference: they can mend this site."
+    advice = "renew the app's credential: the secret's Value (not its ID), the certificate, or the federated token"
+    numbers = (7000215, 7000222)
+
+
+class RedirectUnknown(Refused):
+    """The app's redirect URI is not registered."""
+
+    code = "redirect_unknown"
+    heading = "This site's address is not registered with Microsoft"
+    message = "There is nothing wrong with your account. Tell your help desk the reference: they can add the address."
+    advice = "register REFLEX_DEPLOY_URL with /callback as a redirect URI of the platform Web"
+    numbers = (50011, 500112)
+
+
+class AppUnknown(Refused):
+    """The directory does not know the app, or the tenant."""
+
+    code = "app_unknown"
+    heading = "Your organisation's directory does not know this site"
+    message = "There is nothing wrong with your account. Tell your help desk the reference: they have to register it."
+    advice = "check AZURE_CLIENT_ID and AZURE_TENANT_ID"
+    numbers = (700016, 90002)
+
+
 class Unavailable(AuthError):
-    """The directory cannot be reached, is failing, or took too long."""
+    """The directory cannot be reached, or is failing."""
 
     code = "unavailable"
     heading = "Microsoft cannot be reached right now"
     message = "The sign-in service did not answer. That is usually over in a few minutes: try again then."
+
+
+class Slow(Unavailable):
+    """The directory did not answer in time."""
+
+    code = "slow"
+    heading = "Microsoft takes too long to answer"
+    message = "We stopped waiting. Try again; it often works at once."
+
+
+class Throttled(Unavailable):
+    """The directory asks us to wait (HTTP 429).
+
+    Args:
+        seconds: How long, if it said so.
+    """
+
+    code = "throttled"
+    heading = "Microsoft asks us to wait"
+    message = "Too many people sign in at this moment. Try again in a minute."
+
+    def __init__(self, seconds: int | None = None) -> None:
+        super().__init__("status 429" if seconds is None else f"status 429, retry after {seconds} s")
+        if seconds is not None:
+            minutes = max(1, round(seconds / 60))
+            wait = f"{max(1, seconds)} seconds" if seconds < 60 else f"{minutes} minute{'s' if minutes > 1 else ''}"
+            self.message = f"Too many people sign in at this moment. Try again in {wait}."
+
+
+class KeysUnreachable(Unavailable):
+    """The directory's signing keys could not be fetched, so no ID token can be validated."""
+
+    code = "keys_unreachable"
+    heading = "Your sign-in cannot be verified right now"
+    message = (
+        "Microsoft signed you in, but its signature could not be checked, so nobody was let in. Try again in a minute."
+    )
+
+
+_BY_NUMBER = {number: error for error in Refused.__subclasses__() for number in error.numbers}
+_BY_ERROR: dict[str, type[Refused]] = {
+    "access_denied": Cancelled,
+    "consent_required": ConsentMissing,
+    "interaction_required": SignInNeeded,
+    "invalid_client": CredentialRefused,
+    "login_required": SignInNeeded,
+}
+
+
+def refusal(error: str, numbers: Sequence[int], ids: str) -> AuthError:
+    """Return the error for an OAuth error response: by its first known AADSTS number, else by OAuth's code.
+
+    Args:
+        error: OAuth's error code (RFC 6749 §4.1.2.1 and §5.2).
+        numbers: AADSTS numbers, most telling first.
+        ids: Microsoft's trace and correlation ids, for the log.
+    """
+    if error in ("server_error", "temporarily_unavailable"):
+        return Unavailable(f"error={error} {ids}".rstrip())
+    known = [_BY_NUMBER[number] for number in numbers if number in _BY_NUMBER]
+    kind = known[0] if known else Refused if numbers else _BY_ERROR.get(error, Refused)
+    return kind(error, numbers, ids)
 
 
 def whereabouts(failure: BaseException) -> str:

@@ -193,7 +193,7 @@ def test_nobody_is_signed_in_by_a_link_of_somebody_else(app, people, directory):
     victim.get_by_role("button", name=ADA).wait_for()
     other_tab = victim.context.new_page()
     other_tab.goto(link)
-    expect(other_tab.get_by_role("heading", name="This sign-in is over")).to_be_visible(timeout=20_000)
+    expect(other_tab.get_by_role("heading", name="This sign-in was begun elsewhere")).to_be_visible(timeout=20_000)
     choose(victim, ADA)
     greeted(victim, ADA)
     attacker.context.add_cookies([cookie])

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import httpx
 import pytest
@@ -9,7 +11,20 @@ import respx
 from forge import CLIENT, HOST, ISSUER, OTHER_KEY, TENANT, id_token, jwk
 
 from azure_auth.auth.client import Client
-from azure_auth.errors import AuthError, Cancelled, Refused, SignInFailed, TokenInvalid, Unavailable
+from azure_auth.errors import (
+    AnswerIncomplete,
+    AuthError,
+    Cancelled,
+    CredentialRefused,
+    KeysUnreachable,
+    NotAssigned,
+    Refused,
+    SignInFailed,
+    Slow,
+    Throttled,
+    TokenInvalid,
+    Unavailable,
+)
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -23,12 +38,11 @@ DOCUMENT = {
     "end_session_endpoint": f"{HOST}/{TENANT}/oauth2/v2.0/logout",
     "jwks_uri": KEYS,
 }
-TRACE = "00000000-aaaa-0000-aaaa-000000000000"
 
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings.load({"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": "secret"})
+    return Settings.load({"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": "hush-hush"})
 
 
 @pytest.fixture
@@ -67,7 +81,7 @@ async def test_a_redemption_proves_a_person(client, entra):
     assert (who.name, who.tenant_id) == ("Ada Lovelace", TENANT)
     sent = dict(httpx.QueryParams(entra["token"].calls.last.request.content.decode()))
     assert sent["code_verifier"] == flow["code_verifier"]
-    assert sent["client_secret"] == "secret"
+    assert sent["client_secret"] == "hush-hush"
     asked = dict(httpx.URL(flow["auth_uri"]).params)
     assert (asked["response_type"], asked["response_mode"]) == ("code", "query")
     assert asked["code_challenge_method"] == "S256"
@@ -119,22 +133,32 @@ async def test_one_persons_failure_is_not_the_next_ones(client, entra, first):
     assert entra["token"].call_count == 2
 
 
+IN_TWO_MINUTES = format_datetime(datetime.now(UTC) + timedelta(seconds=125), usegmt=True)
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        ({"side_effect": httpx.ConnectTimeout}, Unavailable),
-        ({"side_effect": httpx.ReadTimeout}, Unavailable),
+        ({"side_effect": httpx.ConnectError}, Unavailable),
+        ({"side_effect": httpx.ConnectTimeout}, Slow),
+        ({"side_effect": httpx.ReadTimeout}, Slow),
+        ({"side_effect": httpx.PoolTimeout}, Slow),
         ({"side_effect": httpx.RemoteProtocolError}, Unavailable),
+        ({"status_code": 500, "json": {"error": "server_error"}}, Unavailable),
         ({"status_code": 502, "html": "<p>bad gateway</p>"}, Unavailable),
-        ({"status_code": 200, "html": "<p>proxy</p>"}, TokenInvalid),
-        ({"status_code": 200, "json": []}, TokenInvalid),
-        ({"status_code": 200, "json": {}}, TokenInvalid),
-        ({"status_code": 200, "content": b""}, TokenInvalid),
-        (
-            {"status_code": 401, "json": {"error": "invalid_client", "error_codes": [7000215], "trace_id": TRACE}},
-            Refused,
-        ),
-        ({"status_code": 400, "json": {"error": "invalid_grant", "error_codes": "x"}}, TokenInvalid),
+        ({"status_code": 429, "json": {}}, Throttled),
+        ({"status_code": 429, "headers": {"Retry-After": "90"}}, Throttled),
+        ({"status_code": 429, "headers": {"Retry-After": IN_TWO_MINUTES}}, Throttled),
+        ({"status_code": 429, "headers": {"Retry-After": "soon"}}, Throttled),
+        ({"status_code": 200, "html": "<p>proxy</p>"}, AnswerIncomplete),
+        ({"status_code": 302, "headers": {"Location": "https://proxy.example/login"}}, AnswerIncomplete),
+        ({"status_code": 407, "html": "<p>proxy</p>"}, AnswerIncomplete),
+        ({"status_code": 200, "json": []}, AnswerIncomplete),
+        ({"status_code": 200, "json": {}}, AnswerIncomplete),
+        ({"status_code": 200, "content": b""}, AnswerIncomplete),
+        ({"status_code": 400, "json": {"error": "temporarily_unavailable"}}, Unavailable),
+        ({"status_code": 401, "json": {"error": "invalid_client", "error_codes": [7000215]}}, CredentialRefused),
+        ({"status_code": 400, "json": {"error": "invalid_grant", "error_codes": "x"}}, AnswerIncomplete),
     ],
 )
 async def test_each_failure_of_the_token_endpoint_has_its_error(client, entra, answer, error):
@@ -147,8 +171,59 @@ async def test_each_failure_of_the_token_endpoint_has_its_error(client, entra, a
         route.respond(**answer)
     with pytest.raises(error) as caught:
         await redeem(client, flow)
-    for secret in ("the-code", flow["state"], flow["nonce"], flow["code_verifier"], "secret", "<p>"):
+    for secret in ("the-code", flow["state"], flow["nonce"], flow["code_verifier"], "hush-hush", "<p>"):
         assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "words"),
+    [
+        ("90", "in 2 minutes"),
+        ("20", "in 20 seconds"),
+        ("60", "in 1 minute."),
+        (IN_TWO_MINUTES, "in 2 minutes"),
+        ("", ""),
+    ],
+)
+async def test_throttling_says_how_long(client, entra, retry_after, words):
+    """Seconds or a date, the person reads how long to wait; without either, a minute."""
+    flow = await client.begin("http://localhost:3000/callback", None)
+    entra.post(TOKEN).respond(429, headers={"Retry-After": retry_after})
+    with pytest.raises(Throttled) as caught:
+        await redeem(client, flow)
+    assert (words or "in a minute") in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("error", "sent"), [(httpx.ConnectError, 2), (httpx.ConnectTimeout, 2), (httpx.ReadTimeout, 1)]
+)
+async def test_only_what_was_not_sent_is_tried_again(client, entra, error, sent):
+    """No connection: once more. Sent and unanswered: not again, for the code may be spent."""
+    flow = await client.begin("http://localhost:3000/callback", None)
+    entra.post(TOKEN, name="token").side_effect = error
+    with pytest.raises(Unavailable):
+        await redeem(client, flow)
+    assert entra["token"].call_count == sent
+    again = await client.begin("http://localhost:3000/callback", None)
+    entra["token"].side_effect = [httpx.ConnectError, httpx.Response(200, json=tokens(again))]
+    assert await redeem(client, again)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"status_code": 500}, {"status_code": 404}, {"html": "<p>proxy</p>"}, {"json": {"keys": []}}, {"json": []}],
+)
+async def test_without_keys_nobody_enters(client, entra, answer):
+    """Keys that cannot be had are their own failure, and the next person asks for them anew."""
+    flow = await client.begin("http://localhost:3000/callback", None)
+    entra.post(TOKEN, name="token").respond(json=tokens(flow))
+    entra["keys"].respond(**answer)
+    with pytest.raises(KeysUnreachable):
+        await redeem(client, flow)
+    entra["keys"].respond(json={"keys": [jwk()]})
+    flow = await client.begin("http://localhost:3000/callback", None)
+    entra["token"].respond(json=tokens(flow))
+    assert await redeem(client, flow)
 
 
 @pytest.mark.parametrize("missing", ["id_token", "client_info"])
@@ -157,7 +232,7 @@ async def test_an_incomplete_answer_proves_nothing(client, entra, missing):
     flow = await client.begin("http://localhost:3000/callback", None)
     entra.post(TOKEN).respond(json=tokens(flow, **{missing: None}))
     if missing == "id_token":
-        with pytest.raises(TokenInvalid):
+        with pytest.raises(AnswerIncomplete):
             await redeem(client, flow)
     else:
         assert await redeem(client, flow)
@@ -226,10 +301,10 @@ async def test_a_domain_learns_its_tenant_from_discovery(entra):
     [
         ({"error": "access_denied", "error_description": "AADSTS65004: declined"}, Cancelled, "cancelled"),
         ({"error": "access_denied"}, Cancelled, "cancelled"),
-        ({"error": "access_denied", "error_description": "AADSTS50105: not assigned"}, Refused, "AADSTS50105"),
-        ({"error": "temporarily_unavailable"}, Refused, "error=temporarily_unavailable"),
+        ({"error": "access_denied", "error_description": "AADSTS50105: not assigned"}, NotAssigned, "AADSTS50105"),
+        ({"error": "temporarily_unavailable"}, Unavailable, "error=temporarily_unavailable"),
         ({"error": "x\nsign-in succeeded"}, Refused, "error=other"),
-        ({}, TokenInvalid, "token_invalid"),
+        ({}, AnswerIncomplete, "answer_incomplete"),
     ],
 )
 async def test_what_the_browser_brings_back_is_read_carefully(client, entra, query, error, said):

@@ -208,7 +208,7 @@ def test_a_foreign_host_header_is_refused(http, tenant, asked, name):
 )
 async def test_a_peer_elsewhere_is_refused(peer, status):
     """Only this machine's own connections are answered."""
-    from azure_auth.demo import LoopbackOnly
+    from azure_auth.demo.loopback import LoopbackOnly
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -23,7 +23,7 @@ from forge import (
 from azure_auth.auth.id_token import read_keys, validate
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.kept import Kept
-from azure_auth.errors import OtherTenant, TokenInvalid
+from azure_auth.errors import AnswerIncomplete, OtherTenant, TokenInvalid
 
 NOW = int(time.time())
 TEMPLATE = f"{HOST}/{{tenantid}}/v2.0"
@@ -90,7 +90,7 @@ FORGED = {
 @pytest.mark.parametrize("forgery", FORGED)
 def test_a_forged_token_proves_nothing(forgery):
     """Each class of forgery is refused."""
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(AnswerIncomplete if forgery in ("empty", "none", "number") else TokenInvalid):
         check(FORGED[forgery]())
 
 
@@ -117,7 +117,7 @@ def test_clocks_may_differ_by_a_minute(name, inside, outside):
 def test_the_detail_of_a_refusal_holds_no_claim():
     """What goes to the log names the claim, not its value."""
     for forgery in FORGED.values():
-        with pytest.raises(TokenInvalid) as caught:
+        with pytest.raises((TokenInvalid, AnswerIncomplete)) as caught:
             check(forgery())
         for secret in ("ada@", "Lovelace", OBJECT, "eyJ", "evil"):
             assert secret not in str(caught.value)
@@ -155,11 +155,11 @@ def test_a_key_signs_for_its_issuer_only():
 
 def test_only_rsa_signing_keys_are_keys():
     """Keys for encryption and of other kinds are passed over; a set without a key is no set."""
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(ValueError):
         check(id_token(), keys=keys(jwk(use="enc")))
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(ValueError):
         read_keys({"keys": [{"kty": "oct", "kid": KID, "k": "c2VjcmV0"}]})
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(ValueError):
         read_keys({})
 
 

@@ -6,7 +6,7 @@ import pytest
 from conftest import APP
 
 from azure_auth.auth.flows import Flow, Flows
-from azure_auth.errors import FlowUnknown, Refused, TokenInvalid, Unavailable
+from azure_auth.errors import AnswerIncomplete, FlowForeign, FlowUnknown, Refused, Unavailable
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +64,7 @@ async def test_another_browser_cannot_finish_a_flow_nor_spoil_it(sign_in, direct
     """Login CSRF: a foreign answer signs nobody in, and its owner still gets in."""
     answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
     for stranger in (OTHER_BROWSER, None):
-        with pytest.raises(FlowUnknown):
+        with pytest.raises(FlowForeign):
             await sign_in.finish(answer, stranger, "tab")
     assert (await sign_in.finish(answer, BROWSER, "tab")).identity.name == "Ada Lovelace"
 
@@ -119,7 +119,7 @@ async def test_a_wrong_code_proves_nothing(sign_in, directory):
         await sign_in.finish({**mine, "code": theirs["code"]}, BROWSER, "tab")
     assert "AADSTS501481" in str(caught.value)
     answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
-    with pytest.raises(TokenInvalid):
+    with pytest.raises(AnswerIncomplete):
         await sign_in.finish({"state": answer["state"]}, BROWSER, "tab")
 
 

@@ -152,7 +152,7 @@ async def test_a_flow_of_another_browser_signs_nobody_in(tab, directory):
     for cookie in ("", f"azure_auth_flow={'x' * 43}", f"azure_auth_flow={BROWSER}; azure_auth_flow={BROWSER}"):
         await tab.opens(address, cookie).callback()
         assert not tab.state.check_auth
-        assert tab.state.failure["heading"] == "This sign-in is over"
+        assert tab.state.failure["heading"] == "This sign-in was begun elsewhere"
     await tab.opens(address).callback()
     assert tab.state.check_auth
 

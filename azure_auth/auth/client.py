@@ -21,12 +21,22 @@ from urllib.parse import urlencode, urlsplit
 
 import httpx
 import msal
-from msal.exceptions import MsalServiceError
 
-from azure_auth.auth.id_token import SigningKeys, read_keys, validate
+from azure_auth.auth.directory_http import DirectoryHttp
+from azure_auth.auth.id_token import SigningKey, SigningKeys, read_keys, validate
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.kept import Kept
-from azure_auth.errors import AuthError, Cancelled, Refused, SignInFailed, TokenInvalid, Unavailable, whereabouts
+from azure_auth.errors import (
+    AnswerIncomplete,
+    AuthError,
+    KeysUnreachable,
+    SignInFailed,
+    Slow,
+    TokenInvalid,
+    Unavailable,
+    refusal,
+    whereabouts,
+)
 from azure_auth.parsing import GUID, MANY_TENANTS
 from azure_auth.settings import Settings
 
@@ -61,7 +71,7 @@ class Client:
         self._mounts = mounts
         self._threads = ThreadPoolExecutor(PEOPLE_AT_ONCE, thread_name_prefix="directory")
         self._directory = Kept(self._discover)
-        self._keys: SigningKeys = Kept(lambda: read_keys(self._get_json(self._directory.get().jwks_uri)))
+        self._keys: SigningKeys = Kept(self._fetch_keys)
         # MSAL warns of every response_mode but form_post; `_begin` says why it is ours.
         warnings.filterwarnings("ignore", message="response_mode='form_post' is recommended", category=UserWarning)
 
@@ -115,20 +125,16 @@ class Client:
             self._http.close()
 
     @cached_property
-    def _http(self) -> httpx.Client:
+    def _http(self) -> DirectoryHttp:
         """The HTTP client; first used by the one thread that runs the first discovery."""
-        return httpx.Client(
-            timeout=httpx.Timeout(10, connect=5),
-            limits=httpx.Limits(max_connections=PEOPLE_AT_ONCE, max_keepalive_connections=PEOPLE_AT_ONCE),
-            mounts=self._mounts,
-        )
+        return DirectoryHttp(PEOPLE_AT_ONCE, self._mounts)
 
     async def _in_thread(self, ask: Callable[[], _T]) -> _T:
         try:
             async with asyncio.timeout(LONGEST_WAIT_SECONDS):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, _translated, ask)
         except TimeoutError:
-            raise Unavailable(f"no answer within {LONGEST_WAIT_SECONDS:.0f} s") from None
+            raise Slow(f"no answer within {LONGEST_WAIT_SECONDS:.0f} s") from None
 
     def _begin(self, redirect_uri: str, prompt: str | None) -> dict[str, Any]:
         return self._directory.get().app.initiate_auth_code_flow(
@@ -186,13 +192,20 @@ class Client:
         http_cache: dict[str, Any] = {}
         return _Directory(self._application(http_cache), http_cache, issuer, keys, sign_out)
 
+    def _fetch_keys(self) -> Mapping[str, SigningKey]:
+        directory = self._directory.get()
+        try:
+            return read_keys(self._get_json(directory.jwks_uri))
+        except (AuthError, httpx.HTTPError, ValueError) as why:
+            raise KeysUnreachable(whereabouts(why)) from why
+
     def _get_json(self, url: str) -> dict[str, Any]:
         response = self._http.get(url)
         if response.status_code != 200:
             raise Unavailable(f"status {response.status_code} from {urlsplit(url).path}")
         document: dict[str, Any] | Any = response.json()
         if not isinstance(document, dict):
-            raise Unavailable(f"no JSON object from {urlsplit(url).path}")
+            raise AnswerIncomplete(f"no JSON object from {urlsplit(url).path}")
         return document
 
 
@@ -202,18 +215,19 @@ def _translated(ask: Callable[[], _T]) -> _T:
         return ask()
     except AuthError:
         raise
-    except (httpx.HTTPError, MsalServiceError) as why:
+    except httpx.TimeoutException as why:
+        raise Slow(type(why).__name__) from why
+    except httpx.HTTPError as why:
         raise Unavailable(type(why).__name__) from why
-    except Exception as why:  # MSAL has no error of its own for an answer that it cannot read
+    except RuntimeError as why:  # MSAL's word for a nonce that is another flow's
         raise TokenInvalid(whereabouts(why)) from why
+    except Exception as why:  # MSAL has no error of its own for an answer that it cannot read
+        raise AnswerIncomplete(whereabouts(why)) from why
 
 
 def _refusal(result: Mapping[str, Any]) -> AuthError:
-    """Return the error for an OAuth error response, from the token endpoint or from the browser's query."""
+    """Read an OAuth error response, from the token endpoint or from the browser's query."""
     error = str(result["error"]) if re.fullmatch(r"[a-z_]{1,40}", str(result["error"])) else "other"
     numbers = result.get("error_codes") or re.findall(r"AADSTS(\d{1,9})", str(result.get("error_description", "")))[:1]
-    numbers = [int(number) for number in numbers]
-    if error == "access_denied" and not set(numbers) - {65004}:
-        return Cancelled()
     ids = (f"{name}={result[name]}" for name in ("trace_id", "correlation_id") if GUID.fullmatch(str(result.get(name))))
-    return Refused(error, numbers, " ".join(ids))
+    return refusal(error, [int(number) for number in numbers], " ".join(ids))

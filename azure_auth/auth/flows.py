@@ -7,7 +7,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Any
 
-from azure_auth.errors import AuthError, FlowUnknown
+from azure_auth.errors import AuthError, FlowForeign, FlowUnknown
 
 LIFETIME_SECONDS = 600
 
@@ -51,13 +51,14 @@ class Flows:
         """Return a flow and forget it; another browser's attempt leaves it in place.
 
         Raises:
-            FlowUnknown: When it expired, was taken before, or is another browser's.
+            FlowForeign: When it is another browser's.
+            FlowUnknown: When it expired, was taken before, or never was.
         """
         expires, owner, flow = self._flows.get(_hash(state), (0.0, b"", None))
         if flow is None:
             raise FlowUnknown("no such flow")
         if browser is None or not compare_digest(owner, _hash(browser)):
-            raise FlowUnknown("no flow cookie" if browser is None else "the flow cookie of another browser")
+            raise FlowForeign("no flow cookie" if browser is None else "the flow cookie of another browser")
         del self._flows[_hash(state)]
         if expires <= self._clock():
             raise FlowUnknown("expired")

@@ -12,7 +12,7 @@ from typing import Any
 import jwt
 
 from azure_auth.auth.kept import Kept
-from azure_auth.errors import OtherTenant, TokenInvalid
+from azure_auth.errors import AnswerIncomplete, OtherTenant, TokenInvalid
 
 LEEWAY_SECONDS = 60
 _REQUIRED = ["iss", "aud", "exp", "nbf", "iat", "nonce", "tid", "oid", "sub"]
@@ -34,7 +34,7 @@ def read_keys(document: Mapping[str, Any]) -> dict[str, SigningKey]:
     """Read a JSON Web Key Set; keys that are not RSA signing keys are passed over.
 
     Raises:
-        TokenInvalid: When it holds no key at all.
+        ValueError: When it holds no key at all.
     """
     keys: dict[str, SigningKey] = {}
     entries: list[dict[str, Any]] = document.get("keys") or []
@@ -42,7 +42,7 @@ def read_keys(document: Mapping[str, Any]) -> dict[str, SigningKey]:
         if entry.get("kty") == "RSA" and entry.get("use", "sig") == "sig" and "kid" in entry:
             keys[str(entry["kid"])] = SigningKey(jwt.PyJWK(entry, "RS256"), entry.get("issuer"))
     if not keys:
-        raise TokenInvalid("the directory publishes no signing key")
+        raise ValueError("no signing key")
     return keys
 
 
@@ -60,11 +60,12 @@ def validate(
         nonce: The flow's nonce; MSAL sends the hash of it.
 
     Raises:
+        AnswerIncomplete: When there is no token.
         OtherTenant: When all is well, but the person's tenant is not allowed.
         TokenInvalid: In every other case.
     """
     if not isinstance(token, str) or not token:
-        raise TokenInvalid("no ID token in the answer")
+        raise AnswerIncomplete("no ID token in the answer")
     try:
         signing_key = _key_for(jwt.get_unverified_header(token), keys)
         claims = jwt.decode(

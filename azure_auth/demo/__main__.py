@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from granian.constants import Interfaces
 from granian.server.embed import Server
 
-from azure_auth.demo import Directory, LoopbackOnly
+from azure_auth.demo import Directory
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
         ):
             print(f"{name}={value}", flush=True)
         server = Server(
-            LoopbackOnly(directory.app()),
+            directory.app(),
             port=options.port,
             interface=Interfaces.ASGINL,
             ssl_cert=certificate,

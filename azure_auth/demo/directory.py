@@ -14,21 +14,21 @@ from functools import cached_property
 from hashlib import sha256
 from urllib.parse import parse_qsl, urlencode
 
-import jwt
-from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt.algorithms import RSAAlgorithm
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from azure_auth.demo import pages
 from azure_auth.demo.errors import AadError, as_json
+from azure_auth.demo.faults import Fault, Faults
+from azure_auth.demo.id_tokens import LIFETIME_SECONDS, Signer, claims_for
+from azure_auth.demo.loopback import LoopbackOnly
 from azure_auth.demo.people import PEOPLE, Person
 
 _MANY_TENANTS = ("organizations", "common")
 _CODE_SECONDS = 600
-_TOKEN_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +76,12 @@ class Directory:
         self._grants: dict[str, _Grant] = {}
 
     @cached_property
-    def _key(self) -> rsa.RSAPrivateKey:
-        return rsa.generate_private_key(65537, 2048)
+    def _signer(self) -> Signer:
+        return Signer()
 
-    @cached_property
-    def _kid(self) -> str:
-        return secrets.token_urlsafe(20)
-
-    def app(self) -> Starlette:
-        """Return the ASGI app that serves the directory's endpoints."""
-        return Starlette(
+    def app(self) -> ASGIApp:
+        """Return the ASGI app that serves the directory's endpoints, to this machine only."""
+        endpoints = Starlette(
             routes=[
                 Route("/{tenant}/v2.0/.well-known/openid-configuration", self._discovery),
                 Route("/{tenant}/discovery/v2.0/keys", self._keys),
@@ -95,6 +91,7 @@ class Directory:
             ],
             exception_handlers={AadError: as_json},
         )
+        return LoopbackOnly(Faults(endpoints, roll_over=lambda: self._signer.roll_over()))
 
     async def _discovery(self, request: Request) -> Response:
         tenant = self._tenant(request)
@@ -118,9 +115,7 @@ class Directory:
     async def _keys(self, request: Request) -> Response:
         tenant = self._tenant(request)
         issuer = "{tenantid}" if tenant in _MANY_TENANTS else tenant
-        jwk = RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
-        named = {"kid": self._kid, "use": "sig", "issuer": f"{self.origin}/{issuer}/v2.0"}
-        return JSONResponse({"keys": [{k: v for k, v in jwk.items() if k != "key_ops"} | named]})
+        return JSONResponse(self._signer.jwks(f"{self.origin}/{issuer}/v2.0"))
 
     async def _authorize(self, request: Request) -> Response:
         """Show the people; once one is chosen, lead back with a code. Faults that the app may hear of lead back too."""
@@ -135,6 +130,7 @@ class Directory:
             if request.method == "GET":
                 hint = asked.get("login_hint", "").casefold()
                 return pages.choose_person(sorted(PEOPLE, key=lambda person: person.username.casefold() != hint))
+            _fail(request, "access_denied")
             chosen = _once(parse_qsl((await request.body()).decode("ascii", "replace"), keep_blank_values=True))
             answer = {"code": self._grant(tenant, asked, chosen.get("person", ""))}
         except AadError as error:
@@ -157,7 +153,7 @@ class Directory:
         if tenant not in _MANY_TENANTS and home != tenant:
             raise AadError(50020, "access_denied", "User account does not exist in tenant.")
         now = time.time()
-        self._grants = {k: g for k, g in self._grants.items() if g.expires > now - _TOKEN_SECONDS}
+        self._grants = {k: g for k, g in self._grants.items() if g.expires > now - LIFETIME_SECONDS}
         code = secrets.token_urlsafe(48)
         self._grants[code] = _Grant(
             person=person,
@@ -183,16 +179,19 @@ class Directory:
             raise AadError(7000215, "invalid_client", "Invalid client secret provided.", 401)
         if form.get("grant_type") != "authorization_code":
             raise AadError(70003, "unsupported_grant_type", "The grant type is not supported.")
+        _fail(request, "invalid_grant")
         grant = self._redeem(form)
         scope = " ".join(word for word in grant.scope.split() if word != "offline_access")
         answer: dict[str, object] = {
             "token_type": "Bearer",
             "scope": scope,
-            "expires_in": _TOKEN_SECONDS,
-            "ext_expires_in": _TOKEN_SECONDS,
+            "expires_in": LIFETIME_SECONDS,
+            "ext_expires_in": LIFETIME_SECONDS,
             "access_token": secrets.token_urlsafe(96),
-            "id_token": self._id_token(grant),
         }
+        fault: Fault | None = request.scope["fault"]
+        if id_token := self._id_token(grant, fault.forge if fault else None):
+            answer["id_token"] = id_token
         if "offline_access" in grant.scope.split():
             answer["refresh_token"] = secrets.token_urlsafe(96)
         if form.get("client_info") == "1":
@@ -217,28 +216,15 @@ class Directory:
         self._grants[code] = replace(grant, redeemed=True)
         return grant
 
-    def _id_token(self, grant: _Grant) -> str:
-        person, now = grant.person, int(time.time())
-        claims: dict[str, object] = {
-            "aud": self.client_id,
-            "iss": f"{self.origin}/{grant.issuer_tenant}/v2.0",
-            "iat": now,
-            "nbf": now,
-            "exp": now + _TOKEN_SECONDS,
-            "login_hint": f"O.{secrets.token_urlsafe(24)}",
-            "nonce": grant.nonce,
-            "oid": person.oid,
-            "preferred_username": person.username,
-            "sid": secrets.token_hex(16),
-            "sub": sha256(f"{self.client_id} {person.oid}".encode()).hexdigest()[:43],
-            "tid": grant.issuer_tenant,
-            "ver": "2.0",
-        }
-        if person.name:
-            claims["name"] = person.name
-        if person.roles:
-            claims["roles"] = list(person.roles)
-        return jwt.encode(claims, self._key, "RS256", {"kid": self._kid})
+    def _id_token(self, grant: _Grant, forge: str | None) -> str | None:
+        claims = claims_for(
+            grant.person,
+            client_id=self.client_id,
+            issuer=f"{self.origin}/{grant.issuer_tenant}/v2.0",
+            tenant_id=grant.issuer_tenant,
+            nonce=grant.nonce,
+        )
+        return self._signer.sign(claims, forge)
 
     async def _logout(self, request: Request) -> Response:
         """Lead back to a registered address; to any other address nothing leads."""
@@ -263,6 +249,13 @@ def _once(pairs: list[tuple[str, str]]) -> dict[str, str]:
     if len(found) != len(pairs):
         raise AadError(90014, "invalid_request", "A parameter was given more than once.")
     return found
+
+
+def _fail(request: Request, error: str) -> None:
+    fault: Fault | None = request.scope["fault"]
+    if fault and fault.aadsts:
+        status = 401 if fault.error == "invalid_client" else 400
+        raise AadError(fault.aadsts, fault.error or error, "A fault that was switched on.", status)
 
 
 def _check_authorize(asked: Mapping[str, str]) -> None:

@@ -16,6 +16,8 @@ class Person:
         name: The display name; Entra leaves the claim out when there is none.
         roles: App roles assigned to the person.
         home: The GUID of the person's tenant; None is the directory's own.
+        guest_of: The GUID of the tenant that a guest comes from.
+        groups: How many groups the person is in.
     """
 
     oid: str
@@ -24,6 +26,8 @@ class Person:
     name: str | None = None
     roles: tuple[str, ...] = ()
     home: str | None = None
+    guest_of: str | None = None
+    groups: int = 0
 
 
 PEOPLE = (
@@ -37,4 +41,12 @@ PEOPLE = (
         "Charles Babbage",
         home=OTHER_TENANT,
     ),
+    Person(
+        "905e0000-0000-4000-8000-000000000005",
+        "mary_fabrikam.example#EXT#@contoso.example",
+        "a guest",
+        "Mary Somerville",
+        guest_of=OTHER_TENANT,
+    ),
+    Person("9809b500-0000-4000-8000-000000000006", "joan@contoso.example", "in 300 groups", "Joan Clarke", groups=300),
 )

@@ -1,0 +1,51 @@
+"""The HTTP client for the directory: time limits, one more try where nothing was sent, and plain words for bad days."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from azure_auth.errors import Throttled, Unavailable
+
+
+class DirectoryHttp(httpx.Client):
+    """One client for all requests to the directory; trust and proxies follow the environment.
+
+    Answers that only say "not now" are raised here, before MSAL could take them for an answer.
+    """
+
+    def __init__(self, at_once: int, mounts: Mapping[str, httpx.BaseTransport] | None) -> None:
+        """Allow `at_once` connections; `mounts` are transports by address, as in httpx."""
+        limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
+        super().__init__(timeout=httpx.Timeout(10, connect=5), limits=limits, mounts=mounts)
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        """Send a request, once more when no connection came about, for then nothing was sent.
+
+        Raises:
+            Throttled: At status 429.
+            Unavailable: At status 500 and above.
+            httpx.HTTPError: When no answer came.
+        """
+        try:
+            response = super().send(request, **options)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            response = super().send(request, **options)
+        if response.status_code == 429:
+            raise Throttled(_retry_after(response.headers.get("Retry-After", "")))
+        if response.status_code >= 500:
+            raise Unavailable(f"status {response.status_code}")
+        return response
+
+
+def _retry_after(value: str) -> int | None:
+    """Read Retry-After, seconds or a date (RFC 9110 §10.2.3); None when it is neither."""
+    if value.isascii() and value.isdigit():
+        return int(value[:6])
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0, round((when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()))
