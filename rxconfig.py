@@ -14,6 +14,7 @@ load_dotenv(Path(__file__).with_name(".env"), override=False)  # the real enviro
 import reflex as rx  # noqa: E402 (the lines above must come first)
 from reflex.constants import PackageJson, StateManagerMode  # noqa: E402
 
+from azure_auth.components.brand import COLOURS  # noqa: E402
 from azure_auth.errors import NotConfigured  # noqa: E402
 from azure_auth.settings import Settings  # noqa: E402
 
@@ -28,9 +29,14 @@ if "REFLEX_ENV_MODE" in os.environ:
     except NotConfigured as fault:
         raise SystemExit(str(fault)) from None
 
+look = {
+    "colors": COLOURS,
+    "keyframes": {"appear": {"to": {"visibility": "visible"}}},
+    "animation": {"after-3s": "appear 0s 3s forwards", "after-10s": "appear 0s 10s forwards"},
+}
 config = rx.Config(
     app_name="azure_auth",
-    plugins=[rx.plugins.TailwindV4Plugin({"darkMode": "media"})],
+    plugins=[rx.plugins.TailwindV4Plugin({"darkMode": "media", "theme": {"extend": look}})],
     disable_plugins=[rx.plugins.SitemapPlugin],
     telemetry_enabled=False,
     show_built_with_reflex=False,

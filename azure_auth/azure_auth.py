@@ -12,7 +12,8 @@ from azure_auth.auth.client import Client
 from azure_auth.auth.core import State
 from azure_auth.auth.http import ServePages, routes
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.components.frame import APP_NAME, frame
+from azure_auth.components.brand import APP_NAME
+from azure_auth.components.frame import frame
 from azure_auth.demo import Directory, LoopbackTransport
 from azure_auth.errors import NotConfigured
 from azure_auth.pages.callback import callback

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 import httpx
@@ -17,6 +19,9 @@ from azure_auth.auth.client import Client
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.demo.people import PEOPLE
 from azure_auth.settings import Settings
+
+if TYPE_CHECKING:
+    from tab import Tab
 
 ROOT = Path(__file__).parent.parent
 CONTRACT = [
@@ -64,6 +69,16 @@ class RunningDirectory:
     """The demo directory on https, and the settings that it printed."""
 
     environ: dict[str, str]
+
+    @contextmanager
+    def fault(self, **fault: object) -> Iterator[None]:
+        """Switch a fault on for a while, over HTTP (see `azure_auth.demo.faults`)."""
+        url = f"{self.environ['AZURE_AUTHORITY_HOST']}/faults"
+        assert httpx.post(url, json=fault).status_code == 200
+        try:
+            yield
+        finally:
+            httpx.delete(url)
 
     def answer(self, auth_uri: str, person: str) -> dict[str, str]:
         """Click on a person at the sign-in page (nobody: cancel), and return the query that leads back to the app."""
@@ -135,3 +150,12 @@ def make_sign_in() -> Iterator[Callable[[Settings], SignIn]]:
 @pytest.fixture
 def sign_in(make_sign_in: Callable[[Settings], SignIn], settings: Settings) -> SignIn:
     return make_sign_in(settings)
+
+
+@pytest.fixture
+async def tab(sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> "Tab":
+    """A browser tab without a browser."""
+    from tab import State, open_tab
+
+    monkeypatch.setattr(State, "sign_in", sign_in, raising=False)
+    return await open_tab()

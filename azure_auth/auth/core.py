@@ -8,6 +8,8 @@ anyone with any argument, so none takes one.
 # pyright: reportUnknownMemberType=false
 
 import logging
+from base64 import urlsafe_b64encode
+from hashlib import sha256
 from typing import ClassVar
 from urllib.parse import urlencode
 
@@ -51,7 +53,9 @@ class State(rx.State):
     async def require_auth(self) -> None:
         """Let a signed-in person through; send anybody else to sign in and back to this page."""
         self._settle()
-        if self._identity is None:
+        if self._identity is not None:
+            self.sign_in.starts.succeeded(self._tab())
+        else:
             url = self.router.url
             page = url.path + (f"?{url.query}" if url.query else "")
             self.leaving_to = self._start_url(return_to="" if page == "/" else page)
@@ -65,7 +69,7 @@ class State(rx.State):
             signed_in = await self.sign_in.finish(
                 dict(self.router.url.query_parameters),
                 browser=read_cookie([self.router.headers.cookie], name),
-                tab=self.router.session.client_token,
+                tab=self._tab(),
             )
         except AuthError as failure:
             if isinstance(failure, FlowUnknown) and self._identity is not None:
@@ -113,5 +117,10 @@ class State(rx.State):
         }
 
     def _start_url(self, **asked: str) -> str:
-        query = urlencode({name: value for name, value in asked.items() if value})
-        return f"{self.sign_in.settings.backend_url}/auth/sign-in" + (f"?{query}" if query else "")
+        query = urlencode({name: value for name, value in {**asked, "tab": self._tab()}.items() if value})
+        return f"{self.sign_in.settings.backend_url}/auth/sign-in?{query}"
+
+    def _tab(self) -> str:
+        """Tell this tab from others, without showing Reflex's token, which would open its state."""
+        digest = sha256(self.router.session.client_token.encode()).digest()
+        return urlsafe_b64encode(digest).decode().rstrip("=")

@@ -31,7 +31,12 @@ def read_cookie(headers: Iterable[str], name: str) -> str | None:
     """
     pairs = (pair.strip(" \t").partition("=") for header in headers for pair in header.split(";"))
     values = [value for key, _, value in pairs if key == name]
-    return values[0] if len(values) == 1 and _VALUE.fullmatch(values[0]) else None
+    return well_formed(values[0]) if len(values) == 1 else None
+
+
+def well_formed(value: str) -> str | None:
+    """Return the value if it has the form of 256 bits in URL-safe base64, else None."""
+    return value if _VALUE.fullmatch(value) else None
 
 
 def routes(sign_in: SignIn) -> list[Route]:
@@ -45,6 +50,7 @@ def routes(sign_in: SignIn) -> list[Route]:
         location = await sign_in.begin(
             browser,
             request.query_params.get("return_to", ""),
+            tab=well_formed(request.query_params.get("tab", "")),
             choose_account=request.query_params.get("prompt") == "select_account",
         )
         response = RedirectResponse(location, 303, {"Cache-Control": "no-store"})

@@ -8,7 +8,8 @@ from secrets import token_urlsafe
 from azure_auth.auth.client import Client
 from azure_auth.auth.flows import Flow, Flows
 from azure_auth.auth.identity import Identity
-from azure_auth.errors import AuthError, FlowUnknown
+from azure_auth.auth.starts import Starts
+from azure_auth.errors import AuthError, FlowUnknown, TooManyStarts
 from azure_auth.return_target import return_target
 from azure_auth.settings import Settings
 
@@ -39,23 +40,27 @@ class SignIn:
         """Sign people in to the app that `settings` describe, through `client`."""
         self.settings = settings
         self._client = client
+        self.starts = Starts()
         self._flows = Flows()
         self._redemptions: dict[str, _Redemption] = {}
 
-    async def begin(self, browser: str, return_to: str, *, choose_account: bool = False) -> str:
+    async def begin(self, browser: str, return_to: str, *, tab: str | None = None, choose_account: bool = False) -> str:
         """Start a flow for a browser.
 
         Args:
             browser: The value of the browser's flow cookie.
             return_to: The page asked for; anything but a page of this app leads to `LOGIN_REDIRECT`.
+            tab: What tells the tab from others; the browser stands in for a tab that is not named.
             choose_account: Let the person pick an account even if the directory knows them already.
 
         Returns:
-            The address to send the browser to: the directory, or, when it cannot be asked, our page that says so.
+            The address to send the browser to: the directory, or our page that says why not.
         """
         target = return_target(return_to) or self.settings.login_redirect
         redirect_uri = f"{self.settings.public_url}/callback"
         try:
+            if not self.starts.admit(tab or browser):
+                raise TooManyStarts
             msal_flow = await self._client.begin(redirect_uri, "select_account" if choose_account else None)
         except AuthError as failure:
             state = token_urlsafe(32)

@@ -2,15 +2,15 @@
 
 import reflex as rx
 
+from azure_auth.components.brand import APP_NAME
 from azure_auth.components.leave import Leave
 
-APP_NAME = "Company site"
 _FOCUS = (
-    "focus-visible:outline-2 focus-visible:outline-offset-2 focus-visible:outline-blue-600"
-    " dark:focus-visible:outline-blue-400"
+    "focus-visible:outline-2 focus-visible:outline-offset-2 focus-visible:outline-brand"
+    " dark:focus-visible:outline-brand-light"
 )
 _CONTROL = f"inline-flex min-h-11 items-center justify-center rounded-lg px-5 font-medium cursor-pointer {_FOCUS}"
-PRIMARY = f"{_CONTROL} bg-blue-700 text-white hover:bg-blue-800"
+PRIMARY = f"{_CONTROL} bg-brand text-white hover:bg-brand-strong"
 SECONDARY = f"{_CONTROL} border border-slate-400 hover:bg-slate-100 dark:border-slate-500 dark:hover:bg-slate-800"
 QUIET = "text-slate-600 dark:text-slate-300"
 
@@ -50,14 +50,22 @@ def leading_out(text: str, address: rx.Var[str] | str, look: str) -> rx.Componen
 
 
 def in_between(text: str) -> rx.Component:
-    """Return the calm sight while something happens that the person need not act on."""
+    """Return the calm sight while something happens that the person need not act on.
+
+    After 3 s it says that it takes long, after 10 s it offers a way back: by style sheet alone (`rxconfig.py`), so also
+    when the server is silent, and with room kept, so nothing moves.
+    """
     return rx.el.div(
-        rx.el.span(
-            aria_hidden="true",
-            class_name="size-5 shrink-0 rounded-full border-2 border-slate-300 border-t-blue-700"
-            " motion-safe:animate-spin dark:border-slate-600 dark:border-t-blue-400",
+        rx.el.div(
+            rx.el.span(
+                aria_hidden="true",
+                class_name="size-5 shrink-0 rounded-full border-2 border-slate-300 border-t-brand"
+                " motion-safe:animate-spin dark:border-slate-600 dark:border-t-brand-light",
+            ),
+            rx.el.p(text),
+            class_name=f"flex items-center gap-3 {QUIET}",
         ),
-        rx.el.p(text, class_name=QUIET),
+        rx.el.p("This takes longer than usual. Please wait.", class_name=f"invisible mt-4 animate-after-3s {QUIET}"),
+        leading_out("Start again", "/", f"invisible mt-6 animate-after-10s {SECONDARY}"),
         role="status",
-        class_name="flex min-h-24 items-center gap-3",
     )

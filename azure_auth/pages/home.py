@@ -18,7 +18,7 @@ def auth_view() -> rx.Component:
             rx.el.span(
                 State.token["initials"],
                 aria_hidden="true",
-                class_name="flex size-14 shrink-0 items-center justify-center rounded-full bg-blue-700 text-lg"
+                class_name="flex size-14 shrink-0 items-center justify-center rounded-full bg-brand text-lg"
                 " font-semibold text-white",
             ),
             rx.el.div(

@@ -1,0 +1,10 @@
+"""The app's name and colour; change them here."""
+
+APP_NAME = "Company site"
+COLOURS = {
+    "brand": {
+        "DEFAULT": "#1d4ed8",  # behind white text
+        "strong": "#1e40af",  # the same, pointed at
+        "light": "#60a5fa",  # on dark ground
+    }
+}

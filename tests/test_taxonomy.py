@@ -1,0 +1,144 @@
+"""Every way in which a sign-in can fail, brought about at the demo directory, and the words for it."""
+
+import re
+
+import pytest
+from tab import sign_in_as
+
+from azure_auth.demo.id_tokens import FORGERIES
+
+pytestmark = pytest.mark.anyio
+HELP_DESK = "ell your help desk the reference"
+
+BY_NUMBER = {
+    50011: ("redirect_uri", "This site's address is not registered with Microsoft", "they can add the address"),
+    50020: ("tenant", "This account belongs to another organisation", "Use your work account"),
+    50034: ("tenant", "This account belongs to another organisation", "Use your work account"),
+    50055: ("password", "Your password has expired", "Change it with Microsoft"),
+    50057: ("disabled", "Your account is switched off", "Ask your help desk"),
+    50058: ("silent", "Microsoft wants you to sign in again", "Try again, and sign in there"),
+    50076: ("proof", "Microsoft asks for one more proof", "in a second way"),
+    50079: ("proof", "Microsoft asks for one more proof", "in a second way"),
+    50105: ("assigned", "You do not have access yet", "Ask your help desk for access"),
+    53003: ("policy", "Your organisation's rules stopped this sign-in", "Try from your work device"),
+    54005: ("code", "This sign-in took too long", "for one use"),
+    65001: ("consent", "An administrator has to approve this site", "Ask your help desk to do so"),
+    65004: ("cancel", "The sign-in was cancelled", "whenever you are ready"),
+    70008: ("code", "This sign-in took too long", "for one use"),
+    90094: ("consent", "An administrator has to approve this site", "Ask your help desk to do so"),
+    700016: ("app", "Your organisation's directory does not know this site", "they have to register it"),
+    7000215: ("secret", "This site cannot prove itself to Microsoft", "they can mend this site"),
+    7000222: ("secret", "This site cannot prove itself to Microsoft", "they can mend this site"),
+    99999: ("unforeseen", "Microsoft did not sign you in", HELP_DESK),
+}
+
+
+@pytest.mark.parametrize("endpoint", ["authorize", "token"])
+@pytest.mark.parametrize("number", BY_NUMBER)
+async def test_each_number_has_its_words(tab, directory, caplog, number, endpoint):
+    """Wherever Entra refuses, the person reads a heading and what to do, and the operator the number and the ids."""
+    _, heading, words = BY_NUMBER[number]
+    with directory.fault(endpoint=endpoint, aadsts=number):
+        assert await sign_in_as(tab, directory, "Ada Lovelace", "/reports") is None
+    failure = tab.state.failure
+    assert failure["heading"] == heading
+    assert words in failure["message"]
+    assert not tab.state.check_auth
+    line = caplog.records[-1].getMessage()
+    assert f"reference={failure['reference']}" in line
+    assert f"AADSTS{number}" in line
+    if endpoint == "token":
+        assert re.search(r"trace_id=[0-9a-f-]{36} correlation_id=[0-9a-f-]{36}", line)
+    assert "A fault that was switched on" not in str(failure) + line  # Microsoft's own text
+
+
+FAULTS = {
+    "down": ({"endpoint": "token", "status": 503}, "Microsoft cannot be reached right now", "in a few minutes"),
+    "throttled": (
+        {"endpoint": "token", "status": 429, "headers": {"Retry-After": "120"}},
+        "Microsoft asks us to wait",
+        "Try again in 2 minutes",
+    ),
+    "no_json": (
+        {"endpoint": "token", "status": 200, "body": "<p>proxy</p>"},
+        "Microsoft's answer was incomplete",
+        "cut it",
+    ),
+    "empty": ({"endpoint": "token", "status": 200}, "Microsoft's answer was incomplete", "cut it"),
+    "keys_down": (
+        {"endpoint": "keys", "status": 500},
+        "Your sign-in cannot be verified right now",
+        "Try again in a minute",
+    ),
+    "discovery_down": (
+        {"endpoint": "discovery", "status": 500},
+        "Microsoft cannot be reached right now",
+        "in a few min",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_each_bad_day_has_its_words(directory, settings, make_sign_in, monkeypatch, name):
+    """A directory that is down, throttling or cut off is told apart; afterwards the next person gets in."""
+    from tab import State, open_tab
+
+    monkeypatch.setattr(State, "sign_in", make_sign_in(settings), raising=False)
+    fault, heading, words = FAULTS[name]
+    tab = await open_tab()
+    with directory.fault(**fault):
+        if fault["endpoint"] == "discovery":
+            uri = await State.sign_in.begin("b" * 43, "")
+            await tab.opens(uri[uri.index("/callback") :]).callback()
+        else:
+            await sign_in_as(tab, directory, "Ada Lovelace")
+    assert tab.state.failure["heading"] == heading
+    assert words in tab.state.failure["message"]
+    assert not tab.state.check_auth
+    assert await sign_in_as(await open_tab(), directory, "Grace Hopper")
+
+
+async def test_a_hung_redemption_ends(tab, directory, monkeypatch):
+    """The person is told after the limit, and the next person does not wait."""
+    await sign_in_as(tab, directory, "Ada Lovelace")  # discovery and keys are there
+    tab.state._identity = None
+    monkeypatch.setattr("azure_auth.auth.client.LONGEST_WAIT_SECONDS", 0.3)
+    with directory.fault(endpoint="token", delay=2):
+        await sign_in_as(tab, directory, "Ada Lovelace")
+    assert tab.state.failure["heading"] == "Microsoft takes too long to answer"
+    assert not tab.state.check_auth
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+async def test_no_forgery_signs_anybody_in(tab, directory, forgery):
+    """Each class of forged token, from the directory itself; the unforged one right after is taken."""
+    with directory.fault(endpoint="token", forge=forgery):
+        await sign_in_as(tab, directory, "Ada Lovelace")
+    assert not tab.state.check_auth
+    expected = (
+        "Microsoft's answer was incomplete"
+        if forgery in ("no_token", "not_a_jwt")
+        else "Your sign-in could not be verified"
+    )
+    assert tab.state.failure["heading"] == expected
+    assert await sign_in_as(tab, directory, "Ada Lovelace")
+    assert tab.state.check_auth
+
+
+async def test_keys_that_roll_over_lock_nobody_out(tab, directory):
+    """After a roll-over the new key is fetched, once the cool-down allows it."""
+    from tab import State
+
+    await sign_in_as(tab, directory, "Ada Lovelace")
+    tab.state._identity = None
+    with directory.fault(endpoint="keys", roll_over=True):
+        State.sign_in._client._keys._tried -= 61
+        await sign_in_as(tab, directory, "Ada Lovelace")
+    assert tab.state.check_auth
+
+
+@pytest.mark.parametrize("person", ["Mary Somerville", "Joan Clarke"])
+async def test_guests_and_people_in_many_groups_get_in(tab, directory, person):
+    """A guest has the tenant's `tid`; three hundred groups are left out of the token."""
+    assert await sign_in_as(tab, directory, person)
+    assert tab.state.token["name"] == person
