@@ -147,7 +147,7 @@ class Refused(SignInFailed):
     numbers: ClassVar[tuple[int, ...]] = ()
 
     def __init__(self, error: str = "", numbers: Iterable[int] = (), ids: str = "") -> None:
-        named = [f"error={error}"] if error else []
+        named = [f"oauth_error={error}"] if error else []
         super().__init__(" ".join([*named, *(f"AADSTS{number}" for number in numbers), *filter(None, [ids])]))
 
 
@@ -341,7 +341,7 @@ def refusal(error: str, numbers: Sequence[int], ids: str) -> AuthError:
         ids: Microsoft's trace and correlation ids, for the log.
     """
     if error in ("server_error", "temporarily_unavailable"):
-        return Unavailable(f"error={error} {ids}".rstrip())
+        return Unavailable(f"oauth_error={error} {ids}".rstrip())
     known = [_BY_NUMBER[number] for number in numbers if number in _BY_NUMBER]
     kind = known[0] if known else Refused if numbers else _BY_ERROR.get(error, Refused)
     return kind(error, numbers, ids)

@@ -220,19 +220,27 @@ def test_nothing_secret_crosses_the_socket(app, page):
     assert page.evaluate("document.cookie") == ""
 
 
+def tab_to(page: Page, role: str, name: str) -> None:
+    """Reach a control with the Tab key, in a few presses."""
+    control = page.get_by_role(role, name=name)
+    control.wait_for()
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        if control.evaluate("element => element === document.activeElement"):
+            return
+    pytest.fail(f"{name} cannot be reached with the keyboard")
+
+
 def test_the_keyboard_is_enough(app, page):
     """Every step can be taken with Tab and Enter."""
     page.goto(app.url)
-    page.get_by_role("button", name=ADA).wait_for()
-    page.keyboard.press("Tab")
+    tab_to(page, "button", ADA)
     page.keyboard.press("Enter")
     greeted(page, ADA)
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("button", name="Sign out")).to_be_focused()
+    tab_to(page, "button", "Sign out")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="You are signed out")).to_be_visible()
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Sign in")).to_be_focused()
+    tab_to(page, "link", "Sign in")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
