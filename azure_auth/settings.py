@@ -206,6 +206,8 @@ def _why_no_demo(environ: Mapping[str, str], public_url: str) -> str | None:
         return f"{set_names[0]} is set"
     if not parsing.is_loopback(urlsplit(public_url).hostname or ""):
         return "it is for a loopback address, and REFLEX_DEPLOY_URL is another"
+    if not parsing.is_loopback(urlsplit(_backend_url(environ)).hostname or ""):
+        return "it is for a loopback address, and REFLEX_API_URL is another"
     if not parsing.is_loopback(environ.get("REFLEX_BACKEND_HOST") or "localhost"):
         return "it is for a loopback bind, and the backend host is another"
     return None

@@ -64,6 +64,11 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+def patient() -> httpx.Client:
+    """A client that connects once more on a busy machine."""
+    return httpx.Client(transport=httpx.HTTPTransport(retries=2))
+
+
 @dataclass(frozen=True)
 class RunningDirectory:
     """The demo directory on https, and the settings that it printed."""
@@ -74,15 +79,16 @@ class RunningDirectory:
     def fault(self, **fault: object) -> Iterator[None]:
         """Switch a fault on for a while, over HTTP (see `azure_auth.demo.faults`)."""
         url = f"{self.environ['AZURE_AUTHORITY_HOST']}/faults"
-        assert httpx.post(url, json=fault).status_code == 200
-        try:
-            yield
-        finally:
-            httpx.delete(url)
+        with patient() as control:
+            assert control.post(url, json=fault).status_code == 200
+            try:
+                yield
+            finally:
+                control.delete(url)
 
     def answer(self, auth_uri: str, person: str) -> dict[str, str]:
         """Click on a person at the sign-in page (nobody: cancel), and return the query that leads back to the app."""
-        with httpx.Client() as browser:
+        with patient() as browser:
             page = browser.get(auth_uri)
             assert page.status_code == 200, page.text
             oid = next((p.oid for p in PEOPLE if person in (p.name, p.username)), "")

@@ -75,6 +75,8 @@ def test_other_azure_values_mean_nothing():
         {"REFLEX_DEPLOY_URL": "https://app.example.com"},
         {"REFLEX_BACKEND_HOST": "0.0.0.0"},
         {"REFLEX_BACKEND_HOST": "::"},
+        {"REFLEX_API_URL": "https://tunnel.example.com"},
+        {"REFLEX_ENV_MODE": "DEV"},
     ],
 )
 def test_the_demo_is_for_development_on_loopback(environ):

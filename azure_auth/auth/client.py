@@ -215,7 +215,7 @@ def _translated(ask: Callable[[], _T]) -> _T:
         return ask()
     except AuthError:
         raise
-    except httpx.TimeoutException as why:
+    except (httpx.TimeoutException, TimeoutError) as why:
         raise Slow(type(why).__name__) from why
     except httpx.HTTPError as why:
         raise Unavailable(type(why).__name__) from why

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 _T = TypeVar("_T")
 _LIFETIME = 24 * 3600.0
 _COOL_DOWN = 60.0
+_LONGEST_WAIT_SECONDS = 30.0
 
 
 class Kept(Generic[_T]):
@@ -34,6 +35,7 @@ class Kept(Generic[_T]):
             renew: Fetch anew even if the value is young, but at most once a minute.
 
         Raises:
+            TimeoutError: When another's fetch takes longer than anybody should wait, and there is no older value.
             Exception: What `fetch` raised, if there is no older value.
         """
         with self._lock:
@@ -48,7 +50,7 @@ class Kept(Generic[_T]):
         if mine:
             self._run(flight)
         try:
-            return flight.result()
+            return flight.result(_LONGEST_WAIT_SECONDS)
         except Exception:
             if value is None:
                 raise

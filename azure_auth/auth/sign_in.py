@@ -114,5 +114,6 @@ class SignIn:
             raise
 
     def _forget_later(self, state: str, task: "asyncio.Task[SignedIn]") -> None:
-        task.exception()  # looked at, so that asyncio does not complain of a failure that nobody came back for
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not complain of a failure that nobody came back for
         asyncio.get_running_loop().call_later(_UNTOLD_SECONDS, self._redemptions.pop, state, None)
