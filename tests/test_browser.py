@@ -113,14 +113,59 @@ def test_a_cancelled_sign_in_says_so(app, page):
     alert = page.get_by_role("alert")
     expect(alert.get_by_role("heading", name="The sign-in was cancelled")).to_be_visible()
     expect(alert.get_by_text(re.compile(r"^Reference: [0-9a-f]{10}$"))).to_be_visible()
-    page.get_by_role("link", name="Use another account").click()
-    page.get_by_role("button", name=ADA).wait_for()
-    assert "prompt=select_account" in page.url
-    choose(page, "Cancel")
     page.get_by_role("link", name="Try again").click()
     choose(page, ADA)
     greeted(page, ADA)
     assert page.url == f"{app.url}/?tab=2"
+
+
+def test_another_account_can_be_used(app, page):
+    """After a failure the way to another account asks the directory to let the person choose."""
+    page.goto(app.url)
+    choose(page, "Charles Babbage")
+    expect(page.get_by_role("heading", name="This account belongs to another organisation")).to_be_visible()
+    page.get_by_role("link", name="Use another account").click()
+    page.get_by_role("button", name=GRACE).wait_for()
+    assert "prompt=select_account" in page.url
+    choose(page, GRACE)
+    greeted(page, GRACE)
+
+
+def test_a_person_who_fails_again_and_again_is_stopped(app, page):
+    """The fourth start within a minute ends on a page that says so; nothing redirects by itself."""
+    page.goto(app.url)
+    for _ in range(3):
+        choose(page, "Cancel")
+        page.get_by_role("link", name="Try again").click()
+    expect(page.get_by_role("heading", name="We stopped trying")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    expect(page.get_by_role("alert")).to_be_visible()
+
+
+def test_a_sign_in_is_begun_once(app, page):
+    """Opening a page begins one flow, in development too, where React runs effects twice."""
+    begun: list[str] = []
+    page.on("request", lambda request: "/auth/sign-in" in request.url and begun.append(request.url))
+    page.goto(app.url)
+    page.get_by_role("button", name=ADA).wait_for()
+    assert len(begun) == 1
+
+
+def test_a_long_wait_says_so(production, directory, page):
+    """After 3 s the waiting page says that it takes long, after 10 s it offers a way back, and nothing moves."""
+    page.goto(production.url)
+    page.get_by_role("button", name=ADA).wait_for()
+    with directory.fault(endpoint="token", delay=15):
+        choose(page, ADA)
+        longer, again = page.get_by_text("takes longer than usual"), page.get_by_role("link", name="Start again")
+        expect(page.get_by_text("Signing you in")).to_be_visible()
+        assert not longer.is_visible()
+        assert not again.is_visible()
+        expect(longer).to_be_visible(timeout=6_000)
+        assert not again.is_visible()
+        expect(again).to_be_visible(timeout=10_000)
+        greeted_later = page.get_by_role("heading", name=f"Hello {ADA}")  # this redemption takes its time, and ends
+        expect(greeted_later).to_be_visible(timeout=30_000)
 
 
 def test_a_person_without_a_name_is_greeted(app, page):

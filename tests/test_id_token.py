@@ -25,7 +25,6 @@ from azure_auth.auth.identity import Identity
 from azure_auth.auth.kept import Kept
 from azure_auth.errors import AnswerIncomplete, OtherTenant, TokenInvalid
 
-NOW = int(time.time())
 TEMPLATE = f"{HOST}/{{tenantid}}/v2.0"
 
 
@@ -56,10 +55,10 @@ FORGED = {
     "tenant_other": lambda: id_token(tid=OTHER_TENANT),
     "tenant_host": lambda: id_token(tid="login.microsoftonline.com"),
     "tenant_number": lambda: id_token(tid=1),
-    "expired": lambda: id_token(exp=NOW - 61),
+    "expired": lambda: id_token(exp=int(time.time()) - 61),
     "expiry_text": lambda: id_token(exp="soon"),
-    "not_yet": lambda: id_token(nbf=NOW + 120),
-    "issued_in_the_future": lambda: id_token(iat=NOW + 120),
+    "not_yet": lambda: id_token(nbf=int(time.time()) + 120),
+    "issued_in_the_future": lambda: id_token(iat=int(time.time()) + 120),
     "nonce_of_another_flow": lambda: id_token(nonce="another"),
     "object_empty": lambda: id_token(oid=""),
     "object_number": lambda: id_token(oid=7),

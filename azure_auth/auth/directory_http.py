@@ -19,7 +19,7 @@ class DirectoryHttp(httpx.Client):
     def __init__(self, at_once: int, mounts: Mapping[str, httpx.BaseTransport] | None) -> None:
         """Allow `at_once` connections; `mounts` are transports by address, as in httpx."""
         limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
-        super().__init__(timeout=httpx.Timeout(10, connect=5), limits=limits, mounts=mounts)
+        super().__init__(timeout=httpx.Timeout(25, connect=5, pool=5), limits=limits, mounts=mounts)
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Send a request, once more when no connection came about, for then nothing was sent.

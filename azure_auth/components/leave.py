@@ -16,14 +16,17 @@ class Leave(rx.Fragment):
     """
 
     def add_imports(self) -> rx.ImportDict:
-        """Import React's effect hook."""
-        return {"react": "useEffect"}
+        """Import React's hooks."""
+        return {"react": ["useEffect", "useRef"]}
 
     def add_hooks(self) -> list[str | rx.Var[Any]]:
-        """Navigate when the state says so."""
+        """Navigate when the state says so; once, though React's strict mode runs effects twice in development."""
         to, ready = rx.Var.create(State.leaving_to), rx.Var.create(State.is_hydrated)
         data = VarData.merge(to._get_all_var_data(), ready._get_all_var_data())
-        effect = (
-            f"useEffect(() => {{ if ({ready!s} && {to!s}) window.location.replace({to!s}); }}, [{ready!s}, {to!s}]);"
-        )
-        return [rx.Var(effect, _var_data=data)]
+        effect = f"""useEffect(() => {{
+  if ({ready!s} && {to!s} && left.current !== {to!s}) {{
+    left.current = {to!s};
+    window.location.replace({to!s});
+  }}
+}}, [{ready!s}, {to!s}]);"""
+        return ['const left = useRef("");', rx.Var(effect, _var_data=data)]
