@@ -24,7 +24,7 @@ import secrets
 import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class NotConfigured(Exception):
@@ -67,6 +67,12 @@ class AuthError(Exception):
         self.detail = detail
         self.reference = secrets.token_hex(5)
         self.return_to = ""
+
+    def again(self) -> Self:
+        """Return the same failure for another person: with a reference of its own, and of no page."""
+        twin = self.__class__.__new__(self.__class__, *self.args)
+        twin.__dict__ |= {**self.__dict__, "reference": secrets.token_hex(5), "return_to": ""}
+        return twin
 
     def __str__(self) -> str:
         """Return the line for the log."""

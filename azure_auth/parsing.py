@@ -73,7 +73,9 @@ def guids(value: str) -> frozenset[str]:
 
 def scopes(value: str) -> tuple[str, ...]:
     """Read a list of API permissions, between commas or spaces."""
-    listed = tuple(re.split(r"[,\s]+", value))
+    listed = tuple(item for item in re.split(r"[,\s]+", value) if item)
+    if not listed:
+        raise ValueError("names nothing: give a value, or remove it")
     if reserved := _RESERVED_SCOPES.intersection(listed):
         raise ValueError(f"names {', '.join(sorted(reserved))}, which every sign-in asks for: leave it out")
     return listed

@@ -150,7 +150,7 @@ class _Reading:
         """Read the tenants whose people may enter; an authority for many needs them."""
         name = "AZURE_ALLOWED_TENANTS"
         allowed = self.value(name, parsing.guids, frozenset[str]())
-        if tenant_id in parsing.MANY_TENANTS and name not in self.environ:
+        if tenant_id in parsing.MANY_TENANTS and not allowed:
             self.fault(
                 name, f"is not set: with AZURE_TENANT_ID={tenant_id}, list the GUIDs of the tenants that may enter"
             )
@@ -200,7 +200,7 @@ def _backend_url(environ: Mapping[str, str]) -> str:
 
 def _why_no_demo(environ: Mapping[str, str], public_url: str) -> str | None:
     """Say what forbids the demo directory, or None: it exists for `reflex run` on loopback without any `AZURE_*`."""
-    if _mode(environ) != "dev":
+    if environ.get("REFLEX_ENV_MODE") != "dev":  # not set at all: not started by `reflex run`
         return f"it is for development, and this start is --env {_mode(environ)}"
     if set_names := [name for name in _AZURE if name in environ]:
         return f"{set_names[0]} is set"

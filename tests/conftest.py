@@ -1,7 +1,9 @@
 """What tests share: a demo directory in a process of its own, settings that lead to it, and a person who clicks."""
 
+import functools
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -55,8 +57,10 @@ APP = f"http://localhost:{free_port()}"
 
 
 def clean_environ() -> dict[str, str]:
-    """This machine's environment without anything that means something to the app."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("AZURE_", "REFLEX_", "LOGIN_"))}
+    """This machine's environment without anything that means something to the app; a developer's .env is not read."""
+    ours = ("AZURE_", "REFLEX_", "LOGIN_", "SESSION_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return {**kept, "PYTHON_DOTENV_DISABLED": "true"}
 
 
 @pytest.fixture
@@ -66,7 +70,13 @@ def anyio_backend() -> str:
 
 def patient() -> httpx.Client:
     """A client that connects once more on a busy machine."""
-    return httpx.Client(transport=httpx.HTTPTransport(retries=2))
+    return httpx.Client(transport=httpx.HTTPTransport(retries=2, verify=trust(os.environ["SSL_CERT_FILE"])))
+
+
+@functools.cache
+def trust(path: str) -> ssl.SSLContext:
+    """Whom the tests' own connections trust; read once."""
+    return ssl.create_default_context(cafile=path)
 
 
 @dataclass(frozen=True)

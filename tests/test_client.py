@@ -6,9 +6,13 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import httpx
+import jwt
 import pytest
 import respx
-from forge import CLIENT, HOST, ISSUER, OTHER_KEY, TENANT, id_token, jwk
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from forge import CLIENT, HOST, ISSUER, KEY, OTHER_KEY, TENANT, id_token, jwk
 
 from azure_auth.auth.client import Client
 from azure_auth.errors import (
@@ -159,7 +163,7 @@ def in_two_minutes() -> str:
         ({"status_code": 200, "content": b""}, AnswerIncomplete),
         ({"status_code": 400, "json": {"error": "temporarily_unavailable"}}, Unavailable),
         ({"status_code": 401, "json": {"error": "invalid_client", "error_codes": [7000215]}}, CredentialRefused),
-        ({"status_code": 400, "json": {"error": "invalid_grant", "error_codes": "x"}}, AnswerIncomplete),
+        ({"status_code": 400, "json": {"error": "invalid_grant", "error_codes": "x"}}, Refused),
     ],
 )
 async def test_each_failure_of_the_token_endpoint_has_its_error(client, entra, answer, error):
@@ -193,6 +197,49 @@ async def test_throttling_says_how_long(client, entra, retry_after, words):
     with pytest.raises(Throttled) as caught:
         await redeem(client, flow)
     assert (words or "in a minute") in caught.value.message
+
+
+@pytest.mark.parametrize("credential", ["certificate", "federated"])
+async def test_an_assertion_reaches_the_directory_as_text(entra, tmp_path, credential):
+    """With a certificate MSAL signs an assertion, with a federated token it is the file's; both are sent as text."""
+    environ = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT}
+    path = tmp_path / "credential"
+    if credential == "certificate":
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "app")])
+        now = datetime.now(UTC)
+        builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(KEY.public_key())
+        builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
+        private = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        path.write_bytes(private + builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM))
+        environ["AZURE_CLIENT_CERTIFICATE_PATH"] = str(path)
+    else:
+        path.write_text("the.federated.token")
+        environ["AZURE_FEDERATED_TOKEN_FILE"] = str(path)
+    client = Client(Settings.load(environ))
+    flow = await client.begin("http://localhost:3000/callback", None)
+    entra.post(TOKEN, name="token").respond(json=tokens(flow))
+    assert await redeem(client, flow)
+    client.close()
+    sent = dict(httpx.QueryParams(entra["token"].calls.last.request.content.decode()))["client_assertion"]
+    if credential == "federated":
+        assert sent == "the.federated.token"
+    else:
+        assert jwt.decode(sent, KEY.public_key(), ["PS256"], audience=TOKEN)["sub"] == CLIENT
+
+
+async def test_two_people_who_meet_one_failure_share_nothing_of_it(settings, entra, make_sign_in):
+    """One fetch fails for both; each has a reference and a page of their own."""
+    entra["discovery"].respond(503)
+    sign_in = make_sign_in(settings)
+    browsers = {"a" * 43: "/alice?x=1", "b" * 43: "/bob"}
+    uris = await asyncio.gather(*(sign_in.begin(browser, page) for browser, page in browsers.items()))
+    failures = []
+    for uri, browser in zip(uris, browsers, strict=True):
+        with pytest.raises(Unavailable) as caught:
+            await sign_in.finish({"state": uri.partition("state=")[2]}, browser, "tab")
+        failures.append(caught.value)
+    assert [failure.return_to for failure in failures] == [*browsers.values()]
+    assert failures[0].reference != failures[1].reference
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from azure_auth.settings import Settings
 TENANT = "11111111-1111-1111-1111-111111111111"
 CLIENT = "22222222-2222-2222-2222-222222222222"
 SECRET = "a-secret-that-nobody-sees"
+DEV = {"REFLEX_ENV_MODE": "dev"}
 REAL = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": SECRET}
 AZURE = [name for name in CONTRACT if name.startswith("AZURE_")]
 
@@ -47,7 +48,7 @@ def test_three_values_are_enough():
 
 def test_no_value_at_all_is_the_demo_in_development():
     """Without any AZURE_* value, development on loopback uses the demo directory; its secret differs at each start."""
-    first, second = Settings.load({}), Settings.load({})
+    first, second = Settings.load(DEV), Settings.load(DEV)
     assert first.demo
     assert first.credential != second.credential
 
@@ -56,7 +57,7 @@ def test_no_value_at_all_is_the_demo_in_development():
 def test_a_single_azure_value_is_never_silently_the_demo(name):
     """Any one of the contract's AZURE_* names, even empty, turns the demo off, and what is missing is named."""
     for value in ("", TENANT):
-        named = " ".join(faults({name: value}))
+        named = " ".join(faults({**DEV, name: value}))
         assert {"AZURE_TENANT_ID", "AZURE_CLIENT_ID"} - {name} == {
             missing for missing in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID") if f"{missing} is not set" in named
         }
@@ -64,7 +65,7 @@ def test_a_single_azure_value_is_never_silently_the_demo(name):
 
 def test_other_azure_values_mean_nothing():
     """A developer's shell may hold other AZURE_* values."""
-    assert Settings.load({"AZURE_SUBSCRIPTION_ID": "x", "AZURE_USERNAME": "y"}).demo
+    assert Settings.load({**DEV, "AZURE_SUBSCRIPTION_ID": "x", "AZURE_USERNAME": "y"}).demo
 
 
 @pytest.mark.parametrize(
@@ -77,11 +78,13 @@ def test_other_azure_values_mean_nothing():
         {"REFLEX_BACKEND_HOST": "::"},
         {"REFLEX_API_URL": "https://tunnel.example.com"},
         {"REFLEX_ENV_MODE": "DEV"},
+        {"REFLEX_ENV_MODE": ""},
     ],
 )
 def test_the_demo_is_for_development_on_loopback(environ):
     """In production, in preview, at a public address or on a public bind, values are missing instead."""
-    named = faults(environ)
+    assert Settings.load(DEV).demo
+    named = faults({**DEV, **environ})
     assert [fault.split()[0] for fault in named[:3]] == ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"]
     assert named[3].startswith("The demo directory does not stand in")
 
@@ -132,6 +135,7 @@ def test_every_fault_is_named_at_once():
         ("LOGIN_REDIRECT", "https://evil.example"),
         ("LOGIN_REDIRECT", "/logout"),
         ("LOGIN_SCOPES", "offline_access"),
+        ("LOGIN_SCOPES", ","),
         ("SESSION_IDLE_MINUTES", "721"),
         ("SESSION_IDLE_MINUTES", "1.5"),
         ("SESSION_MAX_HOURS", "-1"),
@@ -154,7 +158,7 @@ def test_a_value_that_cannot_be_meant_is_refused(name, value):
         ("AZURE_AUTHORITY_HOST", "login.microsoftonline.us", "authority_host", "https://login.microsoftonline.us"),
         ("AZURE_AUTHORITY_HOST", "https://localhost:9443/", "authority_host", "https://localhost:9443"),
         ("LOGIN_REDIRECT", "/reports?tab=1", "login_redirect", "/reports?tab=1"),
-        ("LOGIN_SCOPES", "User.Read, Mail.Read", "login_scopes", ("User.Read", "Mail.Read")),
+        ("LOGIN_SCOPES", "User.Read, Mail.Read,", "login_scopes", ("User.Read", "Mail.Read")),
         ("REFLEX_DEPLOY_URL", "https://App.example.com:443/", "public_url", "https://app.example.com"),
         ("REFLEX_DEPLOY_URL", "http://[::1]:3000", "public_url", "http://[::1]:3000"),
         ("REFLEX_DEPLOY_URL", "", "public_url", "http://localhost:3000"),
@@ -169,7 +173,8 @@ def test_values_are_read_as_they_are_meant(name, value, attribute, expected):
 def test_many_tenants_need_a_list():
     """`organizations` and `common` are refused without AZURE_ALLOWED_TENANTS, and taken with it."""
     many = {**REAL, "AZURE_TENANT_ID": "organizations"}
-    assert [fault.split()[0] for fault in faults(many)] == ["AZURE_ALLOWED_TENANTS"]
+    for none in ({}, {"AZURE_ALLOWED_TENANTS": ","}):
+        assert [fault.split()[0] for fault in faults({**many, **none})] == ["AZURE_ALLOWED_TENANTS"]
     allowed = Settings.load({**many, "AZURE_ALLOWED_TENANTS": f"{TENANT.upper()}, {CLIENT}"}).allowed_tenants
     assert allowed == {TENANT, CLIENT}
 

@@ -190,7 +190,10 @@ class Client:
         if not keys.startswith(f"{host}/"):
             raise SignInFailed("discovery names keys on another host than the authority's")
         http_cache: dict[str, Any] = {}
-        return _Directory(self._application(http_cache), http_cache, issuer, keys, sign_out)
+        app = self._application(http_cache)
+        if not str(app.authority.token_endpoint).startswith(f"{host}/"):  # MSAL reads the document for itself
+            raise SignInFailed("discovery names a token endpoint on another host than the authority's")
+        return _Directory(app, http_cache, issuer, keys, sign_out)
 
     def _fetch_keys(self) -> Mapping[str, SigningKey]:
         directory = self._directory.get()
@@ -213,8 +216,8 @@ def _translated(ask: Callable[[], _T]) -> _T:
     """Return what `ask` returns; what the libraries raise becomes one of our errors, without their text."""
     try:
         return ask()
-    except AuthError:
-        raise
+    except AuthError as why:
+        raise why.again() from None  # people who wait for one fetch share its failure, but no reference and no page
     except (httpx.TimeoutException, TimeoutError) as why:
         raise Slow(type(why).__name__) from why
     except httpx.HTTPError as why:
@@ -228,6 +231,10 @@ def _translated(ask: Callable[[], _T]) -> _T:
 def _refusal(result: Mapping[str, Any]) -> AuthError:
     """Read an OAuth error response, from the token endpoint or from the browser's query."""
     error = str(result["error"]) if re.fullmatch(r"[a-z_]{1,40}", str(result["error"])) else "other"
-    numbers = result.get("error_codes") or re.findall(r"AADSTS(\d{1,9})", str(result.get("error_description", "")))[:1]
+    codes = result.get("error_codes")
+    listed: list[Any] = codes if isinstance(codes, list) else []
+    numbers = [code for code in listed if isinstance(code, int)] or re.findall(
+        r"AADSTS(\d{1,9})", str(result.get("error_description", ""))
+    )[:1]
     ids = (f"{name}={result[name]}" for name in ("trace_id", "correlation_id") if GUID.fullmatch(str(result.get(name))))
     return refusal(error, [int(number) for number in numbers], " ".join(ids))

@@ -21,6 +21,13 @@ class DirectoryHttp(httpx.Client):
         limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
         super().__init__(timeout=httpx.Timeout(25, connect=5, pool=5), limits=limits, mounts=mounts)
 
+    def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:
+        """Build a request; MSAL gives a client assertion as bytes, which httpx would send as Python writes them."""
+        form: dict[str, Any] | None = options.get("data")
+        if form:
+            options["data"] = {k: v.decode() if isinstance(v, bytes) else v for k, v in form.items()}
+        return super().build_request(method, url, **options)
+
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Send a request, once more when no connection came about, for then nothing was sent.
 
