@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import reflex as rx
 from starlette.applications import Starlette
@@ -10,16 +11,24 @@ from starlette.types import ASGIApp
 
 from azure_auth.auth.client import Client
 from azure_auth.auth.core import State
-from azure_auth.auth.http import ServePages, routes
+from azure_auth.auth.doors import Doors
+from azure_auth.auth.gate import Gate, public
+from azure_auth.auth.http import ServePages, is_built, routes
+from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.sign_in import SignIn
+from azure_auth.auth.store import EmbeddedStore
+from azure_auth.auth.tabs import Tabs
 from azure_auth.components.brand import APP_NAME
-from azure_auth.components.frame import frame
+from azure_auth.components.leave import leave
 from azure_auth.demo import Directory, LoopbackTransport
 from azure_auth.errors import NotConfigured
 from azure_auth.pages.callback import callback
 from azure_auth.pages.home import home
 from azure_auth.pages.logout import logout
 from azure_auth.settings import Settings
+
+DATA = Path(".data")
+"""Where this process keeps what must survive a restart; hidden, so that Reflex does not reload when it changes."""
 
 try:
     settings = Settings.load(os.environ)
@@ -37,10 +46,12 @@ if settings.demo:
         origin=settings.authority_host,
         browser_origin=f"{settings.backend_url}/demo",
     )
-    api.mount("/demo", directory.app())
+    api.mount("/demo", public(directory.app()))
     mounts[settings.authority_host] = LoopbackTransport(f"{settings.backend_url}/demo")
 client = Client(settings, mounts)
-sign_in = State.sign_in = SignIn(settings, client)
+sessions = Sessions(EmbeddedStore(DATA / "sessions.sqlite"), settings)
+tabs = State.tabs = Tabs()
+sign_in = State.sign_in = SignIn(settings, client, sessions)
 api.routes.extend(routes(sign_in))
 
 
@@ -49,12 +60,19 @@ def serve_pages(asgi: ASGIApp) -> ASGIApp:
     return ServePages(asgi, app.router)
 
 
+def close_doors(asgi: ASGIApp) -> ASGIApp:
+    """Wrap everything: from here on, what is not public needs a session."""
+    return Doors(asgi, sign_in, tabs, api.routes, is_built=lambda path: is_built(path, app.router))
+
+
 app = rx.App(
     html_lang="en",
-    api_transformer=[serve_pages, api],
+    api_transformer=[serve_pages, api, close_doors],
+    extra_app_wraps={(1, "Leave"): lambda _: leave()},
     # The code in the address of /callback does not travel further.
     head_components=[rx.el.meta(name="referrer", content="same-origin")],
 )
+gate = Gate(app, sessions, tabs, State, begin=State.require_auth)
 
 
 @asynccontextmanager
@@ -64,13 +82,10 @@ async def lifespan() -> AsyncIterator[None]:
     print(f"Sign-in asks {whom}; the redirect URI is {settings.public_url}/callback", flush=True)
     yield
     client.close()
+    await sessions.close()
 
 
 app.register_lifespan_task(lifespan)
-app.add_page(frame(home(), demo=settings.demo), route="/", title=APP_NAME, on_load=State.require_auth)
-app.add_page(
-    frame(callback(), demo=settings.demo), route="/callback", title=f"Signing in · {APP_NAME}", on_load=State.callback
-)
-app.add_page(
-    frame(logout(), demo=settings.demo), route="/logout", title=f"Signed out · {APP_NAME}", on_load=State.logout
-)
+app.add_page(home, route="/", title=APP_NAME, on_load=State.require_auth)
+app.add_page(callback, route="/callback", title=f"Signing in · {APP_NAME}", on_load=State.callback)
+app.add_page(logout, route="/logout", title=f"Signed out · {APP_NAME}", on_load=State.logout)

@@ -13,7 +13,8 @@
     │       └── CredentialRefused, RedirectUnknown, AppUnknown    ours to mend
     └── Unavailable            nobody answered, or not in time
         ├── Slow, Throttled
-        └── KeysUnreachable      the directory answers, but not for its signing keys
+        ├── KeysUnreachable      the directory answers, but not for its signing keys
+        └── StoreUnavailable     where sessions lie cannot be asked
 
     NotConfigured              the app cannot start; lists every fault of the settings
 
@@ -73,6 +74,16 @@ class AuthError(Exception):
         twin = self.__class__.__new__(self.__class__, *self.args)
         twin.__dict__ |= {**self.__dict__, "reference": secrets.token_hex(5), "return_to": ""}
         return twin
+
+    def shown(self, again: str, other_account: str) -> dict[str, str]:
+        """Return what a page shows of this failure, with the addresses of the two ways on, where there are any."""
+        return {
+            "heading": self.heading,
+            "message": self.message,
+            "reference": self.reference,
+            "again": again,
+            "other_account": other_account,
+        }
 
     def __str__(self) -> str:
         """Return the line for the log."""
@@ -326,6 +337,15 @@ class KeysUnreachable(Unavailable):
     message = (
         "Microsoft signed you in, but its signature could not be checked, so nobody was let in. Try again in a minute."
     )
+
+
+class StoreUnavailable(Unavailable):
+    """Where sessions lie cannot be asked, so nobody's session can be told or kept."""
+
+    code = "store_unavailable"
+    heading = "This site cannot remember anybody right now"
+    message = "There is nothing wrong with your account. Try again in a minute, or tell your help desk the reference."
+    advice = "look after the session store: its disk or its server"
 
 
 _BY_NUMBER = {number: error for error in Refused.__subclasses__() for number in error.numbers}

@@ -96,6 +96,11 @@ class Settings:
             raise NotConfigured(reading.faults)
         return settings
 
+    @property
+    def fingerprint(self) -> str:
+        """What a session is of: another directory, tenant, app, or the demo, and it does not count."""
+        return f"{self.authority_host} {self.tenant_id} {self.client_id} {'demo' if self.demo else 'real'}"
+
 
 def _demo_registration() -> tuple[str, str, Credential]:
     """Return tenant, client and credential for the demo directory; the secret is good for this start alone."""

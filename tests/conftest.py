@@ -18,7 +18,9 @@ import httpx
 import pytest
 
 from azure_auth.auth.client import Client
+from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.sign_in import SignIn
+from azure_auth.auth.store import EmbeddedStore
 from azure_auth.demo.people import PEOPLE
 from azure_auth.settings import Settings
 
@@ -150,13 +152,13 @@ def settings(environ: dict[str, str]) -> Settings:
 
 
 @pytest.fixture
-def make_sign_in() -> Iterator[Callable[[Settings], SignIn]]:
+def make_sign_in(tmp_path: Path) -> Iterator[Callable[[Settings], SignIn]]:
     """Builds what does the work for given settings, and closes it after the test."""
     clients: list[Client] = []
 
     def make(settings: Settings) -> SignIn:
         clients.append(Client(settings))
-        return SignIn(settings, clients[-1])
+        return SignIn(settings, clients[-1], Sessions(EmbeddedStore(tmp_path / "sessions.sqlite"), settings))
 
     yield make
     for client in clients:
@@ -169,9 +171,12 @@ def sign_in(make_sign_in: Callable[[Settings], SignIn], settings: Settings) -> S
 
 
 @pytest.fixture
-async def tab(sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> "Tab":
+def tab(sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> "Tab":
     """A browser tab without a browser."""
     from tab import State, open_tab
 
+    from azure_auth.auth.tabs import Tabs
+
     monkeypatch.setattr(State, "sign_in", sign_in, raising=False)
-    return await open_tab()
+    monkeypatch.setattr(State, "tabs", Tabs(), raising=False)
+    return open_tab()

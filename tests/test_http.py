@@ -9,7 +9,8 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from azure_auth.auth.http import ServePages, flow_cookie_name, read_cookie, routes
+from azure_auth.auth.cookies import Cookie
+from azure_auth.auth.http import ServePages, routes
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.settings import Settings
 
@@ -108,13 +109,13 @@ async def test_the_start_takes_no_post(app):
 )
 def test_a_cookie_is_read_strictly(headers, value):
     """Exact name, exact alphabet, exact length; two values count as none; odd neighbours do no harm."""
-    assert read_cookie(headers, "c") == value
+    assert Cookie("c", "http://localhost:3000", 600).read(headers) == value
 
 
 def test_the_cookie_name_tells_https():
     """`__Host-` needs https."""
-    assert flow_cookie_name("https://a.example") == "__Host-azure_auth_flow"
-    assert flow_cookie_name("http://localhost:3000") == "azure_auth_flow"
+    assert Cookie("c", "https://a.example", 600).name == "__Host-c"
+    assert Cookie("c", "http://localhost:3000", 600).name == "c"
 
 
 async def test_pages_are_served_without_a_redirect():

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from conftest import APP
 
-from azure_auth.auth.flows import Flow, Flows
+from azure_auth.auth.flows import FLOW_SECONDS, Flow, Once
 from azure_auth.errors import AnswerIncomplete, FlowForeign, FlowUnknown, Refused, Unavailable
 from azure_auth.settings import Settings
 
@@ -145,7 +145,7 @@ class Clock:
 async def test_a_flow_ends_after_ten_minutes():
     """A flow lasts 600 s, and flows that ended are swept when new ones begin."""
     clock = Clock()
-    flows = Flows(clock)
+    flows = Once[Flow](FLOW_SECONDS, clock)
     flows.put("early", BROWSER, Flow({}, "/"))
     flows.put("late", BROWSER, Flow({}, "/"))
     clock.now = 599.9
@@ -156,12 +156,12 @@ async def test_a_flow_ends_after_ten_minutes():
     for number in range(100):
         clock.now += 60
         flows.put(str(number), BROWSER, Flow({}, "/"))
-    assert len(flows._flows) == 10
+    assert len(flows._things) == 10
 
 
 async def test_no_state_lies_in_the_store():
     """Flows lie under hashes: what is stored does not tell which `state` would take it."""
-    flows = Flows()
+    flows = Once[Flow](FLOW_SECONDS)
     flows.put("the-state", BROWSER, Flow({}, "/"))
-    assert "the-state" not in str(flows._flows)
-    assert BROWSER not in str(flows._flows)
+    assert "the-state" not in str(flows._things)
+    assert BROWSER not in str(flows._things)

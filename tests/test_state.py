@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from conftest import APP
-from tab import BROWSER, sign_in_as
+from tab import BROWSER, finishes, sign_in_as
 
 from azure_auth.auth.core import State
 
@@ -21,38 +21,32 @@ def started(address: str) -> dict[str, str]:
     return asked
 
 
-def led_to(event) -> tuple[str, bool]:
-    args = {str(name): json.loads(str(value)) for name, value in event.args}
-    return args["path"], args["replace"]
-
-
 async def test_a_stranger_is_sent_to_sign_in(tab):
     """`require_auth` names our own route and the page to come back to, with its query."""
-    await tab.opens("/reports?tab=2&q=a%20b").require_auth()
-    assert started(tab.state.leaving_to) == {"return_to": "/reports?tab=2&q=a%20b"}
+    await tab.opens("/reports?tab=2&q=a%20b", "require_auth")
+    assert started(tab.told["leaving_to"]) == {"return_to": "/reports?tab=2&q=a%20b"}
     assert not tab.state.check_auth
 
 
 async def test_the_front_page_leads_to_login_redirect(tab):
     """Opening `/` asks for no page in particular."""
-    await tab.opens("/").require_auth()
-    assert started(tab.state.leaving_to) == {}
+    await tab.opens("/", "require_auth")
+    assert started(tab.told["leaving_to"]) == {}
 
 
 async def test_the_callback_signs_in_and_leaves(tab, directory):
-    """The person is known, and the callback's entry in the history is replaced."""
-    event = await sign_in_as(tab, directory, "Ada Lovelace", "/reports?tab=2")
-    assert led_to(event) == ("/reports?tab=2", True)
+    """The ticket becomes a session, and the page that was asked for is let through."""
+    assert await sign_in_as(tab, directory, "Ada Lovelace", "/reports?tab=2") == "/reports?tab=2"
     assert tab.state.check_auth
     assert tab.state.token == {"name": "Ada Lovelace", "username": "ada@contoso.example", "initials": "AL"}
-    await tab.opens("/reports?tab=2").require_auth()
-    assert tab.state.leaving_to == ""
+    await tab.opens("/reports?tab=2", "require_auth")
+    assert tab.told == {}
 
 
 async def test_nothing_but_the_shown_fields_reaches_the_browser(tab, directory):
     """No id, hint, code or token is in what Reflex sends; name and user name are."""
     await sign_in_as(tab, directory, "Ada Lovelace")
-    who = tab.state._identity
+    who = tab.state._who()
     wire = tab.wire()
     assert "Ada Lovelace" in wire
     for secret in (who.object_id, who.tenant_id, who.logout_hint):
@@ -71,13 +65,13 @@ async def test_nothing_but_the_shown_fields_reaches_the_browser(tab, directory):
 )
 async def test_an_answer_to_no_flow_says_so(tab, address):
     """A callback that nobody waits for shows its page: heading, reference, two ways on; nothing redirects."""
-    assert await tab.opens(address).callback() is None
+    await tab.opens(address, "callback")
     failure = tab.state.failure
     assert failure["heading"] == "This sign-in is over"
     assert len(failure["reference"]) == 10
     assert started(failure["again"]) == {}
     assert started(failure["other_account"]) == {"prompt": "select_account"}
-    assert tab.state.leaving_to == ""
+    assert tab.told == {}
     assert not tab.state.check_auth
 
 
@@ -92,7 +86,7 @@ async def test_the_reference_is_in_the_log_and_the_code_is_not(tab, directory, c
     """The page and the log share an id; the log has nothing of the exchange."""
     uri = await State.sign_in.begin(BROWSER, "")
     state = directory.answer(uri, "Ada Lovelace")["state"]
-    await tab.opens(f"/callback?code=the-code&state={state}").callback()
+    await tab.opens(f"/callback?code=the-code&state={state}", "callback")
     assert tab.state.failure["reference"] in caplog.text
     assert "AADSTS70000" in caplog.text
     for secret in ("the-code", state, BROWSER, "ada@contoso.example"):
@@ -102,8 +96,11 @@ async def test_the_reference_is_in_the_log_and_the_code_is_not(tab, directory, c
 async def test_the_callback_opened_again_leads_on(tab, directory):
     """Back to a used callback does no harm to somebody who is signed in."""
     await sign_in_as(tab, directory, "Ada Lovelace")
-    event = await tab.opens("/callback?code=used&state=used").callback()
-    assert led_to(event) == ("/", True)
+    event = await tab.opens("/callback?code=used&state=used", "callback")
+    assert {str(name): json.loads(str(value)) for name, value in event.args}.items() >= {
+        "path": "/",
+        "replace": True,
+    }.items()
     assert tab.state.check_auth
 
 
@@ -113,28 +110,28 @@ async def test_a_flow_of_another_browser_signs_nobody_in(tab, directory):
     answer = directory.answer(uri, "Ada Lovelace")
     address = f"/callback?code={answer['code']}&state={answer['state']}"
     for cookie in ("", f"azure_auth_flow={'x' * 43}", f"azure_auth_flow={BROWSER}; azure_auth_flow={BROWSER}"):
-        await tab.opens(address, cookie).callback()
-        assert not tab.state.check_auth
+        await tab.opens(address, "callback", cookie)
+        assert tab.told == {}
         assert tab.state.failure["heading"] == "This sign-in was begun elsewhere"
-    await tab.opens(address).callback()
+    assert await finishes(tab, address) == "/"
     assert tab.state.check_auth
 
 
 async def test_signing_out_ends_here_and_at_the_directory(tab, directory):
     """The person is forgotten, and the browser goes to the directory's sign-out with the way back."""
     await sign_in_as(tab, directory, "Ada Lovelace")
-    hint = tab.state._identity.logout_hint
-    await tab.opens("/logout").logout()
+    hint = tab.state._who().logout_hint
+    await tab.opens("/logout", "logout")
     assert not tab.state.check_auth
-    url = urlsplit(tab.state.leaving_to)
+    url = urlsplit(tab.told["leaving_to"])
     assert url.path.endswith("/oauth2/v2.0/logout")
     assert parse_qs(url.query) == {"post_logout_redirect_uri": [f"{APP}/logout"], "logout_hint": [hint]}
 
 
 async def test_signing_out_as_nobody_starts_nothing(tab):
     """A stranger's `/logout` leads nowhere."""
-    assert await tab.opens("/logout").logout() is None
-    assert tab.state.leaving_to == ""
+    await tab.opens("/logout", "logout")
+    assert tab.told == {}
 
 
 async def test_signing_out_works_while_the_directory_is_down(tab, directory, environ, make_sign_in, monkeypatch):
@@ -143,24 +140,31 @@ async def test_signing_out_works_while_the_directory_is_down(tab, directory, env
 
     await sign_in_as(tab, directory, "Ada Lovelace")
     down = make_sign_in(Settings.load({**environ, "AZURE_AUTHORITY_HOST": "https://localhost:9"}))
-    monkeypatch.setattr(State, "sign_in", down)
-    event = await tab.opens("/").logout()
+    monkeypatch.setattr(State.sign_in, "sign_out_url", down.sign_out_url)
+    await tab.opens("/", "logout")
     assert not tab.state.check_auth
-    assert led_to(event) == ("/logout", True)
+    await tab.opens(tab.told["leaving_to"])
+    assert "you may still be signed in there" in tab.state.notice
+
+
+async def go_round(tab, directory):
+    """Open a page as a stranger, and sign in."""
+    await tab.opens("/", "require_auth")
+    query = parse_qs(urlsplit(tab.told["leaving_to"]).query)
+    uri = await State.sign_in.begin(BROWSER, "", tab=query["tab"][0])
+    answer = directory.answer(uri, "Ada Lovelace")
+    await finishes(tab, f"/callback?code={answer['code']}&state={answer['state']}")
+    return query["tab"][0]
 
 
 async def test_a_tab_that_goes_in_circles_is_stopped(tab, directory):
     """A session that never shows does not count as success: the fourth start within a minute leads to a page."""
     for _ in range(3):
-        await tab.opens("/").require_auth()
-        query = parse_qs(urlsplit(tab.state.leaving_to).query)
-        uri = await State.sign_in.begin(BROWSER, "", tab=query["tab"][0])
-        answer = directory.answer(uri, "Ada Lovelace")
-        await tab.opens(f"/callback?code={answer['code']}&state={answer['state']}").callback()
-        tab.state._identity = None  # as if the session had not held
-    uri = await State.sign_in.begin(BROWSER, "/reports", tab=query["tab"][0])
+        name = await go_round(tab, directory)
+        del tab.cookies["azure_auth_session"]  # as if the browser did not keep it
+    uri = await State.sign_in.begin(BROWSER, "/reports", tab=name)
     assert uri.startswith(f"{APP}/callback?state=")
-    await tab.opens(uri.removeprefix(APP)).callback()
+    await tab.opens(uri.removeprefix(APP), "callback")
     assert tab.state.failure["heading"] == "We stopped trying"
     assert started(tab.state.failure["again"]) == {"return_to": "/reports"}
     other = await State.sign_in.begin(BROWSER, "", tab="o" * 43)
@@ -170,14 +174,10 @@ async def test_a_tab_that_goes_in_circles_is_stopped(tab, directory):
 async def test_a_session_that_holds_is_a_success(tab, directory):
     """Whoever is let through may start again as often as anybody."""
     for _ in range(5):
-        await tab.opens("/").require_auth()
-        query = parse_qs(urlsplit(tab.state.leaving_to).query)
-        uri = await State.sign_in.begin(BROWSER, "", tab=query["tab"][0])
-        answer = directory.answer(uri, "Ada Lovelace")
-        await tab.opens(f"/callback?code={answer['code']}&state={answer['state']}").callback()
-        await tab.opens("/").require_auth()
-        assert tab.state.leaving_to == ""
-        tab.state._identity = None
+        await go_round(tab, directory)
+        await tab.opens("/", "require_auth")
+        assert tab.told == {}
+        del tab.cookies["azure_auth_session"]
 
 
 async def test_what_breaks_unexpectedly_is_still_a_page(tab, monkeypatch, caplog):
@@ -187,7 +187,7 @@ async def test_what_breaks_unexpectedly_is_still_a_page(tab, monkeypatch, caplog
         raise ZeroDivisionError("secret-detail")
 
     monkeypatch.setattr(State.sign_in, "finish", broken)
-    await tab.opens("/callback?code=c&state=s").callback()
+    await tab.opens("/callback?code=c&state=s", "callback")
     assert tab.state.failure["heading"] == "You could not be signed in"
     assert tab.state.failure["reference"] in caplog.text
     assert "ZeroDivisionError at test_state.py" in caplog.text
@@ -200,5 +200,5 @@ def test_no_handler_takes_an_argument():
     import inspect
 
     own = {name: handler for name, handler in State.event_handlers.items() if handler.fn.__module__ == State.__module__}
-    assert set(own) == {"require_auth", "callback", "logout"}
+    assert set(own) == {"require_auth", "callback", "logout", "logout_everywhere"}
     assert all(list(inspect.signature(handler.fn).parameters) == ["self"] for handler in own.values())

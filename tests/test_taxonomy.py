@@ -83,25 +83,28 @@ async def test_each_bad_day_has_its_words(directory, settings, make_sign_in, mon
     """A directory that is down, throttling or cut off is told apart; afterwards the next person gets in."""
     from tab import State, open_tab
 
+    from azure_auth.auth.tabs import Tabs
+
     monkeypatch.setattr(State, "sign_in", make_sign_in(settings), raising=False)
+    monkeypatch.setattr(State, "tabs", Tabs(), raising=False)
     fault, heading, words = FAULTS[name]
-    tab = await open_tab()
+    tab = open_tab()
     with directory.fault(**fault):
         if fault["endpoint"] == "discovery":
             uri = await State.sign_in.begin("b" * 43, "")
-            await tab.opens(uri[uri.index("/callback") :]).callback()
+            await tab.opens(uri[uri.index("/callback") :], "callback")
         else:
             await sign_in_as(tab, directory, "Ada Lovelace")
     assert tab.state.failure["heading"] == heading
     assert words in tab.state.failure["message"]
     assert not tab.state.check_auth
-    assert await sign_in_as(await open_tab(), directory, "Grace Hopper")
+    assert await sign_in_as(open_tab(), directory, "Grace Hopper")
 
 
 async def test_a_hung_redemption_ends(tab, directory, monkeypatch):
     """The person is told after the limit, and the next person does not wait."""
     await sign_in_as(tab, directory, "Ada Lovelace")  # discovery and keys are there
-    tab.state._identity = None
+    tab.cookies.pop("azure_auth_session")
     monkeypatch.setattr("azure_auth.auth.client.LONGEST_WAIT_SECONDS", 0.3)
     with directory.fault(endpoint="token", delay=2):
         await sign_in_as(tab, directory, "Ada Lovelace")
@@ -130,7 +133,7 @@ async def test_keys_that_roll_over_lock_nobody_out(tab, directory):
     from tab import State
 
     await sign_in_as(tab, directory, "Ada Lovelace")
-    tab.state._identity = None
+    tab.cookies.pop("azure_auth_session")
     with directory.fault(endpoint="keys", roll_over=True):
         State.sign_in._client._keys._tried -= 61
         await sign_in_as(tab, directory, "Ada Lovelace")

@@ -1,126 +1,169 @@
 """The state that pages bind to: who is signed in, and the handlers of `/`, `/callback` and `/logout`.
 
 Thin: it translates between Reflex and `auth.sign_in`. Every function without a leading underscore can be called by
-anyone with any argument, so none takes one.
+anyone with any argument, so none takes one. Nothing of the person is kept in the state: what pages show is computed
+from the session, and kept out of Reflex's pickles.
 """
 
 # Reflex's decorators are partly untyped.
 # pyright: reportUnknownMemberType=false
 
 import logging
-from base64 import urlsafe_b64encode
-from hashlib import sha256
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 import reflex as rx
+from reflex_base.constants.state import FIELD_MARKER
+from reflex_base.event.context import EventContext
 
-from azure_auth.auth.http import flow_cookie_name, read_cookie
+from azure_auth.auth.gate import public
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sign_in import SignIn
+from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.errors import AuthError, FlowUnknown, SignInFailed, whereabouts
+from azure_auth.return_target import return_target
 
 _log = logging.getLogger(__name__)
+_NOTICES = {
+    "idle": "Your session ended because nothing happened for a while.",
+    "expired": "Your session ended because it had lasted as long as a session may.",
+    "refused": "Your session ended because this site was set up anew.",
+    "unreachable": "Microsoft could not be reached, so you may still be signed in there. Close all browser windows.",
+}
 
 
+@public
 class State(rx.State):
-    """Who is signed in in this tab.
+    """Who is signed in, in this tab.
+
+    A page's own state that shows something of the person inherits from this one and asks `_who`.
 
     Attributes:
         sign_in: What does the work; set once, where the app is composed.
-        leaving_to: An address outside the pages that the browser is to go to now; empty most of the time.
-        failure: Of a sign-in that failed: `heading`, `message`, `reference`; the addresses `again`, `other_account`.
+        tabs: Who is connected; likewise.
+        leaving_to: An address that the browser is to go to now, by a full navigation; told to the browser, never kept.
+        ticket: With which the browser fetches its session cookie on the way; likewise.
+        failure: What went wrong: `heading`, `message`, `reference`; the addresses `again`, `other_account`.
     """
 
     sign_in: ClassVar[SignIn]
-    _identity: Identity | None = None
+    tabs: ClassVar[Tabs]
     leaving_to: str = ""
+    ticket: str = ""
     failure: dict[str, str] = {}
 
-    @rx.var
+    @rx.var(cache=False)
     def check_auth(self) -> bool:
         """Whether somebody is signed in."""
-        return self._identity is not None
+        return self._who() is not None
 
-    @rx.var
+    @rx.var(cache=False)
     def token(self) -> dict[str, str]:
         """The few fields that pages show of the person: `name`, `username` and `initials`."""
-        if (who := self._identity) is None:
+        if (who := self._who()) is None:
             return {"name": "", "username": "", "initials": ""}
         return {"name": who.name, "username": who.username, "initials": who.initials}
 
     @rx.event
+    @public
     async def require_auth(self) -> None:
         """Let a signed-in person through; send anybody else to sign in and back to this page."""
-        self._settle()
-        if self._identity is not None:
-            self.sign_in.starts.succeeded(self._tab())
+        tab = self._tab()
+        if tab.signed_in:
+            self.sign_in.starts.succeeded(tab.id)
         else:
             url = self.router.url
             page = url.path + (f"?{url.query}" if url.query else "")
-            self.leaving_to = self._start_url(return_to="" if page == "/" else page)
+            await self._tell(leaving_to=self._start_url(return_to="" if page == "/" else page))
 
     @rx.event
+    @public
     async def callback(self) -> rx.event.EventSpec | None:
         """Finish the sign-in that the directory answered, or say why it failed."""
-        self._settle()
-        name = flow_cookie_name(self.sign_in.settings.public_url)
+        self.failure = {}
+        tab = self._tab()
         try:
-            signed_in = await self.sign_in.finish(
-                dict(self.router.url.query_parameters),
-                browser=read_cookie([self.router.headers.cookie], name),
-                tab=self._tab(),
-            )
+            signed_in = await self.sign_in.finish(tab.answer, browser=tab.browser, tab=tab.id)
         except AuthError as failure:
-            if isinstance(failure, FlowUnknown) and self._identity is not None:
+            if isinstance(failure, FlowUnknown) and tab.signed_in:
                 return rx.redirect(self.sign_in.settings.login_redirect, replace=True)
             self._show(failure)
         except Exception as broken:
             self._show(SignInFailed(whereabouts(broken)))
         else:
-            self._identity = signed_in.identity
-            return rx.redirect(signed_in.return_to, replace=True)
+            tab.leaving = True
+            await self._tell(ticket=self.sign_in.hand_over(signed_in))
         return None
 
     @rx.event
-    async def logout(self) -> rx.event.EventSpec | None:
+    @public
+    async def logout(self) -> None:
         """End the session here, then at the directory, and come back to `/logout`; for a stranger, do nothing."""
-        self._settle()
-        who, self._identity = self._identity, None
-        if who is None:
-            return None
-        try:
-            self.leaving_to = await self.sign_in.sign_out_url(who)
-        except AuthError as failure:
-            _log.warning("signed out here, but not at the directory: %s", failure)
-            return rx.redirect("/logout", replace=True)
-        return None
+        await self._sign_out(everywhere=False)
+
+    @rx.event
+    async def logout_everywhere(self) -> None:
+        """End all sessions of the person, in all browsers; then as `logout`."""
+        await self._sign_out(everywhere=True)
 
     @rx.var
     def sign_in_url(self) -> str:
-        """The address at which a sign-in starts, for a "Sign in" control."""
-        return self._start_url()
+        """The address at which a sign-in starts, for a "Sign in" control; it leads to the page that was left."""
+        return self._start_url(return_to=return_target(self._asked("return_to")) or "")
 
-    def _settle(self) -> None:
-        """Forget what an earlier page of this tab was about to do or say."""
-        self.leaving_to = ""
-        self.failure = {}
+    @rx.var
+    def notice(self) -> str:
+        """What there is to say at `/logout` besides that nobody is signed in."""
+        return _NOTICES.get(self._asked("because"), "")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what was computed: it tells of the person, and Reflex's pickles are no place for that."""
+        kept: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in kept.items() if not name.startswith(("__cached_", "__last_delta_"))}
+
+    def _who(self) -> Identity | None:
+        """Return who is signed in in the tab whose state this is; None for a stranger."""
+        tab = self.tabs.at(self.router.session.client_token)
+        return tab.signed_in.identity if tab and tab.signed_in else None
+
+    def _tab(self) -> Tab:
+        tab = self.tabs.at(self.router.session.client_token)
+        return tab or Tab.of(self.router.session.client_token, None, None)
+
+    async def _sign_out(self, *, everywhere: bool) -> None:
+        tab = self._tab()
+        session = tab.signed_in
+        if session is None:
+            return
+        if tab.returned or self._asked("because"):  # a page that only tells of an end: another session's, it seems
+            await self._tell(leaving_to=return_target(self._asked("return_to")) or "/")
+            return
+        tab.leaving = True
+        sessions = self.sign_in.sessions
+        await (sessions.end_everywhere(session) if everywhere else sessions.end(session, "signed_out"))
+        try:
+            address = await self.sign_in.sign_out_url(session.identity)
+        except AuthError as failure:
+            _log.warning("signed out here, but not at the directory: %s", failure)
+            address = "/logout?because=unreachable"
+        await self._tell(leaving_to=address)
+
+    async def _tell(self, **values: str) -> None:
+        """Set vars in the browser alone: what leads somewhere once is not to lie in a state."""
+        told = {f"{name}{FIELD_MARKER}": value for name, value in values.items()}
+        await EventContext.get().emit_delta({State.get_full_name(): told})
 
     def _show(self, failure: AuthError) -> None:
         _log.warning("sign-in failed: %s", failure)
-        self.failure = {
-            "heading": failure.heading,
-            "message": failure.message,
-            "reference": failure.reference,
-            "again": self._start_url(return_to=failure.return_to),
-            "other_account": self._start_url(return_to=failure.return_to, prompt="select_account"),
-        }
+        return_to = failure.return_to
+        self.failure = failure.shown(
+            again=self._start_url(return_to=return_to),
+            other_account=self._start_url(return_to=return_to, prompt="select_account"),
+        )
+
+    def _asked(self, name: str) -> str:
+        return self.router.url.query_parameters.get(name, "")
 
     def _start_url(self, **asked: str) -> str:
-        query = urlencode({name: value for name, value in {**asked, "tab": self._tab()}.items() if value})
+        query = urlencode({name: value for name, value in {**asked, "tab": self._tab().id}.items() if value})
         return f"{self.sign_in.settings.backend_url}/auth/sign-in?{query}"
-
-    def _tab(self) -> str:
-        """Tell this tab from others, without showing Reflex's token, which would open its state."""
-        digest = sha256(self.router.session.client_token.encode()).digest()
-        return urlsafe_b64encode(digest).decode().rstrip("=")

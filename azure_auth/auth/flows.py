@@ -1,15 +1,17 @@
-"""Sign-ins under way: each is bound to one browser, lasts ten minutes and is taken once."""
+"""What is given out for one use: the flows of sign-ins under way, and the tickets at their end."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from hmac import compare_digest
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from azure_auth.auth.sealing import hashed
 from azure_auth.errors import AuthError, FlowForeign, FlowUnknown
 
-LIFETIME_SECONDS = 600
+FLOW_SECONDS = 600
+TICKET_SECONDS = 30
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,43 +29,42 @@ class Flow:
     failure: AuthError | None = None
 
 
-class Flows:
-    """The flows of this process, under hashes of their `state` and of their browser's cookie.
+class Once(Generic[_T]):
+    """Things that are taken once, by the browser that they are bound to, before their time is over.
 
-    All methods run on the event loop and never wait, so a flow cannot be taken twice.
+    They lie under hashes of their secret and of their browser's cookie. All methods run on the event loop and never
+    wait, so nothing is taken twice.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin empty; `clock` counts seconds."""
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin empty; things last `seconds`, and `clock` counts them."""
+        self._seconds = seconds
         self._clock = clock
-        self._flows: dict[bytes, tuple[float, bytes, Flow]] = {}
+        self._things: dict[str, tuple[float, str, _T]] = {}
 
-    def put(self, state: str, browser: str, flow: Flow) -> None:
-        """Remember a flow for the browser that holds the cookie value `browser`."""
+    def put(self, secret: str, browser: str, thing: _T) -> None:
+        """Keep a thing for the browser that holds the cookie value `browser`."""
         now = self._clock()
-        for key, (expires, _, _) in list(self._flows.items()):  # oldest first, as all last equally long
+        for key, (expires, _, _) in list(self._things.items()):  # oldest first, as all last equally long
             if expires > now:
                 break
-            del self._flows[key]
-        self._flows[_hash(state)] = (now + LIFETIME_SECONDS, _hash(browser), flow)
+            del self._things[key]
+        self._things[hashed(secret)] = (now + self._seconds, hashed(browser), thing)
 
-    def take(self, state: str, browser: str | None) -> Flow:
-        """Return a flow and forget it; another browser's attempt leaves it in place.
+    def take(self, secret: str, browser: str | None) -> _T:
+        """Return a thing and forget it; another browser's attempt leaves it in place.
 
         Raises:
             FlowForeign: When it is another browser's.
             FlowUnknown: When it expired, was taken before, or never was.
         """
-        expires, owner, flow = self._flows.get(_hash(state), (0.0, b"", None))
-        if flow is None:
-            raise FlowUnknown("no such flow")
-        if browser is None or not compare_digest(owner, _hash(browser)):
+        found = self._things.get(hashed(secret))
+        if found is None:
+            raise FlowUnknown("nothing waits under it")
+        expires, owner, thing = found
+        if browser is None or not compare_digest(owner, hashed(browser)):
             raise FlowForeign("no flow cookie" if browser is None else "the flow cookie of another browser")
-        del self._flows[_hash(state)]
+        del self._things[hashed(secret)]
         if expires <= self._clock():
             raise FlowUnknown("expired")
-        return flow
-
-
-def _hash(value: str) -> bytes:
-    return sha256(value.encode()).digest()
+        return thing

@@ -1,64 +1,65 @@
-"""The ASGI side: the route that starts a sign-in, the flow's cookie, and pages without redirects."""
+"""The routes that sign-in needs besides the pages, and pages without redirects."""
 
-import re
-from collections.abc import Callable, Iterable
-from secrets import token_urlsafe
+from collections.abc import Callable
 
+from reflex.utils.prerequisites import get_web_dir
+from reflex_base.constants import Dirs
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from azure_auth.auth.flows import LIFETIME_SECONDS
+from azure_auth.auth.cookies import well_formed
+from azure_auth.auth.gate import public
 from azure_auth.auth.sign_in import SignIn
 
-_VALUE = re.compile(r"[A-Za-z0-9_-]{43}")
-
-
-def flow_cookie_name(public_url: str) -> str:
-    """Return the name of the cookie that binds flows to a browser; on https no other host can set it (`__Host-`)."""
-    return "__Host-azure_auth_flow" if public_url.startswith("https://") else "azure_auth_flow"
-
-
-def read_cookie(headers: Iterable[str], name: str) -> str | None:
-    """Return the value of one of our cookies, or None when it is absent, malformed or given more than once.
-
-    Parsed by hand: `http.cookies.SimpleCookie` gives up on the whole header when a neighbour's cookie is odd.
-
-    Args:
-        headers: The values of the request's Cookie headers.
-        name: The exact name.
-    """
-    pairs = (pair.strip(" \t").partition("=") for header in headers for pair in header.split(";"))
-    values = [value for key, _, value in pairs if key == name]
-    return well_formed(values[0]) if len(values) == 1 else None
-
-
-def well_formed(value: str) -> str | None:
-    """Return the value if it has the form of 256 bits in URL-safe base64, else None."""
-    return value if _VALUE.fullmatch(value) else None
+_NO_STORE = {"Cache-Control": "no-store"}
+_TICKET_LENGTH = 43
 
 
 def routes(sign_in: SignIn) -> list[Route]:
-    """Return the routes that sign-in needs besides the pages."""
+    """Return the routes, all of them public."""
 
+    @public
     async def start(request: Request) -> Response:
         """Send the browser to the directory. Two tabs share the cookie, so neither's flow ends the other's."""
-        public_url = sign_in.settings.public_url
-        name = flow_cookie_name(public_url)
-        browser = read_cookie(request.headers.getlist("cookie"), name) or token_urlsafe(32)
+        browser = sign_in.browser(request.headers.getlist("cookie"))
         location = await sign_in.begin(
             browser,
             request.query_params.get("return_to", ""),
             tab=well_formed(request.query_params.get("tab", "")),
             choose_account=request.query_params.get("prompt") == "select_account",
         )
-        response = RedirectResponse(location, 303, {"Cache-Control": "no-store"})
-        secure = public_url.startswith("https://")
-        response.set_cookie(name, browser, LIFETIME_SECONDS, path="/", secure=secure, httponly=True, samesite="lax")
+        response = RedirectResponse(location, 303, _NO_STORE)
+        sign_in.flow_cookie.set(response, browser)
         return response
 
-    return [Route("/auth/sign-in", start)]
+    @public
+    async def session(request: Request) -> Response:
+        """Exchange the ticket in the body for the session cookie; the answer's text is where the browser goes next.
+
+        Only our own pages may ask, and only the browser that the sign-in was begun in has the ticket's cookie.
+        """
+        if request.headers.getlist("origin") != [sign_in.settings.public_url]:
+            return PlainTextResponse("Only for the pages of this site.", 403, _NO_STORE)
+        ticket = await _body(request)
+        cookie, address = await sign_in.start_session(ticket, request.headers.getlist("cookie"))
+        response = PlainTextResponse(address, headers=_NO_STORE)
+        if cookie:
+            sign_in.session_cookie.set(response, cookie)
+        return response
+
+    return [Route("/auth/sign-in", start), Route("/auth/session", session, methods=["POST"])]
+
+
+async def _body(request: Request) -> str:
+    """Read as much of a body as a ticket is long; what is longer is none."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _TICKET_LENGTH:
+            return ""
+    return body.decode("latin-1")
 
 
 class ServePages:
@@ -78,3 +79,10 @@ class ServePages:
         if scope["type"] == "http" and not scope["path"].endswith("/") and self._is_page(scope["path"]):
             scope = dict(scope, path=f"{scope['path']}/", raw_path=None)
         await self.app(scope, receive, send)
+
+
+def is_built(path: str, is_page: Callable[[str], object]) -> bool:
+    """Tell whether a path is a page, or a file of the static build."""
+    folder = get_web_dir() / Dirs.STATIC
+    file = (folder / path.lstrip("/")).resolve()
+    return is_page(path) is not None or (file.is_relative_to(folder.resolve()) and file.is_file())

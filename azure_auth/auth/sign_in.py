@@ -1,13 +1,15 @@
-"""A sign-in from its first request to the person it proves, for any front: it knows neither Reflex nor ASGI."""
+"""A sign-in from its first request to the session that it starts, for any front: it knows neither Reflex nor ASGI."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_urlsafe
 
 from azure_auth.auth.client import Client
-from azure_auth.auth.flows import Flow, Flows
+from azure_auth.auth.cookies import Cookie
+from azure_auth.auth.flows import FLOW_SECONDS, TICKET_SECONDS, Flow, Once
 from azure_auth.auth.identity import Identity
+from azure_auth.auth.sessions import Session, Sessions
 from azure_auth.auth.starts import Starts
 from azure_auth.errors import AuthError, FlowUnknown, TooManyStarts
 from azure_auth.return_target import return_target
@@ -18,9 +20,10 @@ _UNTOLD_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """The end of a successful sign-in: who, and the page to go to."""
+    """The end of a successful sign-in: who, in which browser, and the page to go to."""
 
     identity: Identity
+    browser: str
     return_to: str
 
 
@@ -34,15 +37,42 @@ class _Redemption:
 
 
 class SignIn:
-    """Begins flows and finishes them, each once."""
+    """Begins flows, finishes them, each once, and starts sessions.
 
-    def __init__(self, settings: Settings, client: Client) -> None:
-        """Sign people in to the app that `settings` describe, through `client`."""
+    Attributes:
+        settings: What the app runs with.
+        sessions: Who is signed in.
+        starts: How often each tab began lately.
+        flow_cookie: Binds flows and tickets to a browser.
+        session_cookie: Is the session.
+    """
+
+    def __init__(self, settings: Settings, client: Client, sessions: Sessions) -> None:
+        """Sign people in to the app that `settings` describe, through `client`, for `sessions`."""
         self.settings = settings
-        self._client = client
+        self.sessions = sessions
         self.starts = Starts()
-        self._flows = Flows()
+        self.flow_cookie = Cookie("azure_auth_flow", settings.public_url, FLOW_SECONDS)
+        self.session_cookie = Cookie(
+            "azure_auth_session", settings.public_url, int(settings.session_max.total_seconds())
+        )
+        self._client = client
+        self._flows = Once[Flow](FLOW_SECONDS)
+        self._tickets = Once[SignedIn](TICKET_SECONDS)
         self._redemptions: dict[str, _Redemption] = {}
+
+    async def session(self, cookies: Iterable[str]) -> Session | None:
+        """Return the session that a request's Cookie headers stand for, or None.
+
+        Raises:
+            StoreUnavailable: When that cannot be told.
+        """
+        cookie = self.session_cookie.read(cookies)
+        return await self.sessions.find(cookie) if cookie else None
+
+    def browser(self, cookies: Iterable[str]) -> str:
+        """Return the value of the browser's flow cookie; a new one if it has none."""
+        return self.flow_cookie.read(cookies) or token_urlsafe(32)
 
     async def begin(self, browser: str, return_to: str, *, tab: str | None = None, choose_account: bool = False) -> str:
         """Start a flow for a browser.
@@ -57,15 +87,12 @@ class SignIn:
             The address to send the browser to: the directory, or our page that says why not.
         """
         target = return_target(return_to) or self.settings.login_redirect
-        redirect_uri = f"{self.settings.public_url}/callback"
         try:
             if not self.starts.admit(tab or browser):
                 raise TooManyStarts
-            msal_flow = await self._client.begin(redirect_uri, "select_account" if choose_account else None)
+            msal_flow = await self._client.begin(self._redirect_uri, "select_account" if choose_account else None)
         except AuthError as failure:
-            state = token_urlsafe(32)
-            self._flows.put(state, browser, Flow({}, target, failure))
-            return f"{redirect_uri}?state={state}"
+            return self._telling(failure, browser, target)
         self._flows.put(msal_flow["state"], browser, Flow(msal_flow, target))
         return msal_flow["auth_uri"]
 
@@ -87,7 +114,7 @@ class SignIn:
         redemption = self._redemptions.get(state)
         if redemption is None:
             flow = self._flows.take(state, browser)
-            task = asyncio.create_task(self._redeem(flow, answer))
+            task = asyncio.create_task(self._redeem(flow, answer, browser or ""))
             redemption = self._redemptions[state] = _Redemption(task, browser, tab)
             task.add_done_callback(lambda task: self._forget_later(state, task))
         elif (redemption.browser, redemption.tab) != (browser, tab):
@@ -95,6 +122,32 @@ class SignIn:
         await asyncio.wait({redemption.task})  # being cancelled here leaves the task running
         self._redemptions.pop(state, None)
         return redemption.task.result()
+
+    def hand_over(self, signed_in: SignedIn) -> str:
+        """Return a ticket with which the browser fetches its session cookie: once, and soon."""
+        ticket = token_urlsafe(32)
+        self._tickets.put(ticket, signed_in.browser, signed_in)
+        return ticket
+
+    async def start_session(self, ticket: str, cookies: Sequence[str]) -> tuple[str | None, str]:
+        """Exchange a ticket for a session.
+
+        Args:
+            ticket: What came with the request; nothing is known about it.
+            cookies: The request's Cookie headers.
+
+        Returns:
+            The value of the session cookie and the address of the page to go to; without a session, None and the
+            address of our page that says why.
+        """
+        browser, target = self.flow_cookie.read(cookies), ""
+        try:
+            signed_in = self._tickets.take(ticket, browser)
+            target, replacing = signed_in.return_to, self.session_cookie.read(cookies)
+            cookie = await self.sessions.start(signed_in.identity, signed_in.browser, replacing)
+        except AuthError as failure:
+            return None, self._telling(failure, browser, target) if browser else self._redirect_uri
+        return cookie, f"{self.settings.public_url}{target}"
 
     async def sign_out_url(self, identity: Identity) -> str:
         """Return the address at which the person signs out of the directory and comes back to `/logout`.
@@ -104,11 +157,21 @@ class SignIn:
         """
         return await self._client.sign_out_url(identity, f"{self.settings.public_url}/logout")
 
-    async def _redeem(self, flow: Flow, answer: Mapping[str, str]) -> SignedIn:
+    @property
+    def _redirect_uri(self) -> str:
+        return f"{self.settings.public_url}/callback"
+
+    def _telling(self, failure: AuthError, browser: str, target: str) -> str:
+        """Return the address of our page that tells of a failure: a flow that has failed already."""
+        state = token_urlsafe(32)
+        self._flows.put(state, browser, Flow({}, target, failure))
+        return f"{self._redirect_uri}?state={state}"
+
+    async def _redeem(self, flow: Flow, answer: Mapping[str, str], browser: str) -> SignedIn:
         try:
             if flow.failure:
                 raise flow.failure
-            return SignedIn(await self._client.redeem(flow.msal, answer), flow.return_to)
+            return SignedIn(await self._client.redeem(flow.msal, answer), browser, flow.return_to)
         except AuthError as failure:
             failure.return_to = flow.return_to
             raise

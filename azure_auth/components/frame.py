@@ -2,33 +2,32 @@
 
 import reflex as rx
 
+from azure_auth.auth.core import State
 from azure_auth.components.brand import APP_NAME
-from azure_auth.components.leave import Leave
 
-_FOCUS = (
+FOCUS = (
     "focus-visible:outline-2 focus-visible:outline-offset-2 focus-visible:outline-brand"
     " dark:focus-visible:outline-brand-light"
 )
-_CONTROL = f"inline-flex min-h-11 items-center justify-center rounded-lg px-5 font-medium cursor-pointer {_FOCUS}"
+_CONTROL = f"inline-flex min-h-11 items-center justify-center rounded-lg px-5 font-medium cursor-pointer {FOCUS}"
 PRIMARY = f"{_CONTROL} bg-brand text-white hover:bg-brand-strong"
 SECONDARY = f"{_CONTROL} border border-slate-400 hover:bg-slate-100 dark:border-slate-500 dark:hover:bg-slate-800"
 QUIET = "text-slate-600 dark:text-slate-300"
 
 
-def frame(*children: rx.Component, demo: bool) -> rx.Component:
-    """Return a page: the children in a card below the app's name; with `demo`, the banner says so."""
+def frame(*children: rx.Component) -> rx.Component:
+    """Return a page: the children in a card below the app's name, or what went wrong in their place."""
     banner = rx.el.p(
         "Demo directory: the people are made up, and nobody is really signed in.",
         role="note",
         class_name="bg-amber-100 px-4 py-2 text-center text-sm text-amber-950 dark:bg-amber-950 dark:text-amber-100",
     )
     return rx.el.div(
-        Leave.create(),
-        banner if demo else rx.fragment(),
+        banner if State.sign_in.settings.demo else rx.fragment(),
         rx.el.header(APP_NAME, class_name="px-6 py-5 text-lg font-semibold"),
         rx.el.main(
             rx.el.div(
-                *children,
+                rx.cond(State.failure["heading"], _failed(), rx.fragment(*children)),
                 class_name="w-full max-w-md rounded-2xl bg-white p-8 shadow-sm ring-1 ring-slate-200"
                 " dark:bg-slate-900 dark:ring-slate-700",
             ),
@@ -36,6 +35,23 @@ def frame(*children: rx.Component, demo: bool) -> rx.Component:
         ),
         class_name="flex min-h-dvh flex-col bg-slate-100 font-sans text-slate-900"
         " dark:bg-slate-950 dark:text-slate-100",
+    )
+
+
+def _failed() -> rx.Component:
+    failure = State.failure
+    return rx.el.div(
+        rx.el.div(
+            heading(failure["heading"]),
+            rx.el.p(failure["message"], class_name="mt-3"),
+            rx.el.p(f"Reference: {failure['reference']}", class_name=f"mt-3 text-sm {QUIET}"),
+            role="alert",
+        ),
+        rx.el.div(
+            leading_out("Try again", failure["again"], PRIMARY),
+            rx.cond(failure["other_account"], leading_out("Use another account", failure["other_account"], SECONDARY)),
+            class_name="mt-8 flex flex-wrap gap-3",
+        ),
     )
 
 

@@ -9,10 +9,11 @@ from azure_auth.auth.core import State
 
 
 class Leave(rx.Fragment):
-    """Goes to `State.leaving_to` once it is set and the handlers of the page have run.
+    """Goes where the server says, on every page; wrapped around the app where it is composed.
 
     `rx.redirect` cannot do it: what is on our own origin it takes for a page. The address replaces the history entry,
-    so that Back does not start the same journey again.
+    so that Back does not start the same journey again. With a ticket the browser fetches its session cookie first.
+    A page that the browser brings back from its memory hides at once and loads anew, for whoever is signed in then.
     """
 
     def add_imports(self) -> rx.ImportDict:
@@ -21,12 +22,39 @@ class Leave(rx.Fragment):
 
     def add_hooks(self) -> list[str | rx.Var[Any]]:
         """Navigate when the state says so; once, though React's strict mode runs effects twice in development."""
-        to, ready = rx.Var.create(State.leaving_to), rx.Var.create(State.is_hydrated)
-        data = VarData.merge(to._get_all_var_data(), ready._get_all_var_data())
+        to, ticket = rx.Var.create(State.leaving_to), rx.Var.create(State.ticket)
+        data = VarData.merge(to._get_all_var_data(), ticket._get_all_var_data())
+        session_url = f"{State.sign_in.settings.backend_url}/auth/session"
         effect = f"""useEffect(() => {{
-  if ({ready!s} && {to!s} && left.current !== {to!s}) {{
-    left.current = {to!s};
+  const key = {ticket!s} || {to!s};
+  if (!key || left.current === key) return;
+  left.current = key;
+  if (!{ticket!s}) {{
     window.location.replace({to!s});
+    return;
   }}
-}}, [{ready!s}, {to!s}]);"""
-        return ['const left = useRef("");', rx.Var(effect, _var_data=data)]
+  fetch("{session_url}", {{ method: "POST", body: {ticket!s}, credentials: "include" }})
+    .then((answer) => (answer.ok ? answer.text() : "/callback"))
+    .catch(() => "/callback")
+    .then((address) => window.location.replace(address));
+}}, [{to!s}, {ticket!s}]);"""
+        memory = """useEffect(() => {
+  const hide = (event) => { document.body.hidden = event.persisted; };
+  const reload = (event) => { if (event.persisted) window.location.reload(); };
+  window.addEventListener("pagehide", hide);
+  window.addEventListener("pageshow", reload);
+  return () => {
+    window.removeEventListener("pagehide", hide);
+    window.removeEventListener("pageshow", reload);
+  };
+}, []);"""
+        return ['const left = useRef("");', rx.Var(effect, _var_data=data), memory]
+
+
+def leave() -> rx.Component:
+    """Return it as a component of its own: what is wrapped around the app stands outside of its states otherwise."""
+    return rx.fragment(rx.memo(_leave)())
+
+
+def _leave() -> rx.Component:
+    return Leave.create()

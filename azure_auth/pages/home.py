@@ -3,12 +3,12 @@
 import reflex as rx
 
 from azure_auth.auth.core import State
-from azure_auth.components.frame import QUIET, SECONDARY, heading, in_between
+from azure_auth.components.frame import FOCUS, QUIET, SECONDARY, frame, heading, in_between
 
 
 def home() -> rx.Component:
     """Return the page; step 8 of the sign-in."""
-    return rx.cond(State.check_auth, auth_view(), unauth_view())
+    return frame(rx.cond(State.check_auth, auth_view(), unauth_view()))
 
 
 def auth_view() -> rx.Component:
@@ -29,6 +29,15 @@ def auth_view() -> rx.Component:
             class_name="flex items-center gap-4",
         ),
         rx.el.button("Sign out", type="button", on_click=State.logout, class_name=f"mt-8 {SECONDARY}"),
+        rx.el.details(
+            rx.el.summary(
+                "Signed in elsewhere too?", class_name=f"w-fit cursor-pointer rounded text-sm {QUIET} {FOCUS}"
+            ),
+            rx.el.button(
+                "Sign out everywhere", type="button", on_click=State.logout_everywhere, class_name=f"mt-3 {SECONDARY}"
+            ),
+            class_name="mt-6",
+        ),
     )
 
 

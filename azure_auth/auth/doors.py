@@ -1,0 +1,135 @@
+"""The ASGI side of the gate: who is on the other end of a socket or a request, by its cookie alone.
+
+No client token from outside reaches Reflex unchanged, and no cookie does at all. What is not public needs a session.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from urllib.parse import parse_qsl, quote, urlencode
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Match, Mount
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from azure_auth.auth.gate import is_public
+from azure_auth.auth.sign_in import SignIn
+from azure_auth.auth.tabs import Tab, Tabs
+from azure_auth.errors import StoreUnavailable
+
+_CLIENT_TOKEN = re.compile(r"[0-9A-Za-z-]{1,64}")
+_LONGEST_QUERY = 1000
+_EVENTS, _UPLOAD = "/_event", "/_upload"
+_HEALTH = {"/ping", "/_health"}
+_TOKEN_HEADER = b"reflex-client-token"
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+class Doors:
+    """Everything from outside comes through here first."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        sign_in: SignIn,
+        tabs: Tabs,
+        routes: Iterable[BaseRoute],
+        is_built: Callable[[str], bool],
+    ) -> None:
+        """Stand before `app`.
+
+        Args:
+            app: All that there is to protect.
+            sign_in: Knows sessions and cookies.
+            tabs: Where connections are made known.
+            routes: The app's own HTTP routes, each with its mark if it is public.
+            is_built: Whether a path is a page or a file of the static build, which is public.
+        """
+        self.app = app
+        self._sign_in, self._tabs, self._routes, self._is_built = sign_in, tabs, routes, is_built
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a connection in as who it is, or refuse it before anything of it is read."""
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+        elif scope["type"] != "http" or self._is_open(scope):
+            await self.app(scope, receive, send)
+        elif _is_below(_EVENTS, scope["path"]):
+            await PlainTextResponse("For websockets.", 404, _NO_STORE)(scope, receive, send)
+        else:
+            await self._closed(scope, receive, send)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tokens = _client_tokens(scope["query_string"])
+        if not _is_below(_EVENTS, scope["path"]) or len(tokens) != 1 or not _CLIENT_TOKEN.fullmatch(tokens[0]):
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        tab = await self._tab(scope, tokens[0])
+        others = [(n, v) for n, v in parse_qsl(scope["query_string"].decode("latin-1")) if n != "token"]
+        query = urlencode([*others, ("token", tab.key)]).encode()
+        with self._tabs.connected(tab):
+            await self.app({**scope, "query_string": query, "headers": _without_cookies(scope)}, receive, send)
+
+    async def _closed(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through with a session that stands; a stranger who wants to see a page goes to sign in."""
+        headers = Headers(scope=scope)
+        try:
+            session = await self._sign_in.session(headers.getlist("cookie"))
+        except StoreUnavailable as failure:
+            await PlainTextResponse(f"{failure.heading}.", 503, _NO_STORE)(scope, receive, send)
+            return
+        if session is None:
+            await self._refusal(scope, headers)(scope, receive, send)
+        elif _is_below(_UPLOAD, scope["path"]) and scope["method"] == "POST":
+            await self._upload(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tokens = Headers(scope=scope).getlist(_TOKEN_HEADER.decode())
+        if len(tokens) != 1 or not _CLIENT_TOKEN.fullmatch(tokens[0]):
+            await PlainTextResponse("One client token, please.", 400, _NO_STORE)(scope, receive, send)
+            return
+        tab = await self._tab(scope, tokens[0])
+        headers = [(n, tab.key.encode() if n == _TOKEN_HEADER else v) for n, v in _without_cookies(scope)]
+        with self._tabs.connected(tab):
+            await self.app({**scope, "headers": headers}, receive, send)
+
+    async def _tab(self, scope: Scope, client_token: str) -> Tab:
+        cookies = Headers(scope=scope).getlist("cookie")
+        browser = self._sign_in.flow_cookie.read(cookies)
+        try:
+            return Tab.of(client_token, await self._sign_in.session(cookies), browser)
+        except StoreUnavailable as failure:
+            tab = Tab.of(client_token, None, browser)
+            tab.trouble = failure
+            return tab
+
+    def _is_open(self, scope: Scope) -> bool:
+        path = scope["path"]
+        for route in self._routes:
+            if isinstance(route, Mount) and not route.path:
+                continue  # Reflex itself
+            match, found = route.matches(scope)
+            if match is not Match.NONE:
+                return is_public(found.get("endpoint"))
+        return path in _HEALTH or (scope["method"] in ("GET", "HEAD") and self._is_built(path))
+
+    def _refusal(self, scope: Scope, headers: Headers) -> Response:
+        if scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate":
+            return RedirectResponse(f"/auth/sign-in?return_to={quote(scope['path'])}", 303, _NO_STORE)
+        return PlainTextResponse("Sign in first.", 401, _NO_STORE)
+
+
+def _client_tokens(query: bytes) -> list[str]:
+    if len(query) > _LONGEST_QUERY:
+        return []
+    return [value for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True) if name == "token"]
+
+
+def _is_below(prefix: str, path: str) -> bool:
+    return path == prefix or path.startswith(f"{prefix}/")
+
+
+def _without_cookies(scope: Scope) -> list[tuple[bytes, bytes]]:
+    return [(name, value) for name, value in scope["headers"] if name != b"cookie"]

@@ -1,0 +1,225 @@
+"""What every event and every update passes: deny by default; what is public says so.
+
+Reflex lets anybody call any handler of any state, and sends to whoever holds a state's key. So no event reaches a
+handler, and no update a browser, unless the tab that it belongs to is known here with a session that stands.
+"""
+
+# Reflex's decorators and events are partly untyped.
+# pyright: reportUnknownMemberType=false
+
+import asyncio
+import logging
+from inspect import signature
+from typing import Any, TypeVar, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import reflex as rx
+from reflex.middleware.middleware import Middleware
+from reflex.state import BaseState, OnLoadInternalState, StateUpdate
+from reflex_base.constants.state import FIELD_MARKER
+from reflex_base.event import Event
+from reflex_base.event.context import EventContext
+from reflex_base.registry import RegisteredEventHandler, RegistrationContext
+from reflex_base.utils.format import format_event_handler
+
+from azure_auth.auth.sessions import Session, Sessions
+from azure_auth.auth.tabs import Tab, Tabs
+from azure_auth.errors import StoreUnavailable
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_public: set[object] = set()
+_ON_LOAD = format_event_handler(OnLoadInternalState.event_handlers["on_load_internal"])
+_LOADING = {
+    _ON_LOAD,
+    format_event_handler(OnLoadInternalState.event_handlers["set_is_hydrated"]),
+    *(_HYDRATING := {format_event_handler(rx.State.event_handlers[name]) for name in ("hydrate", "hydrate_and_load")}),
+}
+"""What Reflex itself does to load a page."""
+
+
+def public(what: _T) -> _T:
+    """Mark a page, a handler, a state or a route as open to everybody; all else needs somebody signed in.
+
+    A public state is one whose vars strangers may see.
+    """
+    _public.add(what)
+    return what
+
+
+def is_public(what: Any) -> bool:
+    """Tell whether something was marked as public."""
+    return what in _public
+
+
+class Gate(Middleware):
+    """Stands between browsers and the app's states, in both directions."""
+
+    def __init__(
+        self, app: rx.App, sessions: Sessions, tabs: Tabs, state: type[rx.State], begin: rx.event.EventType[()]
+    ) -> None:
+        """Put the gate in front of everything that `app` does with states.
+
+        Args:
+            app: The app; its pages may be added later.
+            sessions: Who is signed in.
+            tabs: Who is connected.
+            state: The state that has `leaving_to` and `failure`, which every page shows.
+            begin: The handler that sends a stranger to sign in.
+        """
+        if app.event_namespace is None or app.sio is None:
+            raise RuntimeError("the app has no states yet")
+        self._app, self._sessions, self._tabs = app, sessions, tabs
+        self._namespace, self._server = app.event_namespace, app.sio
+        self._state, self._begin = state, begin
+        self._running: dict[Session, set[asyncio.Task[Any]]] = {}
+        self._farewells: set[asyncio.Task[None]] = set()
+        # Reflex has no other place through which all updates, and all messages, pass.
+        self._emit, self._namespace.emit_update = self._namespace.emit_update, self.emit_update
+        self._receive, self._namespace.on_event = self._namespace.on_event, self.on_event
+        app.add_middleware(self, index=0)  # before Reflex's own, which answers `hydrate`
+        sessions.on_end = self._on_end
+
+    async def on_event(self, sid: str, data: Any) -> None:
+        """Take a message from a socket; what is no event of this app is dropped, before Reflex logs all of it."""
+        if not _is_event(data):
+            _log.warning("a message that is no event was dropped")
+            return
+        tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
+        where = data.get("router_data", {})
+        path, _, query = where.get("asPath", "").partition("?")
+        if tab and path.rstrip("/") == "/callback":
+            tab.answer = dict(parse_qsl(query))
+            data["router_data"] = {**where, "asPath": path, "query": {}}  # a code is for no state and no log
+        await self._receive(sid, data)
+
+    async def preprocess(self, app: rx.App, state: BaseState, event: Event) -> StateUpdate | None:  # noqa: ARG002
+        """Let an event pass (None), or answer in its handler's place."""
+        context = EventContext.get()
+        tab = self._tabs.at(context.token)
+        page = str(context.router_data.get("asPath", "/"))
+        if tab is None:
+            # A duplicated tab: Reflex gave it a key of its own making. It loads once more, with one of ours.
+            return self.told(leaving_to="/" + page.lstrip("/\\"))
+        tab.socket = str(context.router_data.get("sid", tab.socket))
+        if context.router_data:
+            tab.page = "/" + page.lstrip("/\\")
+        if tab.trouble:
+            return self._told_of(tab.trouble)
+        if tab.session:
+            return await self._of_somebody(tab, tab.session, event, context)
+        return self._of_a_stranger(context, event)
+
+    async def _of_somebody(self, tab: Tab, session: Session, event: Event, context: EventContext) -> StateUpdate | None:
+        try:
+            if not await self._sessions.stands(session):
+                return StateUpdate() if tab.leaving else self.told(leaving_to=_after(tab, session))
+            if _counts(tab, event, context):
+                await self._sessions.touch(session)
+        except StoreUnavailable as failure:
+            return self._told_of(failure)
+        if task := asyncio.current_task():
+            running = self._running.setdefault(session, set())
+            running.add(task)
+            task.add_done_callback(running.discard)
+        return None
+
+    def _of_a_stranger(self, context: EventContext, event: Event) -> StateUpdate | None:
+        if is_public(_registered(event).handler.fn):
+            return None
+        if not self._is_public_page(urlsplit(str(context.router_data.get("asPath", ""))).path):
+            return StateUpdate(events=Event.from_event_type(self._begin))
+        if event.name not in _LOADING:
+            return StateUpdate()
+        if event.name in _HYDRATING:
+            event.payload.clear()  # what a stranger's browser remembers is for no state
+        return None
+
+    def _is_public_page(self, path: str) -> bool:
+        page = self._app._unevaluated_pages.get(self._app.router(path) or "")
+        return page is not None and is_public(page.component)
+
+    async def emit_update(self, update: StateUpdate, token: str) -> None:
+        """Send a browser what it may see: all of it with a session that stands, else what is public."""
+        tab = self._tabs.at(token)
+        if tab is None or not tab.signed_in:
+            delta = {name: values for name, values in update.delta.items() if self._is_public_state(name)}
+            update = StateUpdate(delta=delta, events=[] if tab and tab.session else update.events)
+        if update.delta or update.events:
+            await self._emit(update, token)
+
+    def _is_public_state(self, name: str) -> bool:
+        state = rx.State.get_class_substate(name)
+        return state.__module__.startswith("reflex.") or is_public(state)
+
+    def told(self, **values: Any) -> StateUpdate:
+        """Return an update that sets vars of the shared state in the browser, and nothing on the server."""
+        return StateUpdate(delta={self._state.get_full_name(): {f"{n}{FIELD_MARKER}": v for n, v in values.items()}})
+
+    def _told_of(self, failure: StoreUnavailable) -> StateUpdate:
+        failure = failure.again()
+        _log.error("the gate stays closed: %s", failure)
+        return self.told(failure=failure.shown(again="", other_account=""))
+
+    def _on_end(self, session: Session) -> None:
+        """Stop what runs for a session that has ended, forget its states, and send its tabs away."""
+        for task in self._running.pop(session, set()) - {asyncio.current_task()}:
+            task.cancel()
+        states: dict[str, Any] = getattr(self._app.state_manager, "states", {})
+        for key in [key for key in states if key.startswith(session.keys.tab_prefix)]:
+            del states[key]
+        for tab in self._tabs.of(session):
+            if tab.socket and not tab.leaving:
+                tab.leaving = True
+                farewell = asyncio.get_running_loop().create_task(self._send_away(tab, _after(tab, session)))
+                self._farewells.add(farewell)
+                farewell.add_done_callback(self._farewells.discard)
+
+    async def _send_away(self, tab: Tab, address: str) -> None:
+        """Tell a tab to leave by a full navigation, then close its socket."""
+        await self._namespace.emit("event", self.told(leaving_to=address), to=tab.socket)
+        await self._server.disconnect(tab.socket, namespace=self._namespace.namespace)
+
+
+def _registered(event: Event) -> RegisteredEventHandler:
+    return RegistrationContext.get().event_handlers[event.name]
+
+
+def _is_event(data: Any) -> bool:
+    """Tell whether a message names a handler of this app, with arguments that it takes."""
+    if not isinstance(data, dict):
+        return False
+    fields = cast("dict[str, Any]", data)
+    name, payload, route = fields.get("name"), fields.get("payload", {}), fields.get("router_data", {})
+    if not (isinstance(name, str) and isinstance(payload, dict) and isinstance(route, dict)):
+        return False
+    registered = RegistrationContext.get().event_handlers.get(name)
+    where = cast("dict[str, Any]", route)
+    if registered is None or not all(isinstance(where.get(part, ""), str) for part in ("pathname", "asPath")):
+        return False
+    try:
+        signature(registered.handler.fn).bind(None, **cast("dict[str, Any]", payload))
+    except TypeError:
+        return False
+    return True
+
+
+def _counts(tab: Tab, event: Event, context: EventContext) -> bool:
+    """Tell whether an event is something that the person did, and not what Reflex does by itself."""
+    chained = context.parent_txid is not None
+    if event.name in _HYDRATING:
+        tab.returned = "hashes" not in event.payload  # a page load sends them, connecting again does not
+        return False
+    if event.name == _ON_LOAD and chained:
+        return not tab.returned
+    if chained or (event.name != _ON_LOAD and _registered(event).states[0].__module__.startswith("reflex.")):
+        return False
+    tab.returned = False
+    return True
+
+
+def _after(tab: Tab, session: Session) -> str:
+    """Return where a tab goes whose session has ended; one that was replaced loads again, with the new one."""
+    if session.ended == "replaced":
+        return tab.page
+    return f"/logout?{urlencode({'because': session.ended, 'return_to': tab.page})}"

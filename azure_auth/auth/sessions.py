@@ -1,0 +1,251 @@
+"""Sessions: started at a validated sign-in, found by the cookie, touched by what the person does, ended for good.
+
+The record lies sealed in the store; a `Session` is what this process knows of it while a socket or a request of it
+is open here. Whatever cannot be decided is denied.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from secrets import token_urlsafe
+from typing import Any, Literal
+from weakref import WeakValueDictionary
+
+from azure_auth.auth.identity import Identity
+from azure_auth.auth.sealing import CookieKeys, SealBroken, hashed
+from azure_auth.auth.store import Record, Store
+from azure_auth.errors import StoreUnavailable
+from azure_auth.settings import Settings
+
+_log = logging.getLogger(__name__)
+_WRITE_SECONDS = 60.0
+"""How often the store hears that somebody is still there."""
+
+Ending = Literal["signed_out", "idle", "expired", "replaced", "refused"]
+"""Why a session ended: `refused` when the configuration changed, or its record is not what was written."""
+
+
+class Session:
+    """A session of somebody who is connected now.
+
+    Attributes:
+        keys: What the cookie opens.
+        identity: Who it is.
+        browser: A hash of the browser that it was started in.
+        started: When it was, in seconds since 1970.
+        seen: When its person last did something.
+        version: Of the record, as last read or written.
+        written: The `seen` of that record.
+        ended: Why it is over; None while it stands.
+    """
+
+    def __init__(self, keys: CookieKeys, version: int, sealed: dict[str, Any]) -> None:
+        """Open a record.
+
+        Args:
+            keys: What the cookie opens.
+            version: Of the record.
+            sealed: Its contents.
+        """
+        self.keys = keys
+        self.identity = Identity(**sealed["identity"])
+        self.browser: str = sealed["browser"]
+        self.started: float = sealed["started"]
+        self.seen = self.written = float(sealed["seen"])
+        self.version = version
+        self.ended: Ending | None = None
+
+
+class Sessions:
+    """The sessions of the app, in one store."""
+
+    def __init__(self, store: Store, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        """Keep sessions in `store`, as long as `settings` allow; `clock` counts seconds since 1970."""
+        self._store = store
+        self._clock = clock
+        self._idle = settings.session_idle.total_seconds()
+        self._longest = settings.session_max.total_seconds()
+        self._fingerprint = settings.fingerprint
+        self._allowed_tenants = settings.allowed_tenants
+        self._open: WeakValueDictionary[str, Session] = WeakValueDictionary()
+        self._tidying: set[asyncio.Task[None]] = set()
+        self.on_end: Callable[[Session], None] | None = None
+        """Called at once when a session ends that somebody has open here."""
+
+    async def start(self, identity: Identity, browser: str, replacing: str | None) -> str:
+        """Start a session, always with a new id.
+
+        Args:
+            identity: Who signed in.
+            browser: What tells the browser from others; a session that it had ends in the same step.
+            replacing: The value of the session cookie that the browser had, if any; that session ends likewise.
+
+        Returns:
+            The value of the new cookie.
+
+        Raises:
+            StoreUnavailable: When it cannot be kept.
+        """
+        cookie, now = token_urlsafe(32), self._clock()
+        sealed = {"identity": asdict(identity), "browser": hashed(browser), "started": now, "seen": now}
+        session = Session(CookieKeys(cookie), 1, sealed)
+        old = CookieKeys(replacing).reference if replacing else None
+        for reference in await self._store.start(self._record(session, 1), old, now):
+            self._end_here(reference, "replaced")
+        return cookie
+
+    async def find(self, cookie: str) -> Session | None:
+        """Return the session that a cookie stands for, or None; a session that may not go on ends here.
+
+        Raises:
+            StoreUnavailable: When that cannot be told.
+        """
+        keys = CookieKeys(cookie)
+        session = self._open.get(keys.reference)
+        if session is None:
+            record = await self._store.read(keys.reference)
+            session = self._unsealed(keys, record) if record else None
+            if session is None:
+                if record:
+                    await self._store.end(keys.reference, self._until())
+                return None
+            session = self._open.setdefault(keys.reference, session)
+            self._wake_later(session)
+        return session if await self.stands(session) else None
+
+    async def stands(self, session: Session) -> bool:
+        """Tell whether a session goes on; asked before everything that needs one.
+
+        Raises:
+            StoreUnavailable: When that cannot be told.
+        """
+        if session.ended is None:
+            version = await self._store.version(session.keys.reference)
+            if version is None:
+                self._end_here(session.keys.reference, "signed_out")
+            elif version != session.version and not await self._reread(session):
+                await self.end(session, "refused")
+            elif over := self._over(session):
+                await self.end(session, over)
+        return session.ended is None
+
+    async def touch(self, session: Session) -> None:
+        """Note that the person did something; the store hears of it once a minute."""
+        session.seen = self._clock()
+        if session.seen - session.written < _WRITE_SECONDS:
+            return
+        session.written = session.seen
+        record = self._record(session, session.version + 1)
+        if await self._store.replace(record, session.version):
+            session.version = record.version
+        # Else it was ended or written elsewhere meanwhile, and the next look tells which.
+
+    async def end(self, session: Session, why: Ending) -> None:
+        """End a session for good.
+
+        Raises:
+            StoreUnavailable: When the store cannot be told; here it is over all the same.
+        """
+        self._end_here(session.keys.reference, why)
+        session.ended = session.ended or why
+        await self._store.end(session.keys.reference, self._until())
+
+    async def end_everywhere(self, session: Session) -> None:
+        """End all sessions of the person whose session this is.
+
+        Raises:
+            StoreUnavailable: When the store cannot be told; here it is over all the same.
+        """
+        self._end_here(session.keys.reference, "signed_out")
+        for reference in await self._store.end_person(_person(session.identity), self._until()):
+            self._end_here(reference, "signed_out")
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        await self._store.close()
+
+    def _until(self) -> float:
+        return self._clock() + self._longest
+
+    def _end_here(self, reference: str, why: Ending) -> None:
+        session = self._open.pop(reference, None)
+        if session is not None and session.ended is None:
+            session.ended = why
+            if self.on_end:
+                self.on_end(session)
+
+    def _over(self, session: Session) -> Ending | None:
+        now = self._clock()
+        if now - session.started >= self._longest:
+            return "expired"
+        return "idle" if now - session.seen >= self._idle else None
+
+    def _wake_later(self, session: Session) -> None:
+        """Look at a session again when it may be over, for people who do nothing must be signed out too."""
+        due = min(session.seen + self._idle, session.started + self._longest) - self._clock()
+        asyncio.get_running_loop().call_later(max(due, 0.0), self._wake, session.keys.reference)
+
+    def _wake(self, reference: str) -> None:
+        session = self._open.get(reference)
+        if session is None:
+            return
+        if over := self._over(session):
+            self._end_here(reference, over)
+            task = asyncio.get_running_loop().create_task(self._tidy(reference))
+            self._tidying.add(task)
+            task.add_done_callback(self._tidying.discard)
+        else:
+            self._wake_later(session)
+
+    async def _tidy(self, reference: str) -> None:
+        with suppress(StoreUnavailable):  # by its own sealed times the record is over in any case
+            await self._store.end(reference, self._until())
+
+    def _record(self, session: Session, version: int) -> Record:
+        sealed = {
+            "version": version,
+            "fingerprint": self._fingerprint,
+            "identity": asdict(session.identity),
+            "browser": session.browser,
+            "started": session.started,
+            "seen": session.seen,
+        }
+        return Record(
+            reference=session.keys.reference,
+            version=version,
+            ends=session.started + self._longest,
+            person=_person(session.identity),
+            browser=session.browser,
+            sealed=session.keys.seal(json.dumps(sealed).encode()),
+        )
+
+    def _unsealed(self, keys: CookieKeys, record: Record) -> Session | None:
+        """Return what a record holds, if it is as it was written and of this very configuration."""
+        try:
+            sealed = json.loads(keys.open(record.sealed))
+        except SealBroken:
+            _log.warning("a session's record was changed, and is refused")
+            return None
+        if sealed["version"] != record.version or sealed["fingerprint"] != self._fingerprint:
+            return None
+        session = Session(keys, record.version, sealed)
+        allowed = not self._allowed_tenants or session.identity.tenant_id in self._allowed_tenants
+        return session if allowed else None
+
+    async def _reread(self, session: Session) -> bool:
+        """Take over what another process wrote; False when the record is older than ours or not what was written."""
+        record = await self._store.read(session.keys.reference)
+        newer = self._unsealed(session.keys, record) if record and record.version > session.version else None
+        if newer is None:
+            return False
+        session.version, session.written = newer.version, newer.written
+        session.seen = max(session.seen, newer.seen)
+        return True
+
+
+def _person(identity: Identity) -> str:
+    return hashed(identity.tenant_id, identity.object_id)
