@@ -100,6 +100,20 @@ def test_a_long_wait_says_so(production, directory, page):
         expect(greeted_later).to_be_visible(timeout=30_000)
 
 
+def test_an_earlier_failure_is_not_shown_again(production, directory, page):
+    """While the next sign-in of the tab is under way, the page says that, and not what went wrong before."""
+    page.goto(production.url)
+    choose(page, "Cancel")
+    page.get_by_role("link", name="Try again").click()
+    page.get_by_role("button", name=ADA).wait_for()
+    with directory.fault(endpoint="token", delay=3):
+        choose(page, ADA)
+        expect(page.get_by_role("heading", name="Signing you in")).to_be_visible(timeout=2_500)
+        page.wait_for_timeout(1_000)
+        assert not page.get_by_role("alert").is_visible()
+    greeted(page, ADA)
+
+
 def test_a_person_without_a_name_is_greeted(app, page):
     """The user name stands in; never undefined, never None."""
     page.goto(app.url)

@@ -7,8 +7,9 @@ from azure_auth.components.frame import PRIMARY, QUIET, SECONDARY, heading, in_b
 
 
 def callback() -> rx.Component:
-    """Return the page."""
-    return rx.cond(State.failure["heading"], _failed(), in_between("Signing you in…"))
+    """Return the page; until the handler has run, what the tab still knows of is an earlier failure."""
+    failed = rx.cond(State.is_hydrated, State.failure["heading"], "")
+    return rx.cond(failed, _failed(), in_between("Signing you in…"))
 
 
 def _failed() -> rx.Component:
