@@ -19,6 +19,7 @@ from azure_auth.errors import NotConfigured
 from azure_auth.pages.callback import callback
 from azure_auth.pages.home import home
 from azure_auth.pages.logout import logout
+from azure_auth.pages.not_found import not_found
 from azure_auth.settings import Settings
 
 try:
@@ -74,3 +75,4 @@ app.add_page(
 app.add_page(
     frame(logout(), demo=settings.demo), route="/logout", title=f"Signed out · {APP_NAME}", on_load=State.logout
 )
+app.add_page(frame(not_found(), demo=settings.demo), route="404", title=f"No such page · {APP_NAME}")

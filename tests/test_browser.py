@@ -114,6 +114,15 @@ def test_an_earlier_failure_is_not_shown_again(production, directory, page):
     greeted(page, ADA)
 
 
+def test_a_page_that_is_not_there_leads_on(production, browser):
+    """It looks like the others, and leads to the front page."""
+    page = browser.new_page()
+    page.goto(f"{production.url}/nowhere")
+    expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+    assert page.get_by_role("link", name="Go to the front page").get_attribute("href") == "/"
+    page.close()
+
+
 def test_a_person_without_a_name_is_greeted(app, page):
     """The user name stands in; never undefined, never None."""
     page.goto(app.url)
