@@ -74,6 +74,23 @@ def test_a_person_who_fails_again_and_again_is_stopped(app, page):
     expect(page.get_by_role("alert")).to_be_visible()
 
 
+def test_a_session_that_cannot_be_made_is_no_success(production, page):
+    """A browser that loses our cookie is told so, waits for a click each time, and is stopped at the fourth start."""
+    begun: list[str] = []
+    page.on("request", lambda request: "/auth/sign-in" in request.url and begun.append(request.url))
+    page.goto(production.url)
+    for clicks in range(1, 4):
+        page.get_by_role("button", name=ADA).wait_for()
+        page.context.clear_cookies()
+        choose(page, ADA)
+        expect(page.get_by_role("heading", name="This sign-in was begun elsewhere")).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        assert len(begun) == clicks
+        page.get_by_role("link", name="Try again").click()
+    expect(page.get_by_role("heading", name="We stopped trying")).to_be_visible()
+    expect(page.get_by_role("alert").get_by_text("Wait a minute, then try again")).to_be_visible()
+
+
 def test_a_sign_in_is_begun_once(app, page):
     """Opening a page begins one flow, in development too, where React runs effects twice."""
     begun: list[str] = []
