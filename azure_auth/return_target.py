@@ -14,7 +14,7 @@ def return_target(raw: str) -> str | None:
     """Return `raw` if it is the path and query of a page of this app, else None.
 
     Only what every browser and router reads in one way is taken: one leading slash, no empty or dot segment, no
-    backslash, control character or fragment, also after decoding twice and folding look-alikes (NFKC).
+    backslash, control character, broken UTF-8 or fragment, also after decoding twice and folding look-alikes (NFKC).
 
     Args:
         raw: What came with the request; nothing is known about it.
@@ -31,6 +31,7 @@ def _is_page(path: str) -> bool:
     *segments, last = path.split("/")[1:]
     if any(segment in ("", ".", "..") for segment in segments) or last in (".", ".."):
         return False
-    if any(c == "\\" or unicodedata.category(c).startswith("C") for c in path) or "//" in path:
+    # U+FFFD stands for what is no UTF-8, such as an overlong encoding of a slash.
+    if any(c in "\\\ufffd" or unicodedata.category(c).startswith("C") for c in path) or "//" in path:
         return False
     return (segments or [last])[0].casefold() not in _OURS

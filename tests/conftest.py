@@ -27,6 +27,7 @@ from azure_auth.settings import Settings
 if TYPE_CHECKING:
     from tab import Tab
 
+pytest_plugins = ["browsing"]
 ROOT = Path(__file__).parent.parent
 CONTRACT = [
     "AZURE_TENANT_ID",

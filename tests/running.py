@@ -1,6 +1,7 @@
 """The app as a process, started the way README says, with a build folder of its own."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +20,22 @@ class RunningApp:
     url: str
     backend_url: str
     log: Path
+    site: Path
 
     def console(self) -> str:
         return self.log.read_text()
+
+
+def cloned(folder: Path) -> Path:
+    """Return a copy of the project, with the page of a developer who did nothing to protect it (`tests/site`)."""
+    site = folder / "site"
+    for name in ("azure_auth", "assets", "reflex.lock"):
+        shutil.copytree(ROOT / name, site / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "rxconfig.py", site)
+    shutil.copy(ROOT / "tests/site/reports.py", site / "azure_auth/pages/reports.py")
+    with (site / "azure_auth/azure_auth.py").open("a") as composed:
+        composed.write("\nfrom azure_auth.pages.reports import add\n\nadd(app, api)\n")
+    return site
 
 
 @contextmanager
@@ -31,12 +45,15 @@ def reflex_run(
     """Run the app: in development with two ports, as a production build with one."""
     mode = ["--frontend-port", str(frontend), "--backend-port", str(backend)] if backend else []
     mode = mode or ["--env", "prod", "--frontend-port", str(frontend)]
-    app = RunningApp(f"http://localhost:{frontend}", f"http://localhost:{backend or frontend}", folder / "console.log")
+    site = cloned(folder)
+    app = RunningApp(
+        f"http://localhost:{frontend}", f"http://localhost:{backend or frontend}", folder / "console.log", site
+    )
     # No venv is activated, and nothing but what README's command needs is set.
     environ = {**clean_environ(), **environ, "REFLEX_WEB_WORKDIR": str(folder / "web"), "PATH": "/usr/bin:/bin"}
     command = [str(Path(sys.executable).parent / "reflex"), "run", *mode]
     with app.log.open("w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, cwd=site, env=environ, stdout=log, stderr=log, start_new_session=True)
     try:
         wait_for(f"{app.url}/", process)
         wait_for(f"{app.backend_url}/ping", process)

@@ -1,83 +1,16 @@
 """The nine steps in a real browser, in development and as a production build."""
 
-import os
 import re
-import shutil
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlencode
 
 import httpx
 import pytest
-from conftest import APP, free_port
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from browsing import ADA, GRACE, choose, greeted
+from conftest import free_port
+from playwright.sync_api import Error, Page, expect
 from running import RunningApp, reflex_run
-
-ADA, GRACE = "Ada Lovelace", "Grace Hopper"
-FIX = "no Chromium found: install one (Debian: apt-get install chromium) or run 'playwright install chromium'"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The system's Chromium, else Playwright's own."""
-    with sync_playwright() as playwright:
-        system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-        if not system and not Path(playwright.chromium.executable_path).exists():
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(FIX)
-        browser = playwright.chromium.launch(executable_path=system, args=["--no-sandbox", "--disable-quic"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def development(browser, tmp_path_factory) -> Iterator[RunningApp]:
-    with reflex_run(tmp_path_factory.mktemp("dev"), {}, frontend=free_port(), backend=free_port()) as app:
-        yield app
-
-
-@pytest.fixture(scope="module")
-def production(browser, directory, tmp_path_factory) -> Iterator[RunningApp]:
-    port = int(APP.rpartition(":")[2])
-    with reflex_run(tmp_path_factory.mktemp("prod"), directory.environ, frontend=port) as app:
-        yield app
-
-
-@pytest.fixture(params=["development", "production"])
-def app(request) -> RunningApp:
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def people(browser) -> Iterator:
-    """Opens one separate browser profile after the other; none may see an error in its console."""
-    contexts: list[BrowserContext] = []
-    errors: list[str] = []
-
-    def open_page(**options: object) -> Page:
-        contexts.append(browser.new_context(ignore_https_errors=True, **options))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(20_000)
-        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert errors == []
-
-
-@pytest.fixture
-def page(people) -> Page:
-    return people()
-
-
-def choose(page: Page, person: str) -> None:
-    page.get_by_role("button", name=person).click()
-
-
-def greeted(page: Page, name: str) -> None:
-    expect(page.get_by_role("heading", name=f"Hello {name}")).to_be_visible(timeout=20_000)
 
 
 def test_the_nine_steps(app, page):
@@ -142,6 +75,23 @@ def test_a_person_who_fails_again_and_again_is_stopped(app, page):
     expect(page.get_by_role("alert")).to_be_visible()
 
 
+def test_a_session_that_cannot_be_made_is_no_success(production, page):
+    """A browser that loses our cookie is told so, waits for a click each time, and is stopped at the fourth start."""
+    begun: list[str] = []
+    page.on("request", lambda request: "/auth/sign-in" in request.url and begun.append(request.url))
+    page.goto(production.url)
+    for clicks in range(1, 4):
+        page.get_by_role("button", name=ADA).wait_for()
+        page.context.clear_cookies()
+        choose(page, ADA)
+        expect(page.get_by_role("heading", name="This sign-in was begun elsewhere")).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        assert len(begun) == clicks
+        page.get_by_role("link", name="Try again").click()
+    expect(page.get_by_role("heading", name="We stopped trying")).to_be_visible()
+    expect(page.get_by_role("alert").get_by_text("Wait a minute, then try again")).to_be_visible()
+
+
 def test_a_sign_in_is_begun_once(app, page):
     """Opening a page begins one flow, in development too, where React runs effects twice."""
     begun: list[str] = []
@@ -166,6 +116,30 @@ def test_a_long_wait_says_so(production, directory, page):
         expect(again).to_be_visible(timeout=10_000)
         greeted_later = page.get_by_role("heading", name=f"Hello {ADA}")  # this redemption takes its time, and ends
         expect(greeted_later).to_be_visible(timeout=30_000)
+
+
+def test_an_earlier_failure_is_not_shown_again(production, directory, page):
+    """While the next sign-in of the tab is under way, the page says that, and not what went wrong before."""
+    page.goto(production.url)
+    choose(page, "Cancel")
+    page.get_by_role("link", name="Try again").click()
+    page.get_by_role("button", name=ADA).wait_for()
+    with directory.fault(endpoint="token", delay=3):
+        choose(page, ADA)
+        expect(page.get_by_role("heading", name="Signing you in")).to_be_visible(timeout=2_500)
+        page.wait_for_timeout(1_000)
+        assert not page.get_by_role("alert").is_visible()
+    greeted(page, ADA)
+
+
+def test_a_page_that_is_not_there_leads_on(production, browser):
+    """A stranger learns only after signing in what is not there; then it leads to the front page."""
+    page = browser.new_context(ignore_https_errors=True).new_page()  # its console has the 404
+    page.goto(f"{production.url}/nowhere")
+    choose(page, ADA)
+    expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+    assert page.get_by_role("link", name="Go to the front page").get_attribute("href") == "/"
+    page.context.close()
 
 
 def test_a_person_without_a_name_is_greeted(app, page):
@@ -195,8 +169,20 @@ def test_a_reload_in_the_middle_ends_well(app, page):
     with page.expect_request(lambda request: "/callback?" in request.url):
         choose(page, ADA)
     page.wait_for_url("**/callback?*", wait_until="commit")
-    page.evaluate("location.reload()")
+    with suppress(Error):  # it has left already
+        page.evaluate("location.reload()")
     greeted(page, ADA)
+
+
+def test_a_reload_while_the_directory_takes_its_time_ends_well(production, directory, page):
+    """A reload in the middle of the redemption does not lose it."""
+    page.goto(production.url)
+    page.get_by_role("button", name=ADA).wait_for()
+    with directory.fault(endpoint="token", delay=2):
+        choose(page, ADA)
+        page.wait_for_url("**/callback?*")
+        page.reload()
+        greeted(page, ADA)
 
 
 def test_a_stranger_at_the_sign_out_page_starts_nothing(app, page):

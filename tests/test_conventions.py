@@ -112,7 +112,7 @@ def test_what_is_imported_is_pinned():
     pins = dict(re.findall(r"^([\w-]+)(?:\[\w+\])?==([\w.]+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
     assert len(pins) == len(lines)
-    distributions = {"jwt": "PyJWT", "dotenv": "python-dotenv"}
+    distributions = {"jwt": "PyJWT", "dotenv": "python-dotenv", "axe_playwright_python": "axe-playwright-python"}
     imported: set[str] = set()
     for path in [*APP, *(ROOT / "tests").glob("*.py"), ROOT / "rxconfig.py"]:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -124,6 +124,15 @@ def test_what_is_imported_is_pinned():
     assert {distributions.get(name, name) for name in libraries} <= set(pins)
     readme = (ROOT / "README.md").read_text()
     assert [name for name in pins if f"`{name}`" not in readme] == []
+
+
+def test_name_and_colour_come_from_one_place():
+    """Pages and components take both from `components/brand.py`, so a company changes them there and nowhere else."""
+    from azure_auth.components.brand import APP_NAME
+
+    for path in APP:
+        if path.name != "brand.py" and "demo" not in path.parts:
+            assert not re.search(rf"#[0-9a-fA-F]{{6}}|{APP_NAME}", path.read_text()), path.name
 
 
 def test_the_top_level_stays_small():

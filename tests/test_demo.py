@@ -87,6 +87,50 @@ def test_a_code_becomes_a_signed_token(exchange, http, tenant, asked):
 
 
 @pytest.mark.parametrize(
+    ("person", "said", "unsaid"),
+    [("Mary Somerville", {"idp", "acct"}, {"groups"}), ("Joan Clarke", {"_claim_names", "_claim_sources"}, {"groups"})],
+)
+def test_a_guest_and_somebody_in_many_groups_look_as_in_entra(exchange, http, tenant, asked, person, said, unsaid):
+    """A guest's token names where they come from; three hundred groups are left out, and it says where to ask."""
+    oid = next(who.oid for who in PEOPLE if who.name == person)
+    token = exchange(code=choose(http, tenant, asked, oid)["code"]).json()["id_token"]
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert said <= set(claims)
+    assert not unsaid & set(claims)
+    assert claims["tid"] == tenant.rpartition("/")[2]
+
+
+def test_faults_are_switched_on_and_off_over_http(http, host, tenant):
+    """Status, headers, body and delay of one endpoint, until all are ended; others answer as before."""
+    keys = f"{tenant}/discovery/v2.0/keys"
+    fault = {"endpoint": "keys", "status": 503, "headers": {"Retry-After": "9"}, "body": "broken", "delay": 0.2}
+    assert http.post(f"{host}/faults", json=fault).json()["keys"]["status"] == 503
+    answer = http.get(keys)
+    assert (answer.status_code, answer.headers["retry-after"], answer.text) == (503, "9", "broken")
+    assert answer.elapsed.total_seconds() >= 0.2
+    assert http.get(f"{tenant}/v2.0/.well-known/openid-configuration").status_code == 200
+    assert http.delete(f"{host}/faults").json() == {}
+    assert http.get(keys).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"json": {"endpoint": "elsewhere"}},
+        {"json": {"endpoint": "token", "forge": "unheard_of"}},
+        {"json": {"endpoint": "token", "typo": 1}},
+        {"json": {}},
+        {"content": b"{", "headers": {"Content-Type": "application/json"}},
+        {"data": {"endpoint": "token", "status": "503"}},
+    ],
+)
+def test_no_fault_comes_about_by_mistake(http, host, wrong):
+    """What is misspelled is refused, and so is a form, which a foreign page could send."""
+    assert http.post(f"{host}/faults", **wrong).status_code == 400
+    assert http.get(f"{host}/faults").json() == {}
+
+
+@pytest.mark.parametrize(
     ("changed", "number", "status"),
     [
         ({"code": "unknown"}, 70000, 400),

@@ -1,36 +1,53 @@
 """Every way in which a sign-in can fail, brought about at the demo directory, and the words for it."""
 
 import re
+from urllib.parse import urlencode
 
 import pytest
-from tab import sign_in_as
+from tab import BROWSER, State, open_tab, sign_in_as
 
+from azure_auth.auth.flows import FLOW_SECONDS
+from azure_auth.auth.tabs import Tabs
 from azure_auth.demo.id_tokens import FORGERIES
+from azure_auth.errors import Refused
+from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
 HELP_DESK = "ell your help desk the reference"
 
 BY_NUMBER = {
+    500112: ("redirect_uri", "This site's address is not registered with Microsoft", "they can add the address"),
     50011: ("redirect_uri", "This site's address is not registered with Microsoft", "they can add the address"),
     50020: ("tenant", "This account belongs to another organisation", "Use your work account"),
     50034: ("tenant", "This account belongs to another organisation", "Use your work account"),
     50055: ("password", "Your password has expired", "Change it with Microsoft"),
     50057: ("disabled", "Your account is switched off", "Ask your help desk"),
     50058: ("silent", "Microsoft wants you to sign in again", "Try again, and sign in there"),
+    50072: ("proof", "Microsoft asks for one more proof", "in a second way"),
+    50074: ("proof", "Microsoft asks for one more proof", "in a second way"),
     50076: ("proof", "Microsoft asks for one more proof", "in a second way"),
     50079: ("proof", "Microsoft asks for one more proof", "in a second way"),
     50105: ("assigned", "You do not have access yet", "Ask your help desk for access"),
+    53000: ("policy", "Your organisation's rules stopped this sign-in", "Try from your work device"),
+    53001: ("policy", "Your organisation's rules stopped this sign-in", "Try from your work device"),
+    53002: ("policy", "Your organisation's rules stopped this sign-in", "Try from your work device"),
     53003: ("policy", "Your organisation's rules stopped this sign-in", "Try from your work device"),
     54005: ("code", "This sign-in took too long", "for one use"),
     65001: ("consent", "An administrator has to approve this site", "Ask your help desk to do so"),
     65004: ("cancel", "The sign-in was cancelled", "whenever you are ready"),
     70008: ("code", "This sign-in took too long", "for one use"),
+    90002: ("app", "Your organisation's directory does not know this site", "they have to register it"),
     90094: ("consent", "An administrator has to approve this site", "Ask your help desk to do so"),
     700016: ("app", "Your organisation's directory does not know this site", "they have to register it"),
     7000215: ("secret", "This site cannot prove itself to Microsoft", "they can mend this site"),
     7000222: ("secret", "This site cannot prove itself to Microsoft", "they can mend this site"),
     99999: ("unforeseen", "Microsoft did not sign you in", HELP_DESK),
 }
+
+
+def test_no_number_is_left_out():
+    """Each AADSTS number that has words of its own has its row above."""
+    assert {number for error in Refused.__subclasses__() for number in error.numbers} == {*BY_NUMBER} - {99999}
 
 
 @pytest.mark.parametrize("endpoint", ["authorize", "token"])
@@ -40,7 +57,7 @@ async def test_each_number_has_its_words(tab, directory, caplog, number, endpoin
     _, heading, words = BY_NUMBER[number]
     with directory.fault(endpoint=endpoint, aadsts=number):
         assert await sign_in_as(tab, directory, "Ada Lovelace", "/reports") is None
-    failure = tab.state.failure
+    failure = tab.told["failure"]
     assert failure["heading"] == heading
     assert words in failure["message"]
     assert not tab.state.check_auth
@@ -64,6 +81,16 @@ FAULTS = {
         "Microsoft's answer was incomplete",
         "cut it",
     ),
+    "html": (
+        {"endpoint": "token", "status": 200, "headers": {"Content-Type": "text/html"}, "body": "<h1>Blocked</h1>"},
+        "Microsoft's answer was incomplete",
+        "cut it",
+    ),
+    "cut_off": (
+        {"endpoint": "token", "status": 200, "headers": {"Content-Type": "application/json"}, "body": '{"id_tok'},
+        "Microsoft's answer was incomplete",
+        "cut it",
+    ),
     "empty": ({"endpoint": "token", "status": 200}, "Microsoft's answer was incomplete", "cut it"),
     "keys_down": (
         {"endpoint": "keys", "status": 500},
@@ -81,10 +108,6 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 async def test_each_bad_day_has_its_words(directory, settings, make_sign_in, monkeypatch, name):
     """A directory that is down, throttling or cut off is told apart; afterwards the next person gets in."""
-    from tab import State, open_tab
-
-    from azure_auth.auth.tabs import Tabs
-
     monkeypatch.setattr(State, "sign_in", make_sign_in(settings), raising=False)
     monkeypatch.setattr(State, "tabs", Tabs(), raising=False)
     fault, heading, words = FAULTS[name]
@@ -95,10 +118,47 @@ async def test_each_bad_day_has_its_words(directory, settings, make_sign_in, mon
             await tab.opens(uri[uri.index("/callback") :], "callback")
         else:
             await sign_in_as(tab, directory, "Ada Lovelace")
-    assert tab.state.failure["heading"] == heading
-    assert words in tab.state.failure["message"]
+    assert tab.told["failure"]["heading"] == heading
+    assert words in tab.told["failure"]["message"]
     assert not tab.state.check_auth
     assert await sign_in_as(open_tab(), directory, "Grace Hopper")
+
+
+@pytest.mark.parametrize("why", ["expired", "used", "unknown", "no state"])
+async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, why):
+    """Too late, twice or never begun: the stranger reads that it is over and how to go on."""
+    answer = directory.answer(await State.sign_in.begin(BROWSER, "/reports"), "Ada Lovelace")
+    if why == "expired":
+        now = State.sign_in._flows._clock()
+        monkeypatch.setattr(State.sign_in._flows, "_clock", lambda: now + FLOW_SECONDS)
+    elif why == "used":
+        await tab.opens(f"/callback?{urlencode(answer)}", "callback")
+    else:
+        answer = {"code": answer["code"]} | ({"state": "unknown"} if why == "unknown" else {})
+    await tab.opens(f"/callback?{urlencode(answer)}", "callback")
+    assert not tab.state.check_auth
+    assert tab.told["failure"]["heading"] == "This sign-in is over"
+    assert tab.told["failure"]["message"] == "It took too long, or was used already. Start a new one."
+
+
+async def test_a_forged_callback_has_its_words(tab, directory):
+    """Somebody else's answer: the person reads that it counts only where it was asked for."""
+    answer = directory.answer(await State.sign_in.begin("o" * 43, ""), "Grace Hopper")
+    await tab.opens(f"/callback?{urlencode(answer)}", "callback")
+    assert not tab.state.check_auth
+    assert tab.told["failure"]["heading"] == "This sign-in was begun elsewhere"
+    assert "an answer counts only in the browser that asked for it" in tab.told["failure"]["message"]
+
+
+async def test_a_wrong_credential_of_ours_has_its_words(directory, environ, make_sign_in, monkeypatch):
+    """The directory itself refuses the secret: the person is told that it is not their fault."""
+    wrong = Settings.load({**environ, "AZURE_CLIENT_SECRET": "not-the-secret"})
+    monkeypatch.setattr(State, "sign_in", make_sign_in(wrong), raising=False)
+    monkeypatch.setattr(State, "tabs", Tabs(), raising=False)
+    tab = open_tab()
+    await sign_in_as(tab, directory, "Ada Lovelace")
+    assert tab.told["failure"]["heading"] == "This site cannot prove itself to Microsoft"
+    assert "nothing wrong with your account" in tab.told["failure"]["message"]
 
 
 async def test_a_hung_redemption_ends(tab, directory, monkeypatch):
@@ -108,7 +168,7 @@ async def test_a_hung_redemption_ends(tab, directory, monkeypatch):
     monkeypatch.setattr("azure_auth.auth.client.LONGEST_WAIT_SECONDS", 0.3)
     with directory.fault(endpoint="token", delay=2):
         await sign_in_as(tab, directory, "Ada Lovelace")
-    assert tab.state.failure["heading"] == "Microsoft takes too long to answer"
+    assert tab.told["failure"]["heading"] == "Microsoft takes too long to answer"
     assert not tab.state.check_auth
 
 
@@ -123,15 +183,13 @@ async def test_no_forgery_signs_anybody_in(tab, directory, forgery):
         if forgery in ("no_token", "not_a_jwt")
         else "Your sign-in could not be verified"
     )
-    assert tab.state.failure["heading"] == expected
+    assert tab.told["failure"]["heading"] == expected
     assert await sign_in_as(tab, directory, "Ada Lovelace")
     assert tab.state.check_auth
 
 
 async def test_keys_that_roll_over_lock_nobody_out(tab, directory):
     """After a roll-over the new key is fetched, once the cool-down allows it."""
-    from tab import State
-
     await sign_in_as(tab, directory, "Ada Lovelace")
     tab.cookies.pop("azure_auth_session")
     with directory.fault(endpoint="keys", roll_over=True):

@@ -43,7 +43,7 @@ class State(rx.State):
         tabs: Who is connected; likewise.
         leaving_to: An address that the browser is to go to now, by a full navigation; told to the browser, never kept.
         ticket: With which the browser fetches its session cookie on the way; likewise.
-        failure: What went wrong: `heading`, `message`, `reference`; the addresses `again`, `other_account`.
+        failure: What went wrong: `heading`, `message`, `reference`; the addresses `again`, `other_account`; likewise.
     """
 
     sign_in: ClassVar[SignIn]
@@ -80,16 +80,15 @@ class State(rx.State):
     @public
     async def callback(self) -> rx.event.EventSpec | None:
         """Finish the sign-in that the directory answered, or say why it failed."""
-        self.failure = {}
         tab = self._tab()
         try:
             signed_in = await self.sign_in.finish(tab.answer, browser=tab.browser, tab=tab.id)
         except AuthError as failure:
             if isinstance(failure, FlowUnknown) and tab.signed_in:
                 return rx.redirect(self.sign_in.settings.login_redirect, replace=True)
-            self._show(failure)
+            await self._show(failure)
         except Exception as broken:
-            self._show(SignInFailed(whereabouts(broken)))
+            await self._show(SignInFailed(whereabouts(broken)))
         else:
             tab.leaving = True
             await self._tell(ticket=self.sign_in.hand_over(signed_in))
@@ -148,18 +147,17 @@ class State(rx.State):
             address = "/logout?because=unreachable"
         await self._tell(leaving_to=address)
 
-    async def _tell(self, **values: str) -> None:
+    async def _tell(self, **values: object) -> None:
         """Set vars in the browser alone: what leads somewhere once is not to lie in a state."""
         told = {f"{name}{FIELD_MARKER}": value for name, value in values.items()}
         await EventContext.get().emit_delta({State.get_full_name(): told})
 
-    def _show(self, failure: AuthError) -> None:
+    async def _show(self, failure: AuthError) -> None:
         _log.warning("sign-in failed: %s", failure)
         return_to = failure.return_to
-        self.failure = failure.shown(
-            again=self._start_url(return_to=return_to),
-            other_account=self._start_url(return_to=return_to, prompt="select_account"),
-        )
+        again = self._start_url(return_to=return_to)
+        other_account = self._start_url(return_to=return_to, prompt="select_account")
+        await self._tell(failure=failure.shown(again, other_account))
 
     def _asked(self, name: str) -> str:
         return self.router.url.query_parameters.get(name, "")

@@ -136,7 +136,8 @@ class Gate(Middleware):
         return None
 
     def _is_public_page(self, path: str) -> bool:
-        page = self._app._unevaluated_pages.get(self._app.router(path) or "")
+        # What `app.add_page` was given; Reflex has no public name for it.
+        page = self._app._unevaluated_pages.get(self._app.router(path) or "")  # pyright: ignore[reportPrivateUsage]
         return page is not None and is_public(page.component)
 
     async def emit_update(self, update: StateUpdate, token: str) -> None:

@@ -9,7 +9,9 @@ FOCUS = (
     "focus-visible:outline-2 focus-visible:outline-offset-2 focus-visible:outline-brand"
     " dark:focus-visible:outline-brand-light"
 )
-_CONTROL = f"inline-flex min-h-11 items-center justify-center rounded-lg px-5 font-medium cursor-pointer {FOCUS}"
+_CONTROL = (
+    f"inline-flex min-h-11 items-center justify-center rounded-lg px-5 font-medium cursor-pointer max-sm:w-full {FOCUS}"
+)
 PRIMARY = f"{_CONTROL} bg-brand text-white hover:bg-brand-strong"
 SECONDARY = f"{_CONTROL} border border-slate-400 hover:bg-slate-100 dark:border-slate-500 dark:hover:bg-slate-800"
 QUIET = "text-slate-600 dark:text-slate-300"
@@ -20,15 +22,26 @@ def frame(*children: rx.Component) -> rx.Component:
     banner = rx.el.p(
         "Demo directory: the people are made up, and nobody is really signed in.",
         role="note",
-        class_name="bg-amber-100 px-4 py-2 text-center text-sm text-amber-950 dark:bg-amber-950 dark:text-amber-100",
+        class_name="bg-amber-100 px-6 py-2 text-center text-sm text-amber-950 dark:bg-amber-950 dark:text-amber-100",
     )
     return rx.el.div(
-        banner if State.sign_in.settings.demo else rx.fragment(),
-        rx.el.header(APP_NAME, class_name="px-6 py-5 text-lg font-semibold"),
+        rx.el.header(
+            banner if State.sign_in.settings.demo else rx.fragment(),
+            rx.el.div(
+                rx.el.span(
+                    APP_NAME[0],
+                    aria_hidden="true",
+                    class_name="flex size-8 items-center justify-center rounded-lg bg-brand text-white",
+                ),
+                APP_NAME,
+                class_name="flex items-center gap-3 border-b border-slate-200 bg-white px-6 py-4 text-lg font-semibold"
+                " dark:border-slate-800 dark:bg-slate-900",
+            ),
+        ),
         rx.el.main(
             rx.el.div(
                 rx.cond(State.failure["heading"], _failed(), rx.fragment(*children)),
-                class_name="w-full max-w-md rounded-2xl bg-white p-8 shadow-sm ring-1 ring-slate-200"
+                class_name="w-full max-w-lg rounded-2xl bg-white p-6 shadow-sm ring-1 ring-slate-200 sm:p-8"
                 " dark:bg-slate-900 dark:ring-slate-700",
             ),
             class_name="flex grow items-start justify-center px-4 pt-[8vh] pb-12",
@@ -57,12 +70,17 @@ def _failed() -> rx.Component:
 
 def heading(text: rx.Var[str] | str) -> rx.Component:
     """Return the one heading of a page."""
-    return rx.el.h1(text, class_name="text-2xl font-semibold tracking-tight wrap-anywhere")
+    return rx.el.h1(text, class_name="text-xl font-semibold tracking-tight wrap-anywhere sm:text-2xl")
 
 
 def leading_out(text: str, address: rx.Var[str] | str, look: str) -> rx.Component:
     """Return a link to an address that is no page; a plain link would look for a page even there."""
     return rx.el.a(text, href=address, reload_document=True, class_name=look)
+
+
+def beside(mark: rx.Component, *lines: rx.Component) -> rx.Component:
+    """Return a round mark and lines beside it; greeting and waiting are built alike, so nothing moves between them."""
+    return rx.el.div(mark, rx.el.div(*lines, class_name="min-w-0"), class_name="flex items-center gap-4")
 
 
 def in_between(text: str) -> rx.Component:
@@ -71,17 +89,15 @@ def in_between(text: str) -> rx.Component:
     After 3 s it says that it takes long, after 10 s it offers a way back: by style sheet alone (`rxconfig.py`), so also
     when the server is silent, and with room kept, so nothing moves.
     """
+    ring = rx.el.span(
+        key="ring",  # else React makes the avatar of it, and browsers count that as a jump
+        aria_hidden="true",
+        class_name="size-14 shrink-0 rounded-full border-4 border-slate-200 border-t-brand motion-safe:animate-spin"
+        " dark:border-slate-700 dark:border-t-brand-light",
+    )
+    longer = "This takes longer than usual. Please wait."
     return rx.el.div(
-        rx.el.div(
-            rx.el.span(
-                aria_hidden="true",
-                class_name="size-5 shrink-0 rounded-full border-2 border-slate-300 border-t-brand"
-                " motion-safe:animate-spin dark:border-slate-600 dark:border-t-brand-light",
-            ),
-            rx.el.p(text),
-            class_name=f"flex items-center gap-3 {QUIET}",
-        ),
-        rx.el.p("This takes longer than usual. Please wait.", class_name=f"invisible mt-4 animate-after-3s {QUIET}"),
-        leading_out("Start again", "/", f"invisible mt-6 animate-after-10s {SECONDARY}"),
+        beside(ring, heading(text), rx.el.p(longer, class_name=f"invisible animate-after-3s {QUIET}")),
+        leading_out("Start again", "/", f"invisible mt-8 animate-after-10s {SECONDARY}"),
         role="status",
     )

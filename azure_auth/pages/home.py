@@ -3,7 +3,7 @@
 import reflex as rx
 
 from azure_auth.auth.core import State
-from azure_auth.components.frame import FOCUS, QUIET, SECONDARY, frame, heading, in_between
+from azure_auth.components.frame import FOCUS, QUIET, SECONDARY, beside, frame, heading, in_between
 
 
 def home() -> rx.Component:
@@ -14,19 +14,18 @@ def home() -> rx.Component:
 def auth_view() -> rx.Component:
     """Return what a signed-in person sees."""
     return rx.el.div(
-        rx.el.div(
+        beside(
             rx.el.span(
                 State.token["initials"],
                 aria_hidden="true",
                 class_name="flex size-14 shrink-0 items-center justify-center rounded-full bg-brand text-lg"
                 " font-semibold text-white",
             ),
-            rx.el.div(
-                heading(f"Hello {State.token['name']}"),
+            heading(f"Hello {State.token['name']}"),
+            rx.cond(
+                State.token["name"] != State.token["username"],
                 rx.el.p(State.token["username"], class_name=f"wrap-anywhere {QUIET}"),
-                class_name="min-w-0",
             ),
-            class_name="flex items-center gap-4",
         ),
         rx.el.button("Sign out", type="button", on_click=State.logout, class_name=f"mt-8 {SECONDARY}"),
         rx.el.details(

@@ -1,0 +1,77 @@
+"""A browser, the app in development and as a production build, and people who click: fixtures for every test file."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import APP, free_port
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from running import RunningApp, reflex_run
+
+ADA, GRACE = "Ada Lovelace", "Grace Hopper"
+FIX = "no Chromium found: install one (Debian: apt-get install chromium) or run 'playwright install chromium'"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, else Playwright's own; no longer than one module, for its event loop is in others' way."""
+    with sync_playwright() as playwright:
+        system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+        if not system and not Path(playwright.chromium.executable_path).exists():
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(FIX)
+        browser = playwright.chromium.launch(executable_path=system, args=["--no-sandbox", "--disable-quic"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def development(tmp_path_factory) -> Iterator[RunningApp]:
+    with reflex_run(tmp_path_factory.mktemp("dev"), {}, frontend=free_port(), backend=free_port()) as app:
+        yield app
+
+
+@pytest.fixture(scope="session")
+def production(directory, tmp_path_factory) -> Iterator[RunningApp]:
+    port = int(APP.rpartition(":")[2])
+    with reflex_run(tmp_path_factory.mktemp("prod"), directory.environ, frontend=port) as app:
+        yield app
+
+
+@pytest.fixture(params=["development", "production"])
+def app(browser, request) -> RunningApp:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def people(browser) -> Iterator:
+    """Opens one separate browser profile after the other; none may see an error in its console."""
+    contexts: list[BrowserContext] = []
+    errors: list[str] = []
+
+    def open_page(**options: object) -> Page:
+        contexts.append(browser.new_context(ignore_https_errors=True, **options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture
+def page(people) -> Page:
+    return people()
+
+
+def choose(page: Page, person: str) -> None:
+    page.get_by_role("button", name=person).click()
+
+
+def greeted(page: Page, name: str) -> None:
+    expect(page.get_by_role("heading", name=f"Hello {name}")).to_be_visible(timeout=20_000)

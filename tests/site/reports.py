@@ -1,0 +1,107 @@
+"""A page as a developer adds it: nothing in it asks who is there, but for the line that shows the person."""
+
+import asyncio
+from pathlib import Path
+
+import reflex as rx
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from azure_auth.auth.core import State
+from azure_auth.components.frame import frame, heading
+
+CANARY = "salaries-of-everybody"
+WORK = Path(".data/work")
+"""What handlers did, besides changing state: one line each."""
+
+
+def note(what: str) -> None:
+    WORK.parent.mkdir(exist_ok=True)
+    with WORK.open("a") as work:
+        work.write(f"{what}\n")
+
+
+class Reports(State):
+    """A page's own state that shows something of the person."""
+
+    rows: list[str] = []
+    ticks: int = 0
+
+    @rx.var(cache=False)
+    def owner(self) -> str:
+        who = self._who()
+        return f"Reports for {who.name}" if who else ""
+
+    @rx.event
+    def load(self):
+        note("load")
+        self.rows = [CANARY]
+
+    @rx.event
+    def add(self, row: str):
+        note("add")
+        self.rows = [*self.rows, row]
+
+    @rx.event(background=True)
+    async def tick(self):
+        for _ in range(200):
+            note("tick")
+            async with self:
+                self.ticks += 1
+            await asyncio.sleep(0.05)
+
+    @rx.event
+    async def slow(self):
+        note("slow begins")
+        await asyncio.sleep(1.5)
+        note("slow ends")
+        self.rows = ["slow"]
+
+    @rx.event
+    async def receive(self, files: list[rx.UploadFile]):
+        note("receive")
+        self.rows = [(await file.read()).decode() for file in files]
+
+
+class Plain(rx.State):
+    """A state that knows nothing of sign-in."""
+
+    opened: int = 0
+
+    @rx.var(cache=False)
+    def computed(self) -> str:
+        return f"{CANARY} computed" if self.opened >= 0 else ""
+
+    @rx.var
+    def cached(self) -> str:
+        return f"{CANARY} cached {self.opened}"
+
+    @rx.event
+    def open(self):
+        note("open")
+        self.opened += 1
+
+
+def reports() -> rx.Component:
+    return frame(
+        heading("Reports"),
+        rx.el.p(Reports.owner, id="owner"),
+        rx.el.p(Plain.computed, " ", Plain.cached, id="plain"),
+        rx.foreach(Reports.rows, rx.el.p),
+        rx.el.p(Reports.ticks, id="ticks"),
+        rx.el.button("Tick", on_click=Reports.tick),
+        rx.el.button("Add", on_click=Reports.add("one more")),
+        rx.upload(rx.el.p("Drop"), id="drop"),
+        rx.el.button("Upload", on_click=Reports.receive(rx.upload_files(upload_id="drop"))),
+    )
+
+
+async def figures(_: Request) -> PlainTextResponse:
+    return PlainTextResponse(CANARY)
+
+
+def add(app: rx.App, api: Starlette) -> None:
+    app.add_page(reports, route="/reports", title="Reports", on_load=[Reports.load, Plain.open])
+    api.routes.append(Route("/api/figures", figures))
