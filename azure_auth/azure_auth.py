@@ -1,5 +1,6 @@
 """Composes the app; Reflex looks for `app` here."""
 
+import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -79,6 +80,11 @@ gate = Gate(app, sessions, tabs, State, begin=State.require_auth)
 @asynccontextmanager
 async def lifespan() -> AsyncIterator[None]:
     """Say at start whom the app asks and which address must be registered there; at the end, let go of it."""
+    # A full collection of garbage stops everybody for the time it takes to look at every object: those made so far stay
+    # for good and are left out, and it comes a tenth as often (docs/performance.md says what that changes).
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(700, 10, 100)
     whom = "the demo directory" if settings.demo else f"{settings.authority_host}/{settings.tenant_id}"
     print(f"Sign-in asks {whom}; the redirect URI is {settings.public_url}/callback", flush=True)
     yield

@@ -84,9 +84,10 @@ def trust(path: str) -> ssl.SSLContext:
 
 @dataclass(frozen=True)
 class RunningDirectory:
-    """The demo directory on https, and the settings that it printed."""
+    """The demo directory on https, the settings that it printed, and its process."""
 
     environ: dict[str, str]
+    pid: int
 
     @contextmanager
     def fault(self, **fault: object) -> Iterator[None]:
@@ -110,22 +111,28 @@ class RunningDirectory:
         return dict(parse_qsl(urlsplit(back.headers["location"]).query))
 
 
-@pytest.fixture(scope="session")
-def directory() -> Iterator[RunningDirectory]:
-    """A demo directory as a process of its own, trusted by this one."""
-    command = [sys.executable, "-m", "azure_auth.demo", "--port", str(free_port()), "--app", APP]
+@contextmanager
+def running_directory(app: str) -> Iterator[RunningDirectory]:
+    """Run a demo directory for the app at the address `app` as a process of its own, trusted by this one."""
+    command = [sys.executable, "-m", "azure_auth.demo", "--port", str(free_port()), "--app", app]
     process = subprocess.Popen(command, cwd=ROOT, env=clean_environ(), stdout=subprocess.PIPE, text=True)
     try:
         environ = dict(process.stdout.readline().strip().split("=", 1) for _ in range(5))
         before = os.environ.get("SSL_CERT_FILE")
         os.environ["SSL_CERT_FILE"] = environ["SSL_CERT_FILE"]
         wait_for(f"{environ['AZURE_AUTHORITY_HOST']}/common/discovery/v2.0/keys", process)
-        yield RunningDirectory(environ)
+        yield RunningDirectory(environ, process.pid)
         os.environ.update({"SSL_CERT_FILE": before} if before else {})
     finally:
         process.terminate()
         process.wait(10)
         process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def directory() -> Iterator[RunningDirectory]:
+    with running_directory(APP) as directory:
+        yield directory
 
 
 def wait_for(url: str, process: subprocess.Popen[str], seconds: float = 120) -> None:

@@ -15,12 +15,13 @@ from conftest import ROOT, clean_environ, wait_for
 
 @dataclass(frozen=True)
 class RunningApp:
-    """A running app, and what its console shows."""
+    """A running app, what its console shows, and the process that all of its processes come from."""
 
     url: str
     backend_url: str
     log: Path
     site: Path
+    pid: int
 
     def console(self) -> str:
         return self.log.read_text()
@@ -45,15 +46,14 @@ def reflex_run(
     """Run the app: in development with two ports, as a production build with one."""
     mode = ["--frontend-port", str(frontend), "--backend-port", str(backend)] if backend else []
     mode = mode or ["--env", "prod", "--frontend-port", str(frontend)]
-    site = cloned(folder)
-    app = RunningApp(
-        f"http://localhost:{frontend}", f"http://localhost:{backend or frontend}", folder / "console.log", site
-    )
+    site, log_path = cloned(folder), folder / "console.log"
     # No venv is activated, and nothing but what README's command needs is set.
     environ = {**clean_environ(), **environ, "REFLEX_WEB_WORKDIR": str(folder / "web"), "PATH": "/usr/bin:/bin"}
     command = [str(Path(sys.executable).parent / "reflex"), "run", *mode]
-    with app.log.open("w") as log:
+    with log_path.open("w") as log:
         process = subprocess.Popen(command, cwd=site, env=environ, stdout=log, stderr=log, start_new_session=True)
+    backend_url = f"http://localhost:{backend or frontend}"
+    app = RunningApp(f"http://localhost:{frontend}", backend_url, log_path, site, process.pid)
     try:
         wait_for(f"{app.url}/", process)
         wait_for(f"{app.backend_url}/ping", process)

@@ -114,12 +114,13 @@ def test_what_is_imported_is_pinned():
     assert len(pins) == len(lines)
     distributions = {"jwt": "PyJWT", "dotenv": "python-dotenv", "axe_playwright_python": "axe-playwright-python"}
     imported: set[str] = set()
-    for path in [*APP, *(ROOT / "tests").glob("*.py"), ROOT / "rxconfig.py"]:
+    tests = [*(ROOT / "tests").rglob("*.py")]
+    for path in [*APP, *tests, ROOT / "rxconfig.py"]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             imported |= {name.partition(".")[0] for name in names}
-    ours = {"azure_auth", "rxconfig", "reflex_base", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    ours = {"azure_auth", "rxconfig", "reflex_base", *(path.stem for path in tests)}
     libraries = imported - set(sys.stdlib_module_names) - ours
     assert {distributions.get(name, name) for name in libraries} <= set(pins)
     readme = (ROOT / "README.md").read_text()
