@@ -6,6 +6,7 @@ It renders nothing, follows nothing by itself and checks nothing, so an attacker
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -17,7 +18,15 @@ APP_STATE = f"{ROOT_STATE}.azure_auth___auth___core____state"
 HYDRATE = f"{ROOT_STATE}.hydrate_and_load"
 ON_LOAD = f"{ROOT_STATE}.reflex___state____on_load_internal_state.on_load_internal"
 _SUFFIX = "_rx_state_"
+_open: "set[RawTab]" = set()
 _closing: set[asyncio.Task[None]] = set()  # asyncio itself holds tasks only weakly
+
+
+async def close_all() -> None:
+    """Close every tab that is still open, and wait for all to be gone."""
+    for tab in list(_open):
+        await tab.close()
+    await asyncio.gather(*_closing)
 
 
 class RawTab:
@@ -27,6 +36,7 @@ class RawTab:
         sees: The state's variables by their bare names, as the deltas so far have left them.
         redirects: Where the server told the page to go, oldest first.
         updates: Every update as it came.
+        new_token: What Reflex told the tab to call itself from now on.
         ended: Set when the server closed the socket or the namespace, or the tab was closed.
     """
 
@@ -35,6 +45,7 @@ class RawTab:
         self.sees: dict[str, Any] = {}
         self.redirects: list[str] = []
         self.updates: list[dict[str, Any]] = []
+        self.new_token = ""
         self.ended = asyncio.Event()
         self._socket = socket
         self._address = address
@@ -71,6 +82,7 @@ class RawTab:
             max_size=None,
         )
         tab = cls(socket, address)
+        _open.add(tab)
         # The browser also sends hashes of the defaults that it holds; without them the state comes whole.
         auth = {"event": tab._event(HYDRATE, {})} if boot else {}
         await socket.send(f"40/_event,{json.dumps(auth)}")
@@ -106,8 +118,10 @@ class RawTab:
 
     async def close(self) -> None:
         """Leave the page; like a browser, without waiting for the server to agree."""
+        _open.discard(self)
         if not self.ended.is_set():
-            await self._socket.send("41/_event,")
+            with suppress(websockets.ConnectionClosed):
+                await self._socket.send("41/_event,")
         task = asyncio.create_task(self._socket.close())
         _closing.add(task)
         task.add_done_callback(_closing.discard)
@@ -134,6 +148,9 @@ class RawTab:
         self._news.set()
 
     def _take(self, message: list[Any]) -> None:
+        if message[0] == "new_token":
+            self.new_token = message[1]
+            self._news.set()
         if message[0] != "event":
             return
         self.updates.append(message[1])

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import reflex as rx
 from reflex.middleware.middleware import Middleware
-from reflex.state import BaseState, OnLoadInternalState, StateUpdate
+from reflex.state import BaseState, OnLoadInternalState, StateUpdate, UpdateVarsInternalState
 from reflex_base.constants.state import FIELD_MARKER
 from reflex_base.event import Event
 from reflex_base.event.context import EventContext
@@ -36,6 +36,11 @@ _LOADING = {
     *(_HYDRATING := {format_event_handler(rx.State.event_handlers[name]) for name in ("hydrate", "hydrate_and_load")}),
 }
 """What Reflex itself does to load a page."""
+_STORING = {
+    *_HYDRATING,
+    format_event_handler(UpdateVarsInternalState.event_handlers["update_vars_internal"]),
+}
+"""What brings values that the browser keeps."""
 
 
 def public(what: _T) -> _T:
@@ -80,7 +85,7 @@ class Gate(Middleware):
         app.add_middleware(self, index=0)  # before Reflex's own, which answers `hydrate`
         sessions.on_end = self._on_end
 
-    async def on_event(self, sid: str, data: Any) -> None:
+    async def on_event(self, sid: str, data: Any = None, *_: Any) -> None:
         """Take a message from a socket; what is no event of this app is dropped, before Reflex logs all of it."""
         if not _is_event(data):
             _log.warning("a message that is no event was dropped")
@@ -119,10 +124,15 @@ class Gate(Middleware):
         except StoreUnavailable as failure:
             return self._told_of(failure)
         if task := asyncio.current_task():
-            running = self._running.setdefault(session, set())
-            running.add(task)
-            task.add_done_callback(running.discard)
+            self._running.setdefault(session, set()).add(task)
+            task.add_done_callback(lambda done: self._forget(session, done))
         return None
+
+    def _forget(self, session: Session, task: asyncio.Task[Any]) -> None:
+        running = self._running.get(session, set())
+        running.discard(task)
+        if not running:
+            self._running.pop(session, None)
 
     def _of_a_stranger(self, context: EventContext, event: Event) -> StateUpdate | None:
         if is_public(_registered(event).handler.fn):
@@ -198,10 +208,25 @@ def _is_event(data: Any) -> bool:
     where = cast("dict[str, Any]", route)
     if registered is None or not all(isinstance(where.get(part, ""), str) for part in ("pathname", "asPath")):
         return False
+    arguments = cast("dict[str, Any]", payload)
     try:
-        signature(registered.handler.fn).bind(None, **cast("dict[str, Any]", payload))
+        signature(registered.handler.fn).bind(None, **arguments)
     except TypeError:
         return False
+    return name not in _STORING or _are_stored(arguments.get("vars") or {})
+
+
+def _are_stored(values: Any) -> bool:
+    """Tell whether these are values of vars that browsers keep for the app (`rx.LocalStorage` and its like)."""
+    if not isinstance(values, dict):
+        return False
+    for name in cast("dict[str, Any]", values):
+        state, _, var = name.rpartition(".")
+        try:
+            if not rx.State.get_class_substate(state)._is_client_storage(var.removesuffix(FIELD_MARKER)):  # pyright: ignore[reportPrivateUsage]
+                return False
+        except (ValueError, KeyError):
+            return False
     return True
 
 

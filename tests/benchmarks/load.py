@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from browser import Browser
+from raw_browser import Browser
 from raw_http import RawHttp
 from raw_tab import ROOT_STATE
 
@@ -130,7 +130,7 @@ async def _send_events(app: str, trusted: str, control: "Connection[object, obje
         waits.append((due, time.monotonic() - due))  # from when it was due: a long wait delays those behind it as well
     control.send(waits)
     await browser.close()
-    http.close()
+    await http.close()
 
 
 def processor_seconds(root: int) -> float:

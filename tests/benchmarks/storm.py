@@ -50,7 +50,7 @@ class Storm:
                 await self.measure("crowd", CROWD)
                 await self.measure("crowd, slow Entra", CROWD, delay=DELAY)
         finally:
-            self.http.close()
+            await self.http.close()
         waits = self.watcher.stop()
         for row, load, shares in self.loads:
             row.count(load, waits, shares)

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
@@ -60,11 +61,12 @@ class RawHttp:
         self._idle.setdefault(origin, []).append((reader, writer))
         return answer
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close all connections."""
-        for connections in self._idle.values():
-            for _, writer in connections:
-                writer.close()
+        for _, writer in [connection for connections in self._idle.values() for connection in connections]:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     async def _connection(self, origin: str) -> _Connection:
         idle = self._idle.get(origin, [])

@@ -1,0 +1,99 @@
+"""A browser that renders nothing: a cookie jar, one tab, and the steps of a sign-in, which stand here alone."""
+
+import time
+import uuid
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, urlsplit
+
+from raw_http import Answer, RawHttp
+from raw_tab import RawTab
+
+from azure_auth.demo.people import PEOPLE
+
+ADA = PEOPLE[0].oid
+
+
+class Browser:
+    """A profile that has not been here before, with one tab.
+
+    Attributes:
+        cookies: By name.
+        token: What the tab calls itself.
+        secrets: Codes, states and tickets that it has seen.
+        tab: The page that is open.
+    """
+
+    def __init__(self, http: RawHttp, app: str) -> None:
+        """Browse the app at the address `app`, over connections of `http`."""
+        self.cookies: dict[str, str] = {}
+        self.token = str(uuid.uuid4())
+        self.secrets: list[str] = []
+        self.tab: RawTab | None = None
+        self._http = http
+        self._app = app
+
+    @property
+    def cookie(self) -> str:
+        """The Cookie header for the app."""
+        return "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+
+    async def open(self, path: str) -> RawTab:
+        """Load a page in full: its document, then its socket, with the cookies of this moment."""
+        answer = await self.go(f"{self._app}{path}")
+        assert answer.status == 200, f"{answer.status} at {urlsplit(path).path}"
+        self.tab = await RawTab.open(self._app, path, token=self.token, cookie=self.cookie)
+        return self.tab
+
+    async def go(self, url: str, form: Mapping[str, str] | str | None = None) -> Answer:
+        """Leave the page for an address, by a POST where there is a form, and keep the cookies that it sets."""
+        await self.close()
+        method = "GET" if form is None else "POST"
+        ours = url.startswith(self._app)
+        answer = await self._http.ask(method, url, cookie=self.cookie if ours else "", form=form)
+        for cookie in answer.cookies:
+            name, _, value = cookie.partition(";")[0].partition("=")
+            self.cookies[name] = value
+            if "max-age=0" in cookie.lower():
+                del self.cookies[name]
+        return answer
+
+    async def close(self) -> None:
+        """Close the tab."""
+        if self.tab:
+            await self.tab.close()
+            self.tab = None
+
+    async def sign_in(self, person: str = ADA, *, anew: bool = False) -> float:
+        """Sign a person in, from `/` until `/` greets them; return the seconds spent at the directory's pages.
+
+        Args:
+            person: Who is clicked on.
+            anew: Whether somebody is signed in already; then it begins at the route for it, and not at `/`.
+        """
+        start = f"{self._app}/auth/sign-in"
+        if not anew:
+            tab = await self.open("/")
+            await tab.until(lambda: tab.sees.get("leaving_to"))
+            start = tab.sees["leaving_to"]
+        ticket, at_directory = await self._answered(start, person)
+        page = urlsplit((await self.go(f"{self._app}/auth/session", ticket)).text)
+        tab = await self.open(page.path)
+        await tab.until(lambda: tab.sees.get("is_hydrated"))
+        assert tab.sees["check_auth"] is True
+        return at_directory
+
+    async def ticket(self, person: str = ADA) -> str:
+        """Go through a sign-in up to the ticket for the session cookie."""
+        return (await self._answered(f"{self._app}/auth/sign-in", person))[0]
+
+    async def _answered(self, start: str, person: str) -> tuple[str, float]:
+        authorize = (await self.go(start)).location
+        left = time.monotonic()
+        await self.go(authorize)
+        back = urlsplit((await self.go(authorize, {"person": person})).location)
+        at_directory = time.monotonic() - left
+        tab = await self.open(f"{back.path}?{back.query}")
+        await tab.until(lambda: tab.sees.get("ticket") or tab.sees.get("failure"))
+        assert tab.sees.get("ticket"), tab.sees["failure"]
+        self.secrets += [*dict(parse_qsl(back.query)).values(), tab.sees["ticket"]]
+        return tab.sees["ticket"], at_directory

@@ -1,0 +1,439 @@
+"""Attacks on the raw socket and over HTTP, each with its control: the same frames succeed for their owner."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+import httpx
+import pytest
+import websockets
+from conftest import clean_environ
+from raw_browser import Browser
+from raw_http import RawHttp
+from raw_tab import APP_STATE, HYDRATE, ROOT_STATE, RawTab, close_all
+
+from azure_auth.demo.people import PEOPLE
+
+pytestmark = pytest.mark.anyio
+ADA, GRACE = PEOPLE[0].oid, PEOPLE[1].oid
+REPORTS = f"{APP_STATE}.azure_auth___pages___reports____reports"
+PLAIN = f"{ROOT_STATE}.azure_auth___pages___reports____plain"
+PAGE = "/reports?tab=2"
+CANARY = "salaries-of-everybody"
+"""What the page in `tests/site` shows to whoever may see it."""
+
+
+@pytest.fixture
+async def visitor(production, directory) -> AsyncIterator[Callable[[], Browser]]:
+    """Browsers that have not been here before."""
+    http = RawHttp(os.environ["SSL_CERT_FILE"])
+    yield lambda: Browser(http, production.url)
+    await close_all()
+    await http.close()
+
+
+@pytest.fixture
+async def ada(visitor) -> Browser:
+    browser = visitor()
+    await browser.sign_in(ADA)
+    return browser
+
+
+@pytest.fixture
+async def grace(visitor) -> Browser:
+    browser = visitor()
+    await browser.sign_in(GRACE)
+    return browser
+
+
+@pytest.fixture
+def work(production) -> Callable[[], list[str]]:
+    """What handlers have done since the last look."""
+    seen = 0
+
+    def look() -> list[str]:
+        nonlocal seen
+        file = production.site / ".data/work"
+        lines = file.read_text().splitlines() if file.exists() else []
+        new, seen = lines[seen:], len(lines)
+        return new
+
+    look()
+    return look
+
+
+def text(tab: RawTab) -> str:
+    """All that a tab was ever sent."""
+    return json.dumps(tab.updates)
+
+
+async def loaded(browser: Browser, path: str = PAGE) -> RawTab:
+    tab = await browser.open(path)
+    await tab.until(lambda: tab.sees.get("is_hydrated"))
+    return tab
+
+
+async def dealt_with(tab: RawTab, asked_before: int = 0) -> None:
+    """Wait until the server is through with all that a tab sent: events of one tab are taken in order."""
+    if tab.sees.get("check_auth"):
+        mark = str(uuid.uuid4())
+        await tab.send(f"{REPORTS}.add", {"row": mark})
+        await tab.until(lambda: mark in str(tab.updates[-1]))
+    else:
+        told = sum("failure_rx_state_" in str(update) for update in tab.updates)
+        await tab.send(f"{APP_STATE}.callback")
+        await tab.until(lambda: sum("failure_rx_state_" in str(update) for update in tab.updates) > told + asked_before)
+
+
+async def test_a_page_of_a_developer_who_did_nothing_is_protected(visitor, ada, work):
+    """A stranger's page load runs no handler, shows nothing and leads to a sign-in; its owner's works."""
+    stranger = await visitor().open(PAGE)
+    await stranger.until(lambda: stranger.sees.get("leaving_to"))
+    assert "/auth/sign-in?return_to=%2Freports%3Ftab%3D2" in stranger.sees["leaving_to"]
+    assert CANARY not in text(stranger)
+    assert work() == []
+    tab = await loaded(ada)
+    assert tab.sees["rows"] == [CANARY]
+    assert (tab.sees["owner"], tab.sees["computed"]) == ("Reports for Ada Lovelace", f"{CANARY} computed")
+    assert work() == ["load", "open"]
+
+
+async def test_a_public_page_shows_a_stranger_nothing_else(visitor):
+    """Where strangers may be, the states of other pages do not reach them, computed or not, whatever runs there."""
+    tab = await loaded(visitor(), "/logout")
+    for handler in ("logout", "callback", "require_auth"):
+        await tab.send(f"{APP_STATE}.{handler}")
+    await dealt_with(tab, asked_before=1)
+    assert CANARY not in text(tab)
+    assert not [name for update in tab.updates for name in update["delta"] if "___pages___" in name]
+
+
+@pytest.mark.parametrize("cookie", ["none", "another person's"])
+@pytest.mark.parametrize("stolen", ["client token", "derived key", "new token"])
+async def test_no_token_opens_anybodys_state(production, ada, grace, visitor, work, stolen, cookie):
+    """Whatever value of a tab is known, without its cookie it opens nothing; with it, it does."""
+    tab = await loaded(ada)
+    await tab.send(f"{REPORTS}.add", {"row": "only for Ada"})
+    await tab.until(lambda: "only for Ada" in tab.sees["rows"])
+    token = {"client token": ada.token, "derived key": tab.sees["rx_router_session"]["client_token"]}.get(stolen)
+    twin = None
+    if token is None:
+        twin = await RawTab.open(production.url, PAGE, token=ada.token, cookie=ada.cookie)
+        await twin.until(lambda: twin.new_token)
+        token = twin.new_token
+    thief = grace if cookie != "none" else visitor()
+    work()
+    for connected in (True, False):
+        robbed = await RawTab.open(production.url, PAGE, token=token, cookie=thief.cookie)
+        await robbed.until(lambda robbed=robbed: robbed.sees.get("leaving_to") or robbed.sees.get("is_hydrated"))
+        await robbed.send(f"{REPORTS}.add", {"row": "stolen"})
+        await robbed.send("no.such_handler")
+        await dealt_with(robbed)
+        assert "only for Ada" not in text(robbed)
+        assert "Ada Lovelace" not in text(robbed)
+        await robbed.close()
+        assert ("add" in work()) is (cookie != "none")  # Grace adds to a page of her own
+        if connected:
+            await ada.close()
+    again = await RawTab.open(production.url, PAGE, token=ada.token, cookie=ada.cookie)
+    await again.until(lambda: again.sees.get("is_hydrated"))
+    await again.send(f"{REPORTS}.add", {"row": "more"})
+    await again.until(lambda: "more" in again.sees["rows"])
+    assert "only for Ada" in text(again) or CANARY in text(again)
+    for one in filter(None, (again, twin)):
+        await one.close()
+
+
+async def test_a_duplicated_tab_loads_once_more(production, ada):
+    """Reflex gives it a key of its own making: denied, it loads again, and is signed in under a key of ours."""
+    tab = await loaded(ada)
+    twin = await RawTab.open(production.url, PAGE, token=ada.token, cookie=ada.cookie)
+    await twin.until(lambda: twin.sees.get("leaving_to"))
+    assert (twin.sees["leaving_to"], bool(twin.new_token)) == (PAGE, True)
+    assert CANARY not in text(twin)
+    await twin.close()
+    again = await RawTab.open(production.url, PAGE, token=twin.new_token, cookie=ada.cookie)
+    await again.until(lambda: again.sees.get("is_hydrated"))
+    assert again.sees["owner"] == "Reports for Ada Lovelace"
+    await again.close()
+    assert not tab.ended.is_set()
+
+
+@pytest.mark.parametrize("query", ["", "&token=", "&token=a&token=b", f"&token={'x' * 65}", "&token=%00", "&token=a_b"])
+async def test_one_proper_client_token_or_no_socket(production, query):
+    """Missing, empty, repeated, overlong and odd tokens are refused at the handshake; a proper one is not."""
+    url = f"ws://127.0.0.1:{production.url.rpartition(':')[2]}/_event/?EIO=4&transport=websocket"
+    origin = websockets.Origin(production.url)
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        await websockets.connect(url + query, origin=origin)
+    assert refused.value.response.status_code == 403
+    async with websockets.connect(f"{url}&token=proper", origin=origin) as socket:
+        assert (await socket.recv()).startswith("0")
+
+
+async def test_forged_router_data_makes_nobody_else(production, ada, visitor, work):
+    """What a client says of socket, token, headers and cookie counts for nothing."""
+    tab = await loaded(ada)
+    work()
+    stranger = await loaded(visitor(), "/logout")
+    forged = {
+        "pathname": "/reports",
+        "asPath": PAGE,
+        "token": tab.sees["rx_router_session"]["client_token"],
+        "sid": tab.sees["rx_router_session"]["session_id"],
+        "headers": {"cookie": ada.cookie, "origin": production.url},
+        "ip": "127.0.0.1",
+    }
+    event = {"name": f"{REPORTS}.load", "payload": {}, "router_data": forged}
+    await stranger.send_raw(f"42/_event,{json.dumps(['event', event])}")
+    await stranger.until(lambda: stranger.sees.get("leaving_to"))
+    assert CANARY not in text(stranger)
+    assert work() == []
+    await tab.send_raw(f"42/_event,{json.dumps(['event', event])}")
+    await tab.until(lambda: tab.updates[-1]["delta"].get(REPORTS))
+    assert work() == ["load"]
+
+
+def registered(production) -> dict[str, list[str]]:
+    """Every handler of the running app with the names of its arguments, as the app itself has them."""
+    script = (
+        "import inspect, json; from azure_auth.azure_auth import app\n"
+        "from reflex_base.registry import RegistrationContext\n"
+        "handlers = RegistrationContext.get().event_handlers.items()\n"
+        "print(json.dumps({n: list(inspect.signature(r.handler.fn).parameters)[1:] for n, r in handlers}))"
+    )
+    environ = {**clean_environ(), "REFLEX_ENV_MODE": "dev", "REFLEX_WEB_WORKDIR": str(production.site / "none")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=production.site, env=environ, capture_output=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+async def test_every_handler_is_refused_to_a_stranger(production, ada, visitor, work):
+    """Each registered handler, with arguments that fit: nothing runs, nothing comes; for Ada it does."""
+    handlers = registered(production)
+    assert {f"{REPORTS}.{name}" for name in ("load", "add", "tick", "slow", "receive")} < set(handlers)
+    stranger = await loaded(visitor(), "/logout")
+    for path in ("/logout", "/reports"):
+        stranger._address = path
+        for name, arguments in handlers.items():
+            await stranger.send(name, dict.fromkeys(arguments, "x"))
+    await dealt_with(stranger, asked_before=2)
+    assert CANARY not in text(stranger)
+    assert work() == []
+    tab = await loaded(ada)
+    for name in ("load", "add", "tick", "slow"):
+        await tab.send(f"{REPORTS}.{name}", {"row": "x"} if name == "add" else {})
+    done: list[str] = []
+    while not {"load", "add", "tick", "slow begins"} <= set(done):
+        done += work()
+        await asyncio.sleep(0.01)
+    await tab.send(f"{APP_STATE}.logout")
+    await tab.until(lambda: tab.sees.get("leaving_to"))
+
+
+async def test_a_sign_out_reaches_every_tab_and_all_that_runs(production, ada, visitor, work):
+    """Every open tab is told to leave and its socket closes; what ran for them writes no more, here or there."""
+    tabs = [await loaded(ada)]
+    tabs += [await RawTab.open(production.url, PAGE, token=f"tab-{number}", cookie=ada.cookie) for number in range(5)]
+    for tab in tabs:
+        await tab.until(lambda tab=tab: tab.sees.get("is_hydrated"))
+    await tabs[1].send(f"{REPORTS}.tick")
+    await tabs[1].until(lambda: tabs[1].sees["ticks"] > 2)
+    await tabs[2].send(f"{REPORTS}.slow")
+    while "slow begins" not in work():
+        await asyncio.sleep(0.01)
+    begun = asyncio.get_running_loop().time()
+    await tabs[0].send(f"{APP_STATE}.logout")
+    await asyncio.gather(*(asyncio.wait_for(tab.ended.wait(), 5) for tab in tabs[1:]))
+    assert asyncio.get_running_loop().time() - begun < 1
+    for tab in tabs[1:]:
+        assert tab.sees["leaving_to"] == "/logout?because=signed_out&return_to=%2Freports%3Ftab%3D2"
+    await tabs[0].until(lambda: tabs[0].sees.get("leaving_to"))
+    assert "/oauth2/v2.0/logout?" in tabs[0].sees["leaving_to"]
+    work()
+    await asyncio.sleep(2)  # longer than the slow handler would still have taken
+    assert work() == []
+    await tabs[0].send(f"{REPORTS}.add", {"row": "x"})
+    again = await RawTab.open(production.url, PAGE, token=ada.token, cookie=ada.cookie)
+    await again.until(lambda: again.sees.get("leaving_to"))
+    assert CANARY not in text(again)
+    assert work() == []
+    await again.close()
+
+
+async def test_signing_out_everywhere_ends_all_of_ones_own(ada, grace, visitor):
+    """Both browsers of Ada are out, and Grace is not."""
+    second = visitor()
+    await second.sign_in(ADA)
+    tabs = [await loaded(browser) for browser in (ada, second, grace)]
+    await tabs[0].send(f"{APP_STATE}.logout_everywhere")
+    await asyncio.wait_for(tabs[1].ended.wait(), 5)
+    assert not tabs[2].ended.is_set()
+    for browser, signed_in in ((ada, False), (second, False), (grace, True)):
+        tab = await browser.open("/reports")
+        await tab.until(lambda tab=tab: tab.sees.get("leaving_to") or tab.sees.get("is_hydrated"))
+        assert bool(tab.sees.get("check_auth")) is signed_in
+
+
+async def test_signing_in_anew_replaces(production, ada):
+    """Two people in one browser: the first one's tabs load again, and the first one's cookie is dead."""
+    old = await RawTab.open(production.url, PAGE, token="old", cookie=ada.cookie)
+    await old.until(lambda: old.sees.get("is_hydrated"))
+    cookie = ada.cookie
+    await ada.sign_in(GRACE, anew=True)
+    await asyncio.wait_for(old.ended.wait(), 5)
+    assert old.sees["leaving_to"] == PAGE
+    assert (await loaded(ada)).sees["owner"] == "Reports for Grace Hopper"
+    dead = await RawTab.open(production.url, PAGE, token="old", cookie=cookie)
+    await dead.until(lambda: dead.sees.get("leaving_to"))
+    assert CANARY not in text(dead)
+    await dead.close()
+
+
+async def test_a_planted_cookie_is_nobodys(visitor):
+    """An id that an attacker chose is not what the person ends up with (fixation)."""
+    victim = visitor()
+    victim.cookies["azure_auth_session"] = "p" * 43
+    await victim.sign_in(ADA)
+    assert victim.cookies["azure_auth_session"] != "p" * 43
+
+
+JUNK = [
+    '42/_event,["event"]',
+    '42/_event,["event",null]',
+    '42/_event,["event","text"]',
+    '42/_event,["event",[1]]',
+    '42/_event,["event",{"name":7}]',
+    '42/_event,["event",{"name":"no.such.handler","payload":{},"router_data":{}}]',
+    f'42/_event,["event",{{"name":"{REPORTS}.add","payload":{{"nope":1}}}}]',
+    f'42/_event,["event",{{"name":"{REPORTS}.add","payload":[1]}}]',
+    f'42/_event,["event",{{"name":"{REPORTS}.load","payload":{{}},"router_data":"x"}}]',
+    f'42/_event,["event",{{"name":"{REPORTS}.load","payload":{{}},"router_data":{{"asPath":{{"a":1}}}}}}]',
+    f'42/_event,["event",{{"name":"{HYDRATE}","payload":{{"vars":{{"no.such.state":1}}}},"router_data":{{}}}}]',
+    f'42/_event,["event",{{"name":"{HYDRATE}","payload":{{"hashes":"x"}},"router_data":{{}}}}]',
+    '42/_event,["other",{}]',
+]
+
+
+@pytest.mark.parametrize("who", ["a stranger", "Ada"])
+async def test_junk_hurts_nobody(production, visitor, ada, who):
+    """Malformed and unknown messages leave no traceback, and whoever sent them goes on as before."""
+    tab = await loaded(ada) if who == "Ada" else await loaded(visitor(), "/logout")
+    for frame in JUNK:
+        await tab.send_raw(frame)
+    await dealt_with(tab)
+    assert not tab.ended.is_set()
+    assert "Traceback" not in production.console()
+    assert "no.such" not in production.console()
+
+
+async def test_the_session_route_takes_no_more_than_a_ticket(production, directory, visitor):
+    """Only a POST, from our own pages, with the ticket, by its browser, once."""
+    browser = visitor()
+    ticket = await browser.ticket(ADA)
+    url, own = f"{production.url}/auth/session", {"Origin": production.url, "Cookie": browser.cookie}
+    async with httpx.AsyncClient() as http:
+        assert (await http.get(url, headers=own)).status_code == 404
+        for origin in ("http://evil.example", "null", f"{production.url}.evil.example", None):
+            headers = {"Cookie": browser.cookie} | ({"Origin": origin} if origin else {})
+            assert (await http.post(url, content=ticket, headers=headers)).status_code == 403
+        for content, cookie in (
+            (ticket, f"azure_auth_flow={'x' * 43}"),
+            (ticket, ""),
+            ("t" * 43, browser.cookie),
+            (ticket + "x", browser.cookie),
+            ("x" * 5_000_000, browser.cookie),
+            (b"\xff\x00", browser.cookie),
+        ):
+            try:
+                refused = await http.post(url, content=content, headers={**own, "Cookie": cookie})
+            except httpx.TransportError:  # closed before five megabytes were read
+                assert len(content) > 1_000_000
+                continue
+            assert (refused.status_code, "set-cookie" in refused.headers) == (200, False)
+            assert refused.text.startswith(f"{production.url}/callback")
+        taken = await http.post(url, content=ticket, headers=own)
+        assert taken.text == f"{production.url}/"
+        assert re.fullmatch(
+            r"azure_auth_session=[\w-]{43}; HttpOnly; Max-Age=43200; Path=/; SameSite=lax", taken.headers["set-cookie"]
+        )
+        again = await http.post(url, content=ticket, headers=own)
+        assert "set-cookie" not in again.headers
+
+
+async def test_http_is_closed_to_strangers(production, ada):
+    """A developer's route, uploads and unknown paths need a session; pages, assets and health do not."""
+    owner = {"Cookie": ada.cookie}
+    async with httpx.AsyncClient(base_url=production.url) as http:
+        for path, status in (("/api/figures", 200), ("/nowhere", 404), ("/_upload/x", 404), ("/_event", 404)):
+            refused = await http.get(path)
+            assert refused.status_code == (404 if path == "/_event" else 401), path
+            assert CANARY not in refused.text
+            assert (await http.get(path, headers=owner)).status_code == status, path
+        for path in ("/", "/reports", "/callback?code=x", "/favicon.ico", "/ping", "/_health"):
+            assert (await http.get(path)).status_code == 200, path
+        for cookie in ("x" * 43, "x" * 4000, ada.cookie.partition("session=")[2][:43][::-1], "é"):
+            headers = {"Cookie": f"azure_auth_session={cookie}".encode()}
+            assert (await http.get("/api/figures", headers=headers)).status_code == 401
+        twice = f"{ada.cookie}; azure_auth_session={'x' * 43}"
+        assert (await http.get("/api/figures", headers={"Cookie": twice})).status_code == 401
+        led = await http.get("/api/figures", headers={"Sec-Fetch-Mode": "navigate"})
+        assert (led.status_code, led.headers["location"]) == (303, "/auth/sign-in?return_to=/api/figures")
+
+
+async def test_an_upload_is_its_owners(production, ada, grace, work):
+    """A stranger's upload is refused before it is read, another person's goes to their own page, and Ada's works."""
+    tab = await loaded(ada)
+    await loaded(grace)
+    work()
+    headers = {"Reflex-Client-Token": ada.token, "Reflex-Event-Handler": f"{REPORTS}.receive"}
+    derived = {**headers, "Reflex-Client-Token": tab.sees["rx_router_session"]["client_token"]}
+
+    async def upload(headers: dict[str, str], cookie: str = "") -> httpx.Response:
+        async with httpx.AsyncClient() as http:
+            files = {"files": ("a.txt", b"uploaded text")}
+            return await http.post(f"{production.url}/_upload", files=files, headers={**headers, "Cookie": cookie})
+
+    for stolen in (headers, derived):
+        with suppress(httpx.ReadError):  # the connection may be closed before the body is sent
+            assert (await upload(stolen)).status_code == 401
+    assert work() == []
+    for stolen in (headers, derived):
+        assert "Ada" not in (await upload(stolen, grace.cookie)).text
+    assert work() == ["receive", "receive"]
+    await tab.send(f"{REPORTS}.add", {"row": "seen"})
+    await tab.until(lambda: "seen" in tab.sees["rows"])
+    assert "uploaded text" not in text(tab)
+    assert "uploaded text" in (await upload(headers, ada.cookie)).text
+
+
+async def test_nothing_of_the_person_lies_anywhere(production, directory, visitor):
+    """After a sign-in no byte of store, site, build or log has a name, cookie, code or ticket."""
+    browser = visitor()
+    await browser.sign_in(ADA)
+    await loaded(browser)
+    (production.site / ".data/canary").write_text("canary-at-rest")
+    folders = [production.site, production.log.parent / "web/build", production.log.parent / "web/.states"]
+    files = [production.log, *(file for folder in folders for file in folder.rglob("*") if file.is_file())]
+    rest = b"\n".join(file.read_bytes() for file in files if "azure_auth/demo" not in str(file))
+    assert b"canary-at-rest" in rest
+    secrets = [*browser.cookies.values(), *browser.secrets, "Lovelace", "ada@contoso.example", ADA]
+    assert len(secrets) >= 7
+    for secret in secrets:
+        assert secret.encode() not in rest, secret
+
+
+async def test_nothing_secret_is_on_the_wire(production, ada):
+    """A tab is sent the fields that its page shows: no id, cookie, hint or code."""
+    tab = await loaded(ada)
+    wire = text(tab)
+    assert "Ada Lovelace" in wire
+    for secret in (*ada.cookies.values(), *ada.secrets, ADA, "login_hint", "O."):
+        assert secret not in wire, secret

@@ -1,0 +1,295 @@
+"""Sessions: how they start, go on and end; with a clock in hand."""
+
+import asyncio
+import sqlite3
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from azure_auth.auth.identity import Identity
+from azure_auth.auth.sealing import CookieKeys, SealBroken
+from azure_auth.auth.sessions import Sessions
+from azure_auth.auth.store import EmbeddedStore
+from azure_auth.errors import StoreUnavailable
+from azure_auth.settings import Settings
+
+pytestmark = pytest.mark.anyio
+TENANT = "11111111-1111-1111-1111-111111111111"
+ADA = Identity(TENANT, "ada", "Ada Lovelace", "ada@contoso.example", "hint")
+GRACE = Identity(TENANT, "grace", "Grace Hopper", "grace@contoso.example", "hint")
+ENVIRON = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": TENANT, "AZURE_CLIENT_SECRET": "s", "REFLEX_ENV_MODE": "prod"}
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "sessions.sqlite"
+
+
+@pytest.fixture
+def make(path, clock):
+    """Another process with the same store, and perhaps other settings."""
+
+    def make(**changed: str) -> Sessions:
+        return Sessions(EmbeddedStore(path), Settings.load({**ENVIRON, **changed}), clock)
+
+    return make
+
+
+@pytest.fixture
+def sessions(make):
+    return make()
+
+
+async def test_a_cookie_finds_its_person(sessions):
+    """The new cookie is 256 bits of text, and stands for whoever signed in."""
+    cookie = await sessions.start(ADA, "browser", None)
+    assert len(cookie) == 43
+    session = await sessions.find(cookie)
+    assert session.identity == ADA
+    assert await sessions.stands(session)
+    assert await sessions.find("x" * 43) is None
+
+
+async def test_a_sign_in_never_keeps_the_id(sessions):
+    """Signing in anew gives another id and ends the old one, also when the old one was somebody's idea (fixation)."""
+    first = await sessions.start(ADA, "browser", "p" * 43)
+    assert first != "p" * 43
+    assert await sessions.find("p" * 43) is None
+    second = await sessions.start(GRACE, "another browser", first)
+    assert await sessions.find(first) is None
+    assert (await sessions.find(second)).identity == GRACE
+
+
+async def test_two_racing_sign_ins_leave_one(sessions):
+    """Two tabs of one browser that finish together, both without an old cookie: the later one stands."""
+    first, second = await asyncio.gather(sessions.start(ADA, "b", None), sessions.start(ADA, "b", None))
+    assert [bool(await sessions.find(cookie)) for cookie in (first, second)] == [False, True]
+
+
+@pytest.mark.parametrize(("minutes", "stands"), [(59.9, True), (60, False)])
+async def test_a_session_idles_out(sessions, clock, minutes, stands):
+    """An hour without anything done ends it, to the second; its record is gone."""
+    cookie = await sessions.start(ADA, "browser", None)
+    session = await sessions.find(cookie)
+    clock.now += minutes * 60
+    assert await sessions.stands(session) is stands
+    assert session.ended == (None if stands else "idle")
+    clock.now -= 60 * 60
+    assert bool(await sessions.find(cookie)) is stands
+
+
+async def test_doing_something_keeps_it_but_not_for_ever(sessions, clock):
+    """Whoever is busy is not signed out for idling, but after twelve hours whatever they do."""
+    session = await sessions.find(await sessions.start(ADA, "browser", None))
+    for _ in range(23):
+        clock.now += 30 * 60
+        assert await sessions.stands(session)
+        await sessions.touch(session)
+    clock.now += 30 * 60
+    assert not await sessions.stands(session)
+    assert session.ended == "expired"
+
+
+async def test_the_store_hears_once_a_minute(sessions, clock, make):
+    """Being seen is written at most once a minute, and another process reads it."""
+    cookie = await sessions.start(ADA, "browser", None)
+    session = await sessions.find(cookie)
+    for _ in range(100):
+        clock.now += 1
+        await sessions.touch(session)
+    assert session.version == 2
+    clock.now += 59 * 60
+    assert await make().find(cookie)
+
+
+async def test_it_survives_a_restart(sessions, make):
+    """Another process with the same configuration finds the session by its cookie."""
+    assert (await make().find(await sessions.start(ADA, "browser", None))).identity == ADA
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"AZURE_AUTHORITY_HOST": "https://login.microsoftonline.us"},
+        {"AZURE_TENANT_ID": "contoso.example"},
+        {"AZURE_CLIENT_ID": "22222222-2222-2222-2222-222222222222"},
+    ],
+)
+async def test_another_configuration_ends_it(sessions, make, changed):
+    """Authority, tenant or client changed: the session is over, and stays so when they change back."""
+    cookie = await sessions.start(ADA, "browser", None)
+    assert await make(**changed).find(cookie) is None
+    assert await make().find(cookie) is None
+
+
+async def test_the_demo_and_the_real_are_not_one(sessions, make):
+    """A session of the demo directory is none of a real one with the same ids."""
+    other = make()
+    other._fingerprint = other._fingerprint.replace("real", "demo")
+    assert await other.find(await sessions.start(ADA, "browser", None)) is None
+
+
+async def test_a_tenant_that_may_enter_no_more_is_out(sessions, make):
+    """Allowed tenants are looked at again at each connection, not only at the sign-in."""
+    many = {"AZURE_TENANT_ID": "organizations"}
+    other = "33333333-3333-3333-3333-333333333333"
+    cookie = await make(**many, AZURE_ALLOWED_TENANTS=f"{TENANT} {other}").start(ADA, "browser", None)
+    assert await make(**many, AZURE_ALLOWED_TENANTS=f"{TENANT}").find(cookie)
+    assert await make(**many, AZURE_ALLOWED_TENANTS=other).find(cookie) is None
+
+
+async def test_an_end_reaches_who_is_here_at_once(sessions):
+    """Whoever has the session open hears of its end, once; sign-out everywhere reaches all of the person's."""
+    heard: list[str] = []
+    sessions.on_end = lambda session: heard.append(f"{session.identity.name} {session.ended}")
+    first = await sessions.find(await sessions.start(ADA, "one", None))
+    second = await sessions.find(await sessions.start(ADA, "two", None))
+    grace = await sessions.find(await sessions.start(GRACE, "three", None))
+    await sessions.end_everywhere(first)
+    await sessions.end(first, "signed_out")
+    assert heard == ["Ada Lovelace signed_out"] * 2
+    assert [await sessions.stands(session) for session in (first, second, grace)] == [False, False, True]
+
+
+async def test_an_idle_session_ends_by_itself(sessions, path):
+    """Nobody has to do anything for it: who sits before an open page is told."""
+    quick = Sessions(EmbeddedStore(path), replace(Settings.load(ENVIRON), session_idle=timedelta(seconds=0.2)))
+    told = asyncio.Event()
+    quick.on_end = lambda _: told.set()
+    session = await quick.find(await quick.start(ADA, "browser", None))
+    async with asyncio.timeout(5):
+        await told.wait()
+    assert session.ended == "idle"
+    while quick._tidying:
+        await asyncio.sleep(0.01)
+    assert await quick._store.read(session.keys.reference) is None
+
+
+async def test_a_late_write_revives_nothing(sessions, make, clock):
+    """A process that still writes after another has ended the session finds out, and nothing comes back."""
+    cookie = await sessions.start(ADA, "browser", None)
+    here, elsewhere = await sessions.find(cookie), make()
+    await elsewhere.end(await elsewhere.find(cookie), "signed_out")
+    clock.now += 61
+    await sessions.touch(here)
+    assert not await sessions.stands(here)
+    assert await make().find(cookie) is None
+
+
+async def test_two_processes_see_each_others_writes(sessions, make, clock):
+    """What one writes, the other takes over; neither ends the session."""
+    cookie = await sessions.start(ADA, "browser", None)
+    other = make()
+    here, there = await sessions.find(cookie), await other.find(cookie)
+    for _ in range(3):
+        clock.now += 61
+        await sessions.touch(here)
+        assert await other.stands(there)
+        clock.now += 61
+        await other.touch(there)
+        assert await sessions.stands(here)
+    assert here.version == there.version == 7
+
+
+def first_row(path, query: str, values: tuple = ()) -> tuple:
+    file = sqlite3.connect(path)
+    row = file.execute(query, values).fetchone()
+    file.close()
+    return row
+
+
+def rewritten(path, change: str, values: tuple = ()) -> None:
+    file = sqlite3.connect(path)
+    with file:
+        file.execute(change, values)
+    file.close()
+
+
+async def test_clear_columns_decide_nothing(sessions, make, path, clock):
+    """Who edits the database makes nobody's session longer, and nobody somebody else."""
+    ada = await sessions.start(ADA, "one", None)
+    grace = await sessions.start(GRACE, "two", None)
+    rewritten(path, "UPDATE sessions SET ends = ends + 1e9")
+    clock.now += 60 * 60
+    assert await make().find(ada) is None
+    clock.now -= 60 * 60
+    sealed = first_row(path, "SELECT sealed FROM sessions WHERE reference = ?", (CookieKeys(grace).reference,))
+    rewritten(path, "UPDATE sessions SET sealed = ?", sealed)
+    assert (await make().find(grace)).identity == GRACE
+    other = await sessions.start(ADA, "three", None)
+    rewritten(path, "UPDATE sessions SET sealed = ?", (b"x" * 200,))
+    assert await make().find(other) is None
+
+
+async def test_an_older_record_put_back_is_no_way_back(sessions, make, path, clock):
+    """A restored row is refused by the process that wrote the newer one, and is none after the end."""
+    cookie = await sessions.start(ADA, "browser", None)
+    before = first_row(path, "SELECT version, sealed, reference FROM sessions")
+    session = await sessions.find(cookie)
+    clock.now += 61
+    await sessions.touch(session)
+    rewritten(path, "UPDATE sessions SET version = ?, sealed = ? WHERE reference = ?", before)
+    assert not await sessions.stands(session)
+    assert session.ended == "refused"
+    assert await make().find(cookie) is None
+
+
+async def test_a_store_that_fails_lets_nobody_in(sessions, path):
+    """What cannot be told is denied, as an error and not as a person."""
+    cookie = await sessions.start(ADA, "browser", None)
+    session = await sessions.find(cookie)
+    await sessions.close()
+    for file in path.parent.iterdir():
+        file.unlink()
+    path.write_bytes(b"no database" * 1000)
+    for ask in (sessions.find(cookie), sessions.stands(session), sessions.start(ADA, "b", None)):
+        with pytest.raises(StoreUnavailable):
+            await ask
+    with pytest.raises(StoreUnavailable):
+        await sessions.end(session, "signed_out")
+    assert session.ended == "signed_out"  # here it is over all the same
+
+
+async def test_nothing_at_rest_can_be_read(sessions, path):
+    """No name, id, hint or cookie is in any byte of the store; a canary put beside them is found."""
+    cookie = await sessions.start(ADA, "a-browser-cookie", None)
+    rewritten(path, "UPDATE sessions SET person = 'canary'")
+    stored = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    assert b"canary" in stored
+    for secret in (cookie, "Lovelace", "ada", TENANT, "hint", "a-browser-cookie"):
+        assert secret.encode() not in stored, secret
+
+
+async def test_the_size_of_a_session_is_bounded(sessions, path):
+    """A record takes less than 10 kB, and the cookie has one length whoever it is."""
+    big = replace(ADA, name="A" * 256, username="u" * 256, logout_hint="h" * 1024)
+    assert len(await sessions.start(big, "browser", None)) == 43
+    assert first_row(path, "SELECT length(sealed) FROM sessions")[0] < 10_000
+
+
+@settings(derandomize=True, database=None, max_examples=300)
+@given(st.binary(max_size=200), st.text(max_size=60))
+def test_nothing_but_the_seal_opens(sealed, cookie):
+    """Whatever bytes lie there, and whatever cookie comes: it opens, or it is refused in one way."""
+    keys = CookieKeys(cookie)
+    with pytest.raises(SealBroken):
+        keys.open(sealed)
+    assert keys.open(keys.seal(sealed)) == sealed
+    with pytest.raises(SealBroken):
+        CookieKeys(f"{cookie}x").open(keys.seal(sealed))
