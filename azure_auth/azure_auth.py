@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,19 +11,23 @@ import reflex as rx
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from azure_auth.audit import writing
 from azure_auth.auth.client import Client
 from azure_auth.auth.core import State
 from azure_auth.auth.doors import Doors
 from azure_auth.auth.gate import Gate, public
-from azure_auth.auth.http import ServePages, is_built, routes
+from azure_auth.auth.headers import FRONT_CHANNEL, SecurityHeaders
+from azure_auth.auth.http import ServePages, build, is_built, routes
 from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.store import EmbeddedStore
 from azure_auth.auth.tabs import Tabs
 from azure_auth.components.brand import APP_NAME
 from azure_auth.components.leave import leave
+from azure_auth.components.notice import notice
 from azure_auth.demo import Directory, LoopbackTransport
 from azure_auth.errors import NotConfigured
+from azure_auth.logs import guard
 from azure_auth.pages.callback import callback
 from azure_auth.pages.home import home
 from azure_auth.pages.logout import logout
@@ -45,6 +50,7 @@ if settings.demo:
         client_id=settings.client_id,
         client_secret=str(settings.credential),
         redirect_uris=(f"{settings.public_url}/callback", f"{settings.public_url}/logout"),
+        front_channel=f"{settings.backend_url}{FRONT_CHANNEL}",
         origin=settings.authority_host,
         browser_origin=f"{settings.backend_url}/demo",
     )
@@ -64,13 +70,19 @@ def serve_pages(asgi: ASGIApp) -> ASGIApp:
 
 def close_doors(asgi: ASGIApp) -> ASGIApp:
     """Wrap everything: from here on, what is not public needs a session."""
-    return Doors(asgi, sign_in, tabs, api.routes, is_built=lambda path: is_built(path, app.router))
+    return Doors(asgi, sign_in, gate, tabs, api.routes, is_built=lambda path: is_built(path, app.router))
+
+
+def add_headers(asgi: ASGIApp) -> ASGIApp:
+    """Wrap everything once more: every answer, refusals too, has its headers."""
+    framed_by = settings.backend_url if settings.demo else settings.authority_host
+    return SecurityHeaders(asgi, settings.public_url, framed_by, build)
 
 
 app = rx.App(
     html_lang="en",
-    api_transformer=[serve_pages, api, close_doors],
-    extra_app_wraps={(1, "Leave"): lambda _: leave()},
+    api_transformer=[serve_pages, api, close_doors, add_headers],
+    extra_app_wraps={(1, "Leave"): lambda _: leave(), (2, "Notice"): lambda _: notice()},
     # The code in the address of /callback does not travel further.
     head_components=[rx.el.meta(name="referrer", content="same-origin")],
 )
@@ -87,7 +99,9 @@ async def lifespan() -> AsyncIterator[None]:
     gc.set_threshold(700, 10, 100)
     whom = "the demo directory" if settings.demo else f"{settings.authority_host}/{settings.tenant_id}"
     print(f"Sign-in asks {whom}; the redirect URI is {settings.public_url}/callback", flush=True)
-    yield
+    guard()
+    with writing(sys.stdout):
+        yield
     client.close()
     await sessions.close()
 

@@ -5,12 +5,14 @@
     │   ├── FlowUnknown          expired, used before, or never begun
     │   ├── FlowForeign          begun in another browser: a forged link, or a lost cookie
     │   ├── TooManyStarts        the same tab, again and again
+    │   ├── TooManyRequests      the same browser or network, again and again
     │   ├── TokenInvalid         the ID token does not stand up to validation
     │   ├── AnswerIncomplete     no ID token, no JSON, nothing
     │   └── Refused              the directory's own no, by its AADSTS number (see `refusal`)
     │       ├── Cancelled, ConsentMissing, NotAssigned, BlockedByPolicy, ProofMissing, OtherTenant
     │       ├── PasswordExpired, AccountDisabled, SignInNeeded, CodeExpired
     │       └── CredentialRefused, RedirectUnknown, AppUnknown    ours to mend
+    ├── HandlerFailed          a page of this site, not the sign-in
     └── Unavailable            nobody answered, or not in time
         ├── Slow, Throttled
         ├── KeysUnreachable      the directory answers, but not for its signing keys
@@ -127,6 +129,16 @@ class TooManyStarts(SignInFailed):
     message = (
         "Signing in did not work three times within a minute. Wait a minute, then try again."
         " If it goes on like this, close your browser and open it again, or tell your help desk the reference."
+    )
+
+
+class TooManyRequests(SignInFailed):
+    """A browser or a network asks more often than people do."""
+
+    code = "too_many_requests"
+    heading = "Too many sign-ins at once"
+    message = (
+        "There were more of them from your browser or your network than people need. Wait a minute, then try again."
     )
 
 
@@ -292,6 +304,14 @@ class AppUnknown(Refused):
     message = "There is nothing wrong with your account. Tell your help desk the reference: they have to register it."
     advice = "check AZURE_CLIENT_ID and AZURE_TENANT_ID"
     numbers = (700016, 90002)
+
+
+class HandlerFailed(AuthError):
+    """What somebody did on a page of this site went wrong in its own code."""
+
+    code = "handler_failed"
+    heading = "Something went wrong"
+    message = "What you just did may not have worked. Try it again, or tell your help desk the reference."
 
 
 class Unavailable(AuthError):

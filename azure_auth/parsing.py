@@ -88,6 +88,11 @@ def positive(value: str) -> int:
     return int(value)
 
 
+def count(value: str) -> int:
+    """Read a whole number, 0 included."""
+    return 0 if value == "0" else positive(value)
+
+
 def local_path(value: str) -> str:
     """Read a page of this app."""
     if return_target(value) is None:

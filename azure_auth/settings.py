@@ -43,6 +43,7 @@ class Settings:
         session_max: A session ends after this long, whatever its person does.
         public_url: The origin under which browsers reach the app; redirect URIs begin with it.
         backend_url: The origin of the ASGI side; in development its port is another than that of the pages.
+        proxy_hops: How many proxies in front of the app are ours.
         demo: Whether the demo directory stands in for Entra.
     """
 
@@ -57,6 +58,7 @@ class Settings:
     session_max: timedelta
     public_url: str
     backend_url: str
+    proxy_hops: int
     demo: bool
 
     @classmethod
@@ -90,6 +92,7 @@ class Settings:
             session_max=longest,
             public_url=public_url,
             backend_url=_backend_url(environ) if _mode(environ) == "dev" else public_url,
+            proxy_hops=reading.value("REFLEX_TRUSTED_PROXY_HOPS", parsing.count, 0),
             demo=why_no_demo is None,
         )
         if reading.faults:

@@ -145,7 +145,7 @@ class Clock:
 async def test_a_flow_ends_after_ten_minutes():
     """A flow lasts 600 s, and flows that ended are swept when new ones begin."""
     clock = Clock()
-    flows = Once[Flow](FLOW_SECONDS, clock)
+    flows = Once[Flow](FLOW_SECONDS, clock=clock)
     flows.put("early", BROWSER, Flow({}, "/"))
     flows.put("late", BROWSER, Flow({}, "/"))
     clock.now = 599.9

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 def record(name: str, *, person: str = "p", browser: str = "", ends: float = 1000.0) -> Record:
-    return Record(name, 1, ends, person, browser or f"browser of {name}", b"sealed")
+    return Record(name, 1, ends, person, f"sid of {person}", browser or f"browser of {name}", b"sealed")
 
 
 @pytest.fixture
@@ -58,18 +58,19 @@ async def test_what_has_ended_stays_ended(store, tmp_path):
     assert not await store.end("a", 1000)
     assert not await store.replace(replace(record("a"), version=2), 1)
     with sqlite3.connect(tmp_path / "folder/sessions.sqlite") as thief:
-        thief.executemany("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)", rows)
+        thief.executemany("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
     thief.close()
     assert await store.read("a") is None
     assert await store.version("a") is None
     assert not await store.replace(replace(record("a"), version=2), 1)
 
 
-async def test_a_person_ends_everywhere(store):
-    """All records of one person end, and nobody else's."""
+@pytest.mark.parametrize(("of", "value"), [("person", "ada"), ("sid", "sid of ada")])
+async def test_all_of_one_kind_end(store, of, value):
+    """All records of one person, or of one of Entra's sessions, end, and nobody else's."""
     for name, person in (("a", "ada"), ("b", "ada"), ("c", "grace")):
         await store.start(record(name, person=person), None, 0)
-    assert set(await store.end_person("ada", 1000)) == {"a", "b"}
+    assert set(await store.end_all(of, value, 1000)) == {"a", "b"}
     assert [bool(await store.read(name)) for name in "abc"] == [False, False, True]
 
 

@@ -25,6 +25,7 @@ from azure_auth.return_target import return_target
 
 _log = logging.getLogger(__name__)
 _NOTICES = {
+    "directory": "You signed out of Microsoft, and so of this site.",
     "idle": "Your session ended because nothing happened for a while.",
     "expired": "Your session ended because it had lasted as long as a session may.",
     "refused": "Your session ended because this site was set up anew.",
@@ -44,6 +45,7 @@ class State(rx.State):
         leaving_to: An address that the browser is to go to now, by a full navigation; told to the browser, never kept.
         ticket: With which the browser fetches its session cookie on the way; likewise.
         failure: What went wrong: `heading`, `message`, `reference`; the addresses `again`, `other_account`; likewise.
+        broken: What a handler of a page failed with: `heading`, `message`, `reference`; likewise.
     """
 
     sign_in: ClassVar[SignIn]
@@ -51,6 +53,7 @@ class State(rx.State):
     leaving_to: str = ""
     ticket: str = ""
     failure: dict[str, str] = {}
+    broken: dict[str, str] = {}
 
     @rx.var(cache=False)
     def check_auth(self) -> bool:
@@ -70,7 +73,7 @@ class State(rx.State):
         """Let a signed-in person through; send anybody else to sign in and back to this page."""
         tab = self._tab()
         if tab.signed_in:
-            self.sign_in.starts.succeeded(tab.id)
+            self.sign_in.starts.forget(tab.id)
         else:
             url = self.router.url
             page = url.path + (f"?{url.query}" if url.query else "")
@@ -82,7 +85,7 @@ class State(rx.State):
         """Finish the sign-in that the directory answered, or say why it failed."""
         tab = self._tab()
         try:
-            signed_in = await self.sign_in.finish(tab.answer, browser=tab.browser, tab=tab.id)
+            signed_in = await self.sign_in.finish(tab.answer, tab.browser, tab=tab.id, address=tab.address)
         except AuthError as failure:
             if isinstance(failure, FlowUnknown) and tab.signed_in:
                 return rx.redirect(self.sign_in.settings.login_redirect, replace=True)

@@ -12,13 +12,15 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from azure_auth.auth.gate import is_public
+from azure_auth import audit
+from azure_auth.auth.addresses import client_address
+from azure_auth.auth.gate import TAB, Gate, is_public
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.errors import StoreUnavailable
 
 _CLIENT_TOKEN = re.compile(r"[0-9A-Za-z-]{1,64}")
-_LONGEST_QUERY = 1000
+_LONGEST_PATH, _LONGEST_QUERY = 2000, 1000
 _EVENTS, _UPLOAD = "/_event", "/_upload"
 _HEALTH = {"/ping", "/_health"}
 _TOKEN_HEADER = b"reflex-client-token"
@@ -32,6 +34,7 @@ class Doors:
         self,
         app: ASGIApp,
         sign_in: SignIn,
+        gate: Gate,
         tabs: Tabs,
         routes: Iterable[BaseRoute],
         is_built: Callable[[str], bool],
@@ -41,16 +44,20 @@ class Doors:
         Args:
             app: All that there is to protect.
             sign_in: Knows sessions and cookies.
+            gate: Dismisses strangers who stay too long.
             tabs: Where connections are made known.
             routes: The app's own HTTP routes, each with its mark if it is public.
             is_built: Whether a path is a page or a file of the static build, which is public.
         """
         self.app = app
-        self._sign_in, self._tabs, self._routes, self._is_built = sign_in, tabs, routes, is_built
+        self._sign_in, self._gate, self._tabs = sign_in, gate, tabs
+        self._routes, self._is_built = routes, is_built
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a connection in as who it is, or refuse it before anything of it is read."""
-        if scope["type"] == "websocket":
+        if len(scope.get("path", "")) > _LONGEST_PATH:
+            await self._too_long(scope, receive, send)
+        elif scope["type"] == "websocket":
             await self._socket(scope, receive, send)
         elif scope["type"] != "http" or self._is_open(scope):
             await self.app(scope, receive, send)
@@ -59,16 +66,27 @@ class Doors:
         else:
             await self._closed(scope, receive, send)
 
+    async def _too_long(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await PlainTextResponse("This address is too long.", 414, _NO_STORE)(scope, receive, send)
+
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         tokens = _client_tokens(scope["query_string"])
         if not _is_below(_EVENTS, scope["path"]) or len(tokens) != 1 or not _CLIENT_TOKEN.fullmatch(tokens[0]):
+            audit.record("suspicious", reason="a socket without a proper client token", address=self._address(scope))
             await send({"type": "websocket.close", "code": 1008})
             return
         tab = await self._tab(scope, tokens[0])
+        if tab.session is None:
+            self._gate.watch(tab)
         others = [(n, v) for n, v in parse_qsl(scope["query_string"].decode("latin-1")) if n != "token"]
         query = urlencode([*others, ("token", tab.key)]).encode()
         with self._tabs.connected(tab):
-            await self.app({**scope, "query_string": query, "headers": _without_cookies(scope)}, receive, send)
+            inner = {**scope, "query_string": query, "headers": _without_cookies(scope), TAB: tab}
+            await self.app(inner, receive, send)
+        self._gate.left(tab)
 
     async def _closed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through with a session that stands; a stranger who wants to see a page goes to sign in."""
@@ -79,6 +97,7 @@ class Doors:
             await PlainTextResponse(f"{failure.heading}.", 503, _NO_STORE)(scope, receive, send)
             return
         if session is None:
+            audit.record("refused", reason="an HTTP path that needs a session", address=self._address(scope))
             await self._refusal(scope, headers)(scope, receive, send)
         elif _is_below(_UPLOAD, scope["path"]) and scope["method"] == "POST":
             await self._upload(scope, receive, send)
@@ -97,13 +116,17 @@ class Doors:
 
     async def _tab(self, scope: Scope, client_token: str) -> Tab:
         cookies = Headers(scope=scope).getlist("cookie")
-        browser = self._sign_in.flow_cookie.read(cookies)
+        session, trouble = None, None
         try:
-            return Tab.of(client_token, await self._sign_in.session(cookies), browser)
+            session = await self._sign_in.session(cookies)
         except StoreUnavailable as failure:
-            tab = Tab.of(client_token, None, browser)
-            tab.trouble = failure
-            return tab
+            trouble = failure
+        tab = Tab.of(client_token, session, self._sign_in.flow_cookie.read(cookies))
+        tab.address, tab.trouble = self._address(scope), trouble
+        return tab
+
+    def _address(self, scope: Scope) -> str:
+        return client_address(scope, self._sign_in.settings.proxy_hops)
 
     def _is_open(self, scope: Scope) -> bool:
         path = scope["path"]

@@ -1,6 +1,7 @@
 """What is given out for one use: the flows of sign-ins under way, and the tickets at their end."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from hmac import compare_digest
@@ -33,23 +34,27 @@ class Once(Generic[_T]):
     """Things that are taken once, by the browser that they are bound to, before their time is over.
 
     They lie under hashes of their secret and of their browser's cookie. All methods run on the event loop and never
-    wait, so nothing is taken twice.
+    wait, so nothing is taken twice. When it is full, the address with most things loses its oldest.
     """
 
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin empty; things last `seconds`, and `clock` counts them."""
+    def __init__(self, seconds: float, most: int = 10_000, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin empty; `most` things last `seconds`, and `clock` counts them."""
         self._seconds = seconds
+        self._most = most
         self._clock = clock
-        self._things: dict[str, tuple[float, str, _T]] = {}
+        self._things: dict[str, _Thing[_T]] = {}
+        self._of_address: Counter[str] = Counter()
 
-    def put(self, secret: str, browser: str, thing: _T) -> None:
-        """Keep a thing for the browser that holds the cookie value `browser`."""
+    def put(self, secret: str, browser: str, thing: _T, address: str = "") -> None:
+        """Keep a thing for the browser that holds the cookie value `browser`, at the client's address."""
         now = self._clock()
-        for key, (expires, _, _) in list(self._things.items()):  # oldest first, as all last equally long
-            if expires > now:
-                break
-            del self._things[key]
-        self._things[hashed(secret)] = (now + self._seconds, hashed(browser), thing)
+        while self._things and next(iter(self._things.values())).expires <= now:  # all last equally long
+            self._drop(next(iter(self._things)))
+        if len(self._things) >= self._most:
+            heaviest, _ = self._of_address.most_common(1)[0]
+            self._drop(next(key for key, thing in self._things.items() if thing.address == heaviest))
+        self._things[hashed(secret)] = _Thing(now + self._seconds, hashed(browser), address, thing)
+        self._of_address[address] += 1
 
     def take(self, secret: str, browser: str | None) -> _T:
         """Return a thing and forget it; another browser's attempt leaves it in place.
@@ -61,10 +66,23 @@ class Once(Generic[_T]):
         found = self._things.get(hashed(secret))
         if found is None:
             raise FlowUnknown("nothing waits under it")
-        expires, owner, thing = found
-        if browser is None or not compare_digest(owner, hashed(browser)):
+        if browser is None or not compare_digest(found.browser, hashed(browser)):
             raise FlowForeign("no flow cookie" if browser is None else "the flow cookie of another browser")
-        del self._things[hashed(secret)]
-        if expires <= self._clock():
+        self._drop(hashed(secret))
+        if found.expires <= self._clock():
             raise FlowUnknown("expired")
-        return thing
+        return found.thing
+
+    def _drop(self, key: str) -> None:
+        address = self._things.pop(key).address
+        self._of_address[address] -= 1
+        if not self._of_address[address]:
+            del self._of_address[address]
+
+
+@dataclass(frozen=True, slots=True)
+class _Thing(Generic[_T]):
+    expires: float
+    browser: str
+    address: str
+    thing: _T

@@ -9,6 +9,8 @@ handler, and no update a browser, unless the tab that it belongs to is known her
 
 import asyncio
 import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from inspect import signature
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -22,14 +24,20 @@ from reflex_base.event.context import EventContext
 from reflex_base.registry import RegisteredEventHandler, RegistrationContext
 from reflex_base.utils.format import format_event_handler
 
+from azure_auth import audit
 from azure_auth.auth.sessions import Session, Sessions
 from azure_auth.auth.tabs import Tab, Tabs
-from azure_auth.errors import StoreUnavailable
+from azure_auth.errors import HandlerFailed, StoreUnavailable, whereabouts
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _public: set[object] = set()
 _ON_LOAD = format_event_handler(OnLoadInternalState.event_handlers["on_load_internal"])
+TAB = "azure_auth.tab"
+"""Where the ASGI side leaves a socket's tab in its scope."""
+STRANGER_SECONDS = 60.0
+STRANGERS = 1_000
+STATE_SECONDS = 15 * 60.0
 _LOADING = {
     _ON_LOAD,
     format_event_handler(OnLoadInternalState.event_handlers["set_is_hydrated"]),
@@ -84,11 +92,14 @@ class Gate(Middleware):
         self._receive, self._namespace.on_event = self._namespace.on_event, self.on_event
         app.add_middleware(self, index=0)  # before Reflex's own, which answers `hydrate`
         sessions.on_end = self._on_end
+        app.backend_exception_handler = self.report
+        app.frontend_exception_handler = _log_of_browser
 
     async def on_event(self, sid: str, data: Any = None, *_: Any) -> None:
         """Take a message from a socket; what is no event of this app is dropped, before Reflex logs all of it."""
         if not _is_event(data):
-            _log.warning("a message that is no event was dropped")
+            tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
+            audit.record("suspicious", reason="a message that is no event", address=tab.address if tab else "")
             return
         tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
         where = data.get("router_data", {})
@@ -113,7 +124,7 @@ class Gate(Middleware):
             return self._told_of(tab.trouble)
         if tab.session:
             return await self._of_somebody(tab, tab.session, event, context)
-        return self._of_a_stranger(context, event)
+        return self._of_a_stranger(tab, context, event)
 
     async def _of_somebody(self, tab: Tab, session: Session, event: Event, context: EventContext) -> StateUpdate | None:
         try:
@@ -134,9 +145,11 @@ class Gate(Middleware):
         if not running:
             self._running.pop(session, None)
 
-    def _of_a_stranger(self, context: EventContext, event: Event) -> StateUpdate | None:
+    def _of_a_stranger(self, tab: Tab, context: EventContext, event: Event) -> StateUpdate | None:
         if is_public(_registered(event).handler.fn):
             return None
+        if event.name not in _LOADING:
+            audit.record("refused", reason="an event that needs a session", address=tab.address)
         if not self._is_public_page(urlsplit(str(context.router_data.get("asPath", ""))).path):
             return StateUpdate(events=Event.from_event_type(self._begin))
         if event.name not in _LOADING:
@@ -167,6 +180,13 @@ class Gate(Middleware):
         """Return an update that sets vars of the shared state in the browser, and nothing on the server."""
         return StateUpdate(delta={self._state.get_full_name(): {f"{n}{FIELD_MARKER}": v for n, v in values.items()}})
 
+    def report(self, exception: Exception) -> None:
+        """Tell a person that a handler failed, and the log where; Reflex's own message needs `eval` in the browser."""
+        failure = HandlerFailed(whereabouts(exception))
+        _log.error("%s", failure, exc_info=exception)
+        told = self.told(broken=failure.shown("", ""))
+        self._soon(self.emit_update(told, EventContext.get().token))
+
     def _told_of(self, failure: StoreUnavailable) -> StateUpdate:
         failure = failure.again()
         _log.error("the gate stays closed: %s", failure)
@@ -176,20 +196,63 @@ class Gate(Middleware):
         """Stop what runs for a session that has ended, forget its states, and send its tabs away."""
         for task in self._running.pop(session, set()) - {asyncio.current_task()}:
             task.cancel()
-        states: dict[str, Any] = getattr(self._app.state_manager, "states", {})
-        for key in [key for key in states if key.startswith(session.keys.tab_prefix)]:
-            del states[key]
+        audit.record("signed_out", person=session.identity.key, reason=session.ended or "")
+        self._forget_states(lambda key: key.startswith(session.keys.tab_prefix))
         for tab in self._tabs.of(session):
             if tab.socket and not tab.leaving:
                 tab.leaving = True
-                farewell = asyncio.get_running_loop().create_task(self._send_away(tab, _after(tab, session)))
-                self._farewells.add(farewell)
-                farewell.add_done_callback(self._farewells.discard)
+                self._soon(self._send_away(tab, _after(tab, session)))
+
+    def watch(self, tab: Tab) -> None:
+        """Let a stranger's socket stay for a while only; of too many, the heaviest address loses its oldest.
+
+        A page that has been told all that there is for it needs no socket: its links are plain ones.
+        """
+        strangers = [other for other in self._tabs.all() if other.session is None]
+        if len(strangers) >= STRANGERS:
+            heaviest, _ = Counter(other.address for other in strangers).most_common(1)[0]
+            audit.record("limited", reason="sockets of strangers", address=heaviest)
+            self._soon(self._dismiss(next(other for other in strangers if other.address == heaviest)))
+        asyncio.get_running_loop().call_later(STRANGER_SECONDS, lambda: self._soon(self._dismiss(tab)))
+
+    def left(self, tab: Tab) -> None:
+        """Forget the state of a tab that is gone: at once if its session has ended, a stranger's after a while."""
+        if tab.session is None:
+            asyncio.get_running_loop().call_later(STATE_SECONDS, self._forget_state, tab.key)
+        elif tab.session.ended:
+            self._forget_state(tab.key)
+
+    def _forget_state(self, key: str) -> None:
+        if self._tabs.at(key) is None:
+            self._forget_states(lambda other: other == key)
+
+    def _forget_states(self, which: Callable[[str], bool]) -> None:
+        states: dict[str, Any] = getattr(self._app.state_manager, "states", {})
+        for key in [key for key in states if which(key)]:
+            del states[key]
+
+    def _soon(self, farewell: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(farewell)
+        self._farewells.add(task)
+        task.add_done_callback(self._farewells.discard)
 
     async def _send_away(self, tab: Tab, address: str) -> None:
         """Tell a tab to leave by a full navigation, then close its socket."""
         await self._namespace.emit("event", self.told(leaving_to=address), to=tab.socket)
-        await self._server.disconnect(tab.socket, namespace=self._namespace.namespace)
+        await self._dismiss(tab)
+
+    async def _dismiss(self, tab: Tab) -> None:
+        """Close a tab's socket: first so that its page does not connect again, then for those who do not listen."""
+        if tab.socket:
+            await self._server.disconnect(tab.socket, namespace=self._namespace.namespace)
+        environs: dict[str, dict[str, Any]] = self._server.environ
+        for engine_id in [i for i, environ in environs.items() if environ.get("asgi.scope", {}).get(TAB) is tab]:
+            await self._server.eio.disconnect(engine_id)
+
+
+def _log_of_browser(exception: Exception) -> None:
+    """Log what a browser reports of itself; shortened, for it says what it likes."""
+    _log.error("a browser reports: %.500s", exception)
 
 
 def _registered(event: Event) -> RegisteredEventHandler:

@@ -1,18 +1,26 @@
 """The routes that sign-in needs besides the pages, and pages without redirects."""
 
+import logging
 from collections.abc import Callable
+from pathlib import Path
 
 from reflex.utils.prerequisites import get_web_dir
 from reflex_base.constants import Dirs
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from azure_auth import audit
+from azure_auth.auth.addresses import client_address
 from azure_auth.auth.cookies import well_formed
 from azure_auth.auth.gate import public
+from azure_auth.auth.headers import FRONT_CHANNEL
 from azure_auth.auth.sign_in import SignIn
+from azure_auth.errors import StoreUnavailable
 
+_log = logging.getLogger(__name__)
 _NO_STORE = {"Cache-Control": "no-store"}
 _TICKET_LENGTH = 43
 
@@ -29,6 +37,7 @@ def routes(sign_in: SignIn) -> list[Route]:
             request.query_params.get("return_to", ""),
             tab=well_formed(request.query_params.get("tab", "")),
             choose_account=request.query_params.get("prompt") == "select_account",
+            address=client_address(request.scope, sign_in.settings.proxy_hops),
         )
         response = RedirectResponse(location, 303, _NO_STORE)
         sign_in.flow_cookie.set(response, browser)
@@ -41,6 +50,8 @@ def routes(sign_in: SignIn) -> list[Route]:
         Only our own pages may ask, and only the browser that the sign-in was begun in has the ticket's cookie.
         """
         if request.headers.getlist("origin") != [sign_in.settings.public_url]:
+            address = client_address(request.scope, sign_in.settings.proxy_hops)
+            audit.record("suspicious", reason="a session asked for by another site", address=address)
             return PlainTextResponse("Only for the pages of this site.", 403, _NO_STORE)
         ticket = await _body(request)
         cookie, address = await sign_in.start_session(ticket, request.headers.getlist("cookie"))
@@ -49,7 +60,30 @@ def routes(sign_in: SignIn) -> list[Route]:
             sign_in.session_cookie.set(response, cookie)
         return response
 
-    return [Route("/auth/sign-in", start), Route("/auth/session", session, methods=["POST"])]
+    @public
+    async def end_by_directory(request: Request) -> Response:
+        """Take the directory's word, in a frame and without cookies, that a session of its own has ended.
+
+        Every answer is the same and at once, whether a session was known or not (OIDC Front-Channel Logout 1.0).
+        """
+        address = client_address(request.scope, sign_in.settings.proxy_hops)
+        sids = request.query_params.getlist("sid")
+        return Response(
+            headers=_NO_STORE, background=BackgroundTask(_quietly, sign_in, sids[0] if len(sids) == 1 else "", address)
+        )
+
+    return [
+        Route("/auth/sign-in", start),
+        Route("/auth/session", session, methods=["POST"]),
+        Route(FRONT_CHANNEL, end_by_directory),
+    ]
+
+
+async def _quietly(sign_in: SignIn, sid: str, address: str) -> None:
+    try:
+        await sign_in.end_by_directory(sid, address)
+    except StoreUnavailable as failure:
+        _log.error("a sign-out by the directory was lost: %s", failure)
 
 
 async def _body(request: Request) -> str:
@@ -81,8 +115,13 @@ class ServePages:
         await self.app(scope, receive, send)
 
 
+def build() -> Path:
+    """Return where the static build lies."""
+    return get_web_dir() / Dirs.STATIC
+
+
 def is_built(path: str, is_page: Callable[[str], object]) -> bool:
     """Tell whether a path is a page, or a file of the static build."""
-    folder = get_web_dir() / Dirs.STATIC
+    folder = build()
     file = (folder / path.lstrip("/")).resolve()
     return is_page(path) is not None or (file.is_relative_to(folder.resolve()) and file.is_file())

@@ -15,6 +15,7 @@ class Identity:
         name: The display name, or the user name where there is none.
         username: What the person types to sign in (`preferred_username`); to show, not to decide by.
         logout_hint: The `login_hint` claim, which spares the account picker at sign-out; empty when Entra sends none.
+        sid: The `sid` claim, by which Entra names its session when it signs the person out; empty when it sends none.
     """
 
     tenant_id: str
@@ -22,6 +23,7 @@ class Identity:
     name: str
     username: str
     logout_hint: str
+    sid: str = ""
 
     @classmethod
     def from_claims(cls, claims: Mapping[str, Any]) -> "Identity":
@@ -33,7 +35,13 @@ class Identity:
             name=_text(claims, "name") or username or "there",
             username=username,
             logout_hint=_text(claims, "login_hint"),
+            sid=_text(claims, "sid").lower(),
         )
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Tenant and object id, by which a person is known."""
+        return self.tenant_id, self.object_id
 
     @property
     def initials(self) -> str:

@@ -25,8 +25,10 @@ _log = logging.getLogger(__name__)
 _WRITE_SECONDS = 60.0
 """How often the store hears that somebody is still there."""
 
-Ending = Literal["signed_out", "idle", "expired", "replaced", "refused"]
-"""Why a session ended: `refused` when the configuration changed, or its record is not what was written."""
+Ending = Literal["signed_out", "directory", "idle", "expired", "replaced", "refused"]
+"""Why a session ended: `directory` when the person signed out there, `refused` when the configuration changed or its
+record is not what was written.
+"""
 
 
 class Session:
@@ -161,8 +163,17 @@ class Sessions:
             StoreUnavailable: When the store cannot be told; here it is over all the same.
         """
         self._end_here(session.keys.reference, "signed_out")
-        for reference in await self._store.end_person(_person(session.identity), self._until()):
+        for reference in await self._store.end_all("person", _person(session.identity), self._until()):
             self._end_here(reference, "signed_out")
+
+    async def end_by_directory(self, sid: str) -> None:
+        """End all sessions that belong to one of the directory's, which has ended there.
+
+        Raises:
+            StoreUnavailable: When they cannot be found.
+        """
+        for reference in await self._store.end_all("sid", hashed(sid), self._until()):
+            self._end_here(reference, "directory")
 
     async def close(self) -> None:
         """Let go of the store."""
@@ -219,6 +230,7 @@ class Sessions:
             version=version,
             ends=session.started + self._longest,
             person=_person(session.identity),
+            sid=hashed(session.identity.sid) if session.identity.sid else "",
             browser=session.browser,
             sealed=session.keys.seal(json.dumps(sealed).encode()),
         )

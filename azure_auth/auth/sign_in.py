@@ -4,18 +4,24 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_urlsafe
+from typing import Literal
 
+from azure_auth import audit
 from azure_auth.auth.client import Client
 from azure_auth.auth.cookies import Cookie
 from azure_auth.auth.flows import FLOW_SECONDS, TICKET_SECONDS, Flow, Once
 from azure_auth.auth.identity import Identity
+from azure_auth.auth.limits import Limit
 from azure_auth.auth.sessions import Session, Sessions
-from azure_auth.auth.starts import Starts
-from azure_auth.errors import AuthError, FlowUnknown, TooManyStarts
+from azure_auth.errors import AuthError, FlowUnknown, TooManyRequests, TooManyStarts
+from azure_auth.parsing import GUID
 from azure_auth.return_target import return_target
 from azure_auth.settings import Settings
 
 _UNTOLD_SECONDS = 60.0
+_MINUTE = 60.0
+LIMITED = "limited"
+"""What `/callback` is asked with when there were too many sign-ins to keep one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class SignIn:
     Attributes:
         settings: What the app runs with.
         sessions: Who is signed in.
-        starts: How often each tab began lately.
+        starts: How often each tab began lately without success.
         flow_cookie: Binds flows and tickets to a browser.
         session_cookie: Is the session.
     """
@@ -51,7 +57,10 @@ class SignIn:
         """Sign people in to the app that `settings` describe, through `client`, for `sessions`."""
         self.settings = settings
         self.sessions = sessions
-        self.starts = Starts()
+        self.starts = Limit(3, _MINUTE)
+        # Tight for one browser, generous for an address: an office is one, and somebody in it may do mischief.
+        self._by_browser = {"start": Limit(20, _MINUTE), "callback": Limit(20, _MINUTE)}
+        self._by_address = {what: Limit(12_000, _MINUTE) for what in ("start", "callback", "sid")}
         self.flow_cookie = Cookie("azure_auth_flow", settings.public_url, FLOW_SECONDS)
         self.session_cookie = Cookie(
             "azure_auth_session", settings.public_url, int(settings.session_max.total_seconds())
@@ -74,7 +83,9 @@ class SignIn:
         """Return the value of the browser's flow cookie; a new one if it has none."""
         return self.flow_cookie.read(cookies) or token_urlsafe(32)
 
-    async def begin(self, browser: str, return_to: str, *, tab: str | None = None, choose_account: bool = False) -> str:
+    async def begin(
+        self, browser: str, return_to: str, *, tab: str | None = None, choose_account: bool = False, address: str = ""
+    ) -> str:
         """Start a flow for a browser.
 
         Args:
@@ -82,21 +93,26 @@ class SignIn:
             return_to: The page asked for; anything but a page of this app leads to `LOGIN_REDIRECT`.
             tab: What tells the tab from others; the browser stands in for a tab that is not named.
             choose_account: Let the person pick an account even if the directory knows them already.
+            address: The client's.
 
         Returns:
             The address to send the browser to: the directory, or our page that says why not.
         """
         target = return_target(return_to) or self.settings.login_redirect
+        if not self._admits("start", browser, address):
+            return f"{self._redirect_uri}?{LIMITED}=1"
         try:
             if not self.starts.admit(tab or browser):
+                audit.record("limited", reason="starts of a tab", address=address)
                 raise TooManyStarts
             msal_flow = await self._client.begin(self._redirect_uri, "select_account" if choose_account else None)
         except AuthError as failure:
             return self._telling(failure, browser, target)
-        self._flows.put(msal_flow["state"], browser, Flow(msal_flow, target))
+        self._flows.put(msal_flow["state"], browser, Flow(msal_flow, target), address)
+        audit.record("started", address=address)
         return msal_flow["auth_uri"]
 
-    async def finish(self, answer: Mapping[str, str], browser: str | None, tab: str) -> SignedIn:
+    async def finish(self, answer: Mapping[str, str], browser: str | None, tab: str, address: str = "") -> SignedIn:
         """Take the flow that an answer of the directory belongs to, and redeem its code.
 
         A reload cancels the caller but not the redemption: asked again by the same tab, the result is told then.
@@ -106,10 +122,22 @@ class SignIn:
             answer: The query that the browser brought to `/callback`.
             browser: The value of the browser's flow cookie, if it has one.
             tab: What tells this tab from others of the browser.
+            address: The client's.
 
         Raises:
             AuthError: When nobody was signed in.
         """
+        try:
+            if LIMITED in answer or not self._admits("callback", browser or "", address):
+                raise TooManyRequests
+            return await self._finish(answer, browser, tab)
+        except AuthError as failure:
+            audit.record(
+                "failed", code=failure.code, reference=failure.reference, detail=failure.detail, address=address
+            )
+            raise
+
+    async def _finish(self, answer: Mapping[str, str], browser: str | None, tab: str) -> SignedIn:
         state = answer.get("state", "")
         redemption = self._redemptions.get(state)
         if redemption is None:
@@ -146,7 +174,9 @@ class SignIn:
             target, replacing = signed_in.return_to, self.session_cookie.read(cookies)
             cookie = await self.sessions.start(signed_in.identity, signed_in.browser, replacing)
         except AuthError as failure:
+            audit.record("failed", code=failure.code, reference=failure.reference, detail=failure.detail)
             return None, self._telling(failure, browser, target) if browser else self._redirect_uri
+        audit.record("succeeded", person=signed_in.identity.key)
         return cookie, f"{self.settings.public_url}{target}"
 
     async def sign_out_url(self, identity: Identity) -> str:
@@ -156,6 +186,28 @@ class SignIn:
             AuthError: When the directory cannot be asked.
         """
         return await self._client.sign_out_url(identity, f"{self.settings.public_url}/logout")
+
+    async def end_by_directory(self, sid: str, address: str) -> None:
+        """End the sessions of a session of the directory's, which says that it has ended there.
+
+        Args:
+            sid: What came with the request; nothing is known about it.
+            address: The client's.
+
+        Raises:
+            StoreUnavailable: When they cannot be found.
+        """
+        if not self._by_address["sid"].admit(address):
+            audit.record("limited", reason="front-channel sign-outs of an address", address=address)
+        elif GUID.fullmatch(sid.lower()):
+            await self.sessions.end_by_directory(sid.lower())
+
+    def _admits(self, what: Literal["start", "callback"], browser: str, address: str) -> bool:
+        for of, limit, key in (("a browser", self._by_browser, browser), ("an address", self._by_address, address)):
+            if key and not limit[what].admit(key):
+                audit.record("limited", reason=f"{what}s of {of}", address=address)
+                return False
+        return True
 
     @property
     def _redirect_uri(self) -> str:

@@ -6,9 +6,9 @@ A store moves bytes and compares versions; it can read nothing, and decides noth
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from azure_auth.errors import StoreUnavailable
 
@@ -16,15 +16,16 @@ _LOCKED_SECONDS = 1.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (
     reference TEXT PRIMARY KEY, version INTEGER NOT NULL, ends REAL NOT NULL,
-    person TEXT NOT NULL, browser TEXT NOT NULL, sealed BLOB NOT NULL
+    person TEXT NOT NULL, sid TEXT NOT NULL, browser TEXT NOT NULL, sealed BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_person ON sessions (person);
+CREATE INDEX IF NOT EXISTS by_sid ON sessions (sid);
 CREATE INDEX IF NOT EXISTS by_browser ON sessions (browser);
 CREATE INDEX IF NOT EXISTS by_end ON sessions (ends);
 CREATE TABLE IF NOT EXISTS ended (reference TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
 """
 _STANDS = "reference = ?1 AND NOT EXISTS (SELECT 1 FROM ended WHERE reference = ?1)"
-_READ = f"SELECT reference, version, ends, person, browser, sealed FROM sessions WHERE {_STANDS}"  # noqa: S608
+_READ = f"SELECT reference, version, ends, person, sid, browser, sealed FROM sessions WHERE {_STANDS}"  # noqa: S608
 _VERSION = f"SELECT version FROM sessions WHERE {_STANDS}"  # noqa: S608
 _REPLACE = f"UPDATE sessions SET version = ?2, sealed = ?3 WHERE {_STANDS} AND version = ?4"  # noqa: S608
 
@@ -38,6 +39,7 @@ class Record:
         version: Goes up with each write.
         ends: When it is over whatever happens, in seconds since 1970; for tidying up, the sealed time decides.
         person: A hash of who it is.
+        sid: A hash of what Entra calls its own session.
         browser: A hash of the browser that it was started in.
         sealed: The rest, readable only with the cookie.
     """
@@ -46,6 +48,7 @@ class Record:
     version: int
     ends: float
     person: str
+    sid: str
     browser: str
     sealed: bytes
 
@@ -77,8 +80,8 @@ class Store(Protocol):
         """End a record for good, also if somebody puts it back before `until`; False when it had ended before."""
         ...
 
-    async def end_person(self, person: str, until: float) -> list[str]:
-        """End all records of a person likewise, and return their references."""
+    async def end_all(self, of: Literal["person", "sid"], value: str, until: float) -> list[str]:
+        """End all records with this hash likewise, and return their references."""
         ...
 
     async def close(self) -> None:
@@ -104,8 +107,9 @@ class EmbeddedStore:
             db.execute("DELETE FROM ended WHERE until < ?", (now,))
             gone = _end(db, record.ends, "reference = ? OR browser = ?", replacing or "", record.browser)
             db.execute(
-                "INSERT INTO sessions (reference, version, ends, person, browser, sealed) VALUES (?, ?, ?, ?, ?, ?)",
-                (record.reference, record.version, record.ends, record.person, record.browser, record.sealed),
+                "INSERT INTO sessions (reference, version, ends, person, sid, browser, sealed)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                astuple(record),
             )
             return gone
 
@@ -132,10 +136,10 @@ class EmbeddedStore:
         with self._transaction() as db:
             return bool(_end(db, until, "reference = ?", reference))
 
-    async def end_person(self, person: str, until: float) -> list[str]:
-        """End all records of a person."""
+    async def end_all(self, of: Literal["person", "sid"], value: str, until: float) -> list[str]:
+        """End all records with a hash in one of the indexes."""
         with self._transaction() as db:
-            return _end(db, until, "person = ?", person)
+            return _end(db, until, f"{of} = ?", value)
 
     async def close(self) -> None:
         """Close the file."""

@@ -19,6 +19,7 @@ class Tab:
         id: What tells the tab from others, also across a sign-in; opens nothing.
         session: Whose it is, by the cookie of the handshake; None for a stranger.
         browser: The value of the flow cookie at the handshake.
+        address: Of the other end, as far as the proxies in front are ours.
         trouble: Why it could not be told whose it is; nothing is let through then.
         socket: Socket.IO's id of the connection, once an event came over it.
         page: The path and query that the tab was last at.
@@ -31,6 +32,7 @@ class Tab:
     id: str
     session: Session | None
     browser: str | None
+    address: str = ""
     trouble: StoreUnavailable | None = None
     socket: str = ""
     page: str = "/"
@@ -72,6 +74,10 @@ class Tabs:
         """Return the tab whose state lies under `key`; None if that key was derived for nobody who is connected."""
         return self._by_key[key][-1] if key in self._by_key else None
 
+    def all(self) -> list[Tab]:
+        """Return all tabs; those that came first come first."""
+        return [tab for tabs in self._by_key.values() for tab in tabs]
+
     def of(self, session: Session) -> list[Tab]:
         """Return all tabs of a session."""
-        return [tab for tabs in self._by_key.values() for tab in tabs if tab.session is session]
+        return [tab for tab in self.all() if tab.session is session]

@@ -8,6 +8,8 @@ import asyncio
 import ipaddress
 import os
 import secrets
+import signal
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,8 +38,10 @@ def main() -> None:
         client_id="deface00-0000-4000-8000-00000000face",
         client_secret=secrets.token_urlsafe(32),
         redirect_uris=(f"{options.app}/callback", f"{options.app}/logout"),
+        front_channel=f"{options.app}/auth/frontchannel-logout",
         origin=origin,
     )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the folder goes as well
     with TemporaryDirectory(prefix="demo-directory-") as folder:
         certificate, key = _write_certificate(Path(folder))
         trusted = Path(folder) / "trusted.pem"  # whoever trusts the directory goes on trusting everybody else

@@ -7,6 +7,7 @@ Entra in one thing: it demands PKCE with S256 and nonce from everybody.
 import hmac
 import secrets
 import time
+import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from azure_auth.demo.people import PEOPLE, Person
 
 _MANY_TENANTS = ("organizations", "common")
 _CODE_SECONDS = 600
+_BROWSER = "demo_directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class _Grant:
     nonce: str
     scope: str
     expires: float
+    sid: str
     redeemed: bool = False
 
 
@@ -53,6 +56,7 @@ class Directory:
         client_id: The id of the registered app.
         client_secret: Its secret.
         redirect_uris: The addresses that sign-in and sign-out may lead back to.
+        front_channel: The app's address for sign-outs; a frame of it is shown when a person signs out here.
         origin: Where the app reaches the directory, as in its issuer; https.
         browser_origin: Where browsers reach its pages; `origin` when left out.
     """
@@ -64,6 +68,7 @@ class Directory:
         client_id: str,
         client_secret: str,
         redirect_uris: tuple[str, ...],
+        front_channel: str,
         origin: str,
         browser_origin: str | None = None,
     ) -> None:
@@ -71,9 +76,11 @@ class Directory:
         self.client_id = client_id
         self.client_secret = client_secret
         self.redirect_uris = redirect_uris
+        self.front_channel = front_channel
         self.origin = origin
         self.browser_origin = browser_origin or origin
         self._grants: dict[str, _Grant] = {}
+        self._sids: dict[str, str] = {}
 
     @cached_property
     def _signer(self) -> Signer:
@@ -125,6 +132,7 @@ class Directory:
             self._check_client(asked)
         except AadError as error:
             return pages.message("Sorry, but we're having trouble signing you in", str(error), 400)
+        browser = ""
         try:
             _check_authorize(asked)
             if request.method == "GET":
@@ -132,12 +140,16 @@ class Directory:
                 return pages.choose_person(sorted(PEOPLE, key=lambda person: person.username.casefold() != hint))
             _fail(request, "access_denied")
             chosen = _once(parse_qsl((await request.body()).decode("ascii", "replace"), keep_blank_values=True))
-            answer = {"code": self._grant(tenant, asked, chosen.get("person", ""))}
+            browser = request.cookies.get(_BROWSER) or secrets.token_urlsafe(16)
+            answer = {"code": self._grant(tenant, asked, chosen.get("person", ""), browser)}
         except AadError as error:
             answer = {"error": error.error, "error_description": str(error)}
         if "state" in asked:
             answer["state"] = asked["state"]
-        return RedirectResponse(f"{asked['redirect_uri']}?{urlencode(answer)}", 303)
+        response = RedirectResponse(f"{asked['redirect_uri']}?{urlencode(answer)}", 303)
+        if "code" in answer:
+            response.set_cookie(_BROWSER, browser, path=request.scope["root_path"] or "/", httponly=True)
+        return response
 
     def _check_client(self, asked: Mapping[str, str]) -> None:
         if asked.get("client_id", "").lower() != self.client_id:
@@ -145,7 +157,7 @@ class Directory:
         if asked.get("redirect_uri") not in self.redirect_uris:
             raise AadError(50011, "invalid_request", "The redirect URI does not match those of the application.")
 
-    def _grant(self, tenant: str, asked: Mapping[str, str], oid: str) -> str:
+    def _grant(self, tenant: str, asked: Mapping[str, str], oid: str, browser: str) -> str:
         person = next((person for person in PEOPLE if person.oid == oid), None)
         if person is None:
             raise AadError(65004, "access_denied", "User declined to consent to access the app.")
@@ -163,6 +175,7 @@ class Directory:
             nonce=asked["nonce"],
             scope=asked["scope"],
             expires=now + _CODE_SECONDS,
+            sid=self._sids.setdefault(browser, str(uuid.uuid4())),
         )
         return code
 
@@ -223,15 +236,21 @@ class Directory:
             issuer=f"{self.origin}/{grant.issuer_tenant}/v2.0",
             tenant_id=grant.issuer_tenant,
             nonce=grant.nonce,
+            sid=grant.sid,
         )
         return self._signer.sign(claims, forge)
 
     async def _logout(self, request: Request) -> Response:
-        """Lead back to a registered address; to any other address nothing leads."""
+        """Tell the app in a frame, and lead back to a registered address; to any other address nothing leads."""
         target = request.query_params.get("post_logout_redirect_uri")
-        if target in self.redirect_uris:
-            state = request.query_params.get("state")
-            return RedirectResponse(target + (f"?{urlencode({'state': state})}" if state else ""), 303)
+        back = target if target in self.redirect_uris else None
+        state = request.query_params.get("state")
+        if back and state:
+            back += f"?{urlencode({'state': state})}"
+        if sid := self._sids.pop(request.cookies.get(_BROWSER, ""), None):
+            return pages.signed_out(f"{self.front_channel}?{urlencode({'sid': sid})}", back)
+        if back:
+            return RedirectResponse(back, 303)
         return pages.message("You signed out of your account", "It's a good idea to close all browser windows.")
 
     def _tenant(self, request: Request) -> str:

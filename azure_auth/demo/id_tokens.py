@@ -100,7 +100,9 @@ FORGERIES: dict[str, Callable[[Signer, dict[str, Any]], str | None]] = {
 """Each class of token that an app must refuse, by name."""
 
 
-def claims_for(person: Person, *, client_id: str, issuer: str, tenant_id: str, nonce: str) -> dict[str, object]:
+def claims_for(
+    person: Person, *, client_id: str, issuer: str, tenant_id: str, nonce: str, sid: str
+) -> dict[str, object]:
     """Return what the directory says of a person (Microsoft's "ID token claims reference")."""
     now = int(time.time())
     claims: dict[str, object] = {
@@ -113,7 +115,7 @@ def claims_for(person: Person, *, client_id: str, issuer: str, tenant_id: str, n
         "nonce": nonce,
         "oid": person.oid,
         "preferred_username": person.username,
-        "sid": secrets.token_hex(16),
+        "sid": sid,
         "sub": sha256(f"{client_id} {person.oid}".encode()).hexdigest()[:43],
         "tid": tenant_id,
         "ver": "2.0",

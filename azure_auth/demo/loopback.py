@@ -4,6 +4,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import httpx
+from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -11,7 +12,10 @@ _NAMES = {"localhost", "127.0.0.1", "::1"}
 
 
 class LoopbackOnly:
-    """Refuses requests whose peer or Host header is not of this machine (the latter stops DNS rebinding)."""
+    """Refuses requests that are not of this machine alone.
+
+    The peer, the Host header (which stops DNS rebinding) and a POST's Origin must be of it, and no proxy on the way.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         """Guard `app`."""
@@ -26,10 +30,17 @@ class LoopbackOnly:
 
 
 def _is_local(scope: Scope) -> bool:
-    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    headers = Headers(scope=scope)
     peer = scope["client"][0] if scope.get("client") else ""
+    named = [f"//{host}" for host in headers.getlist("host")]
+    origins = headers.getlist("origin") if scope["method"] != "GET" else []
     try:
-        return ip_address(peer).is_loopback and len(hosts) == 1 and urlsplit(f"//{hosts[0]}").hostname in _NAMES
+        return (
+            ip_address(peer).is_loopback
+            and len(named) == 1
+            and all(urlsplit(place).hostname in _NAMES for place in (*named, *origins))
+            and not any(name == "forwarded" or name.startswith("x-forwarded-") for name in headers)
+        )
     except ValueError:
         return False
 

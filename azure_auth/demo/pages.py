@@ -1,6 +1,9 @@
 """What the demo directory shows in the browser; plain HTML, and every page says that nobody is really signed in."""
 
+import json
+from base64 import b64encode
 from collections.abc import Iterable
+from hashlib import sha256
 from html import escape
 
 from starlette.responses import HTMLResponse
@@ -65,6 +68,21 @@ def _button(person: Person) -> str:
 def message(title: str, text: str, status: int = 200) -> HTMLResponse:
     """Return a page with nothing but a message."""
     return _page(title, f"<h1>{escape(title)}</h1><p>{escape(text)}</p>", status)
+
+
+def signed_out(frame: str, back: str | None) -> HTMLResponse:
+    """Return the page that tells an app of the sign-out, in a frame, and then leads back, if there is a way back."""
+    go = f"location.replace({json.dumps(back)})" if back else ""
+    script = f"document.querySelector('iframe').onload = () => {{ {go} }}"
+    later = f'<noscript><meta http-equiv="refresh" content="3;url={escape(back)}"></noscript>' if back else ""
+    text = "<h1>You signed out of your account</h1><p>It's a good idea to close all browser windows.</p>"
+    body = f'{text}<iframe hidden title="Signs out of the app"></iframe>{later}<script>{script};'
+    body += f"document.querySelector('iframe').src = {json.dumps(frame)}</script>"
+    page = _page("Signed out", body)
+    inline = b64encode(sha256(body.partition("<script>")[2].removesuffix("</script>").encode()).digest()).decode()
+    origin = "/".join(frame.split("/")[:3])
+    page.headers["Content-Security-Policy"] += f"; script-src 'sha256-{inline}'; frame-src {origin}"
+    return page
 
 
 def _page(title: str, body: str, status: int = 200) -> HTMLResponse:

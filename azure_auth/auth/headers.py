@@ -1,0 +1,79 @@
+"""What every answer says to the browser about how to treat it (OWASP ASVS 5.0, 3.4)."""
+
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+FRONT_CHANNEL = "/auth/frontchannel-logout"
+_INLINE_SCRIPT = re.compile(r"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
+_YEAR_SECONDS = 365 * 24 * 3600
+
+
+class SecurityHeaders:
+    """Sets the headers of every answer; what an answer says of itself, such as a stricter policy, stays."""
+
+    def __init__(self, app: ASGIApp, public_url: str, framed_by: str, build: Callable[[], Path]) -> None:
+        """Wrap everything.
+
+        Args:
+            app: All that answers.
+            public_url: The origin under which browsers reach the app.
+            framed_by: The directory's origin, which alone may frame the front-channel sign-out.
+            build: Where the static build lies; its inline scripts are the only ones that may run.
+        """
+        self.app = app
+        self._public_url, self._framed_by, self._build = public_url, framed_by, build
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and set the headers of its answer."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers(scope["path"], message["status"]).items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+    def _headers(self, path: str, status: int) -> dict[str, str]:
+        framed = path == FRONT_CHANNEL
+        hashed_asset = path.startswith("/assets/") and status in (200, 304)
+        return {
+            "Content-Security-Policy": self._policy.format(frame_ancestors=self._framed_by if framed else "'none'"),
+            **({} if framed else {"X-Frame-Options": "DENY"}),
+            **({"Strict-Transport-Security": f"max-age={_YEAR_SECONDS}"} if self._is_https else {}),
+            "X-Content-Type-Options": "nosniff",
+            # The code in an address does not leave, and our own POSTs keep their Origin.
+            "Referrer-Policy": "same-origin",
+            "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Cache-Control": f"public, max-age={_YEAR_SECONDS}, immutable" if hashed_asset else "no-store",
+        }
+
+    @property
+    def _is_https(self) -> bool:
+        return self._public_url.startswith("https://")
+
+    @cached_property
+    def _policy(self) -> str:
+        """The policy of this build; Reflex sets styles at run time, so styles may be inline, and scripts may not."""
+        pages = sorted(self._build().rglob("*.html")) if self._build().is_dir() else []
+        scripts = {script for page in pages for script in _INLINE_SCRIPT.findall(page.read_text())}
+        hashes = sorted(f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in scripts)
+        allowed = " ".join(["'self'", *hashes])
+        socket = self._public_url.replace("http", "ws", 1)
+        return (
+            f"default-src 'none'; script-src {allowed};"
+            f" style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self' {socket};"
+            " manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {frame_ancestors}"
+        )
