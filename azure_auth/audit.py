@@ -1,8 +1,8 @@
 """The audit trail: one JSON line for each security event. It observes, never decides, and holds no token.
 
 A line has the version of its form, the time, the event and what is known of: `person` (tenant and object id),
-`address`, `code` and `detail` of a failure, its `reference`, `reason`. Lines go through a bounded queue to a thread of
-their own, so a slow or broken sink stops nobody; what it lost is counted in the next line that gets through.
+`address`, `failure` (the code of an error), its `detail` and `reference`, `reason`. Lines go through a bounded queue to
+a thread of their own, so a slow or broken sink stops nobody; the next line that gets through counts what was lost.
 """
 
 import json

@@ -133,7 +133,7 @@ class SignIn:
             return await self._finish(answer, browser, tab)
         except AuthError as failure:
             audit.record(
-                "failed", code=failure.code, reference=failure.reference, detail=failure.detail, address=address
+                "failed", failure=failure.code, reference=failure.reference, detail=failure.detail, address=address
             )
             raise
 
@@ -174,7 +174,7 @@ class SignIn:
             target, replacing = signed_in.return_to, self.session_cookie.read(cookies)
             cookie = await self.sessions.start(signed_in.identity, signed_in.browser, replacing)
         except AuthError as failure:
-            audit.record("failed", code=failure.code, reference=failure.reference, detail=failure.detail)
+            audit.record("failed", failure=failure.code, reference=failure.reference, detail=failure.detail)
             return None, self._telling(failure, browser, target) if browser else self._redirect_uri
         audit.record("succeeded", person=signed_in.identity.key)
         return cookie, f"{self.settings.public_url}{target}"
