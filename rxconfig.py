@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from dotenv import load_dotenv
 
@@ -30,6 +31,13 @@ if "REFLEX_ENV_MODE" in os.environ:
     except NotConfigured as fault:
         raise SystemExit(str(fault)) from None
 
+# In memory, so that nothing of a person is written to disk. A mode that is given wins over REFLEX_REDIS_URL, so it is
+# given only without Redis: several workers, each with states of its own, would lose people.
+state_manager: dict[str, Any] = {"state_manager_mode": StateManagerMode.MEMORY}
+if os.environ.get("REFLEX_REDIS_URL"):
+    state_manager = {}
+    os.environ.setdefault("GRANIAN_WORKERS", str(os.cpu_count() or 1))  # more than that, and Granian warns
+
 look = {
     "colors": COLOURS,
     "keyframes": {"appear": {"to": {"visibility": "visible"}}},
@@ -43,5 +51,5 @@ config = rx.Config(
     show_built_with_reflex=False,
     cors_allowed_origins=origins,  # exactly ours, on HTTP and on the socket; Reflex's default is everybody's
     backend_host="127.0.0.1",  # a proxy on this machine reaches it; elsewhere: REFLEX_BACKEND_HOST
-    state_manager_mode=StateManagerMode.MEMORY,  # nothing of a person is written to disk
+    **state_manager,
 )

@@ -18,6 +18,7 @@ from azure_auth.auth.doors import Doors
 from azure_auth.auth.gate import Gate, public
 from azure_auth.auth.headers import FRONT_CHANNEL, SecurityHeaders
 from azure_auth.auth.http import ServePages, build, is_built, routes
+from azure_auth.auth.redis_store import RedisStore
 from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.store import EmbeddedStore
@@ -57,9 +58,10 @@ if settings.demo:
     api.mount("/demo", public(directory.app()))
     mounts[settings.authority_host] = LoopbackTransport(f"{settings.backend_url}/demo")
 client = Client(settings, mounts)
-sessions = Sessions(EmbeddedStore(DATA / "sessions.sqlite"), settings)
+store = RedisStore(settings.redis_url) if settings.redis_url else EmbeddedStore(DATA / "sessions.sqlite")
+sessions = Sessions(store, settings)
 tabs = State.tabs = Tabs()
-sign_in = State.sign_in = SignIn(settings, client, sessions)
+sign_in = State.sign_in = SignIn(settings, client, sessions, store)
 api.routes.extend(routes(sign_in))
 
 
@@ -103,7 +105,7 @@ async def lifespan() -> AsyncIterator[None]:
     with writing(sys.stdout):
         yield
     client.close()
-    await sessions.close()
+    await store.close()
 
 
 app.register_lifespan_task(lifespan)

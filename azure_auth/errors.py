@@ -25,7 +25,7 @@ Raised where the failure is known, turned into a page by `auth.core` alone. Micr
 
 import secrets
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -76,6 +76,22 @@ class AuthError(Exception):
         twin = self.__class__.__new__(self.__class__, *self.args)
         twin.__dict__ |= {**self.__dict__, "reference": secrets.token_hex(5), "return_to": ""}
         return twin
+
+    def packed(self) -> dict[str, str]:
+        """Return what another process needs to tell of the very same failure."""
+        kept = ("detail", "reference", "return_to", "message")
+        return {"code": self.code, **{name: getattr(self, name) for name in kept}}
+
+    @staticmethod
+    def unpacked(packed: Mapping[str, str]) -> "AuthError":
+        """Return the failure that `packed` was made of."""
+        kinds: list[type[AuthError]] = [AuthError]
+        for kind in kinds:
+            kinds += kind.__subclasses__()
+        kind = next((kind for kind in kinds[1:] if kind.code == packed["code"]), SignInFailed)
+        failure = kind.__new__(kind)
+        failure.__dict__ |= {name: value for name, value in packed.items() if name != "code"}
+        return failure
 
     def shown(self, again: str, other_account: str) -> dict[str, str]:
         """Return what a page shows of this failure, with the addresses of the two ways on, where there are any."""

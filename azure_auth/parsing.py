@@ -46,6 +46,23 @@ def public_url(value: str) -> str:
     return _origin(value, http_on_loopback=True)
 
 
+def redis_url(value: str, *, guarded: bool) -> str:
+    """Read the address of a Redis; `guarded` demands TLS and a password of one that is not on this machine."""
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("is not an address: write it like rediss://:password@redis.example.com:6379") from None
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("does not begin with rediss://, redis:// or unix://")
+    if guarded and parts.scheme != "unix" and not is_loopback(parts.hostname or ""):
+        if parts.scheme != "rediss":
+            raise ValueError("is on another machine without TLS: Reflex runs what it reads there, so use rediss://")
+        if not parts.password:
+            raise ValueError("is on another machine without a password: Reflex runs what it reads there, so set one")
+    return value
+
+
 def authority(value: str) -> str:
     """Read the origin of a directory: https."""
     return _origin(value if "://" in value else f"https://{value}", http_on_loopback=False)

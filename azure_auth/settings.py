@@ -43,6 +43,7 @@ class Settings:
         session_max: A session ends after this long, whatever its person does.
         public_url: The origin under which browsers reach the app; redirect URIs begin with it.
         backend_url: The origin of the ASGI side; in development its port is another than that of the pages.
+        redis_url: Where several workers keep what they share; None for one process, which keeps it in a file.
         proxy_hops: How many proxies in front of the app are ours.
         demo: Whether the demo directory stands in for Entra.
     """
@@ -58,6 +59,7 @@ class Settings:
     session_max: timedelta
     public_url: str
     backend_url: str
+    redis_url: str | None = field(repr=False)
     proxy_hops: int
     demo: bool
 
@@ -76,8 +78,6 @@ class Settings:
         why_no_demo = _why_no_demo(environ, public_url)
         tenant_id, client_id, credential = reading.registration(why_no_demo) if why_no_demo else _demo_registration()
         idle, longest = reading.lifetimes()
-        if environ.get("REFLEX_REDIS_URL"):
-            reading.fault("REFLEX_REDIS_URL", "is set, but this version runs in one process only: remove it")
         settings = cls(
             tenant_id=tenant_id,
             client_id=client_id,
@@ -92,6 +92,7 @@ class Settings:
             session_max=longest,
             public_url=public_url,
             backend_url=_backend_url(environ) if _mode(environ) == "dev" else public_url,
+            redis_url=reading.redis_url(),
             proxy_hops=reading.value("REFLEX_TRUSTED_PROXY_HOPS", parsing.count, 0),
             demo=why_no_demo is None,
         )
@@ -165,6 +166,11 @@ class _Reading:
         elif parsing.GUID.fullmatch(tenant_id) and allowed and tenant_id not in allowed:
             self.fault(name, "leaves out AZURE_TENANT_ID: add it, or remove the list")
         return allowed
+
+    def redis_url(self) -> str | None:
+        """Read where Redis is; production takes it only where nobody else can read or write on the way to it."""
+        in_production = _mode(self.environ) == "prod"
+        return self.value("REFLEX_REDIS_URL", lambda value: parsing.redis_url(value, guarded=in_production), None)
 
     def lifetimes(self) -> tuple[timedelta, timedelta]:
         """Read how long a session may idle, and how long it may last."""

@@ -166,7 +166,8 @@ def make_sign_in(tmp_path: Path) -> Iterator[Callable[[Settings], SignIn]]:
 
     def make(settings: Settings) -> SignIn:
         clients.append(Client(settings))
-        return SignIn(settings, clients[-1], Sessions(EmbeddedStore(tmp_path / "sessions.sqlite"), settings))
+        store = EmbeddedStore(tmp_path / "sessions.sqlite")
+        return SignIn(settings, clients[-1], Sessions(store, settings), store)
 
     yield make
     for client in clients:

@@ -254,7 +254,7 @@ async def test_a_store_that_fails_lets_nobody_in(sessions, path):
     """What cannot be told is denied, as an error and not as a person."""
     cookie = await sessions.start(ADA, "browser", None)
     session = await sessions.find(cookie)
-    await sessions.close()
+    await sessions._store.close()
     for file in path.parent.iterdir():
         file.unlink()
     path.write_bytes(b"no database" * 1000)

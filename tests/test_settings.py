@@ -102,7 +102,7 @@ def test_every_fault_is_named_at_once():
             "SESSION_IDLE_MINUTES": "an hour",
             "SESSION_MAX_HOURS": "0",
             "REFLEX_DEPLOY_URL": "http://app.example.com",
-            "REFLEX_REDIS_URL": "redis://localhost",
+            "REFLEX_REDIS_URL": "localhost:6379",
         }
     )
     assert sorted(fault.split()[0] for fault in named) == sorted(
@@ -275,3 +275,38 @@ def test_faults_stop_reflex_with_text_and_status_1(tmp_path, mode):
     for name in ("AZURE_TENANT_ID is not set", "AZURE_CLIENT_SECRET is not set", "SESSION_MAX_HOURS is not"):
         assert name in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("redis://localhost:6379/1", ""),
+        ("redis://127.0.0.1", ""),
+        ("unix:///run/redis.sock", ""),
+        ("rediss://:hidden-word@redis.example.com:6380", ""),
+        ("redis://:hidden-word@redis.example.com", "without TLS"),
+        ("rediss://redis.example.com", "without a password"),
+        ("http://localhost", "does not begin with"),
+        ("redis://localhost:port", "is not an address"),
+    ],
+)
+def test_production_takes_a_guarded_redis_only(url, fault):
+    """Off this machine it needs TLS and a password, since Reflex unpickles what it finds there; the fault says why."""
+    environ = {**REAL, "REFLEX_ENV_MODE": "prod", "REFLEX_REDIS_URL": url}
+    if fault:
+        (named,) = faults(environ)
+        assert fault in named
+        assert "hidden-word" not in named
+    else:
+        assert Settings.load(environ).redis_url == url
+        assert url not in repr(Settings.load(environ))
+
+
+def test_redis_takes_the_states_out_of_memory():
+    """With REFLEX_REDIS_URL Reflex keeps its states there, never in the memory of one of several workers."""
+    script = "from rxconfig import config; print('state_manager_mode' in config._non_default_attributes)"
+    for url, chosen in (("redis://localhost:1", "False"), ("", "True")):
+        environ = {**clean_environ(), **REAL, "REFLEX_REDIS_URL": url}
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
+        assert done.stdout.split()[-1] == chosen, done.stdout

@@ -1,11 +1,13 @@
 """A sign-in from its first request to the person it proves, against the demo directory over https."""
 
 import asyncio
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from conftest import APP
 
-from azure_auth.auth.flows import FLOW_SECONDS, Flow, Once
+from azure_auth.auth.flows import FLOW_SECONDS
+from azure_auth.auth.store import Once, OneTime
 from azure_auth.errors import AnswerIncomplete, FlowForeign, FlowUnknown, Refused, Unavailable
 from azure_auth.settings import Settings
 
@@ -145,23 +147,27 @@ class Clock:
 async def test_a_flow_ends_after_ten_minutes():
     """A flow lasts 600 s, and flows that ended are swept when new ones begin."""
     clock = Clock()
-    flows = Once[Flow](FLOW_SECONDS, clock=clock)
-    flows.put("early", BROWSER, Flow({}, "/"))
-    flows.put("late", BROWSER, Flow({}, "/"))
+    kept = OneTime(clock=clock)
+    kept.put("early", Once("me", "", b"early"), FLOW_SECONDS)
+    kept.put("late", Once("me", "", b"late"), FLOW_SECONDS)
     clock.now = 599.9
-    assert flows.take("early", BROWSER)
+    assert kept.take("early", "me") == b"early"
     clock.now = 600
     with pytest.raises(FlowUnknown):
-        flows.take("late", BROWSER)
+        kept.take("late", "me")
     for number in range(100):
         clock.now += 60
-        flows.put(str(number), BROWSER, Flow({}, "/"))
-    assert len(flows._things) == 10
+        kept.put(str(number), Once("me", "", b""), FLOW_SECONDS)
+    assert len(kept._things) == 10
 
 
-async def test_no_state_lies_in_the_store():
-    """Flows lie under hashes: what is stored does not tell which `state` would take it."""
-    flows = Once[Flow](FLOW_SECONDS)
-    flows.put("the-state", BROWSER, Flow({}, "/"))
-    assert "the-state" not in str(flows._things)
-    assert BROWSER not in str(flows._things)
+async def test_no_state_lies_in_the_store(sign_in):
+    """What is stored tells neither which `state` would take it, nor the verifier, nor the browser."""
+    uri = await sign_in.begin(BROWSER, "/reports")
+    asked = dict(parse_qsl(urlsplit(uri).query))
+    kept = str(sign_in._store._once._things)
+    for secret in (asked["state"], asked["nonce"], BROWSER, "/reports", "code_verifier"):
+        assert secret not in kept
+    flow = await sign_in._flows.take(asked["state"], BROWSER)
+    assert flow.msal["code_verifier"]
+    assert flow.return_to == "/reports"

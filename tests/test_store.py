@@ -1,30 +1,105 @@
 """What every store can do; one suite for all of them."""
 
+import asyncio
 import sqlite3
+import time
 from dataclasses import replace
 
 import pytest
+import redis
+from redis_server import running_redis
 
-from azure_auth.auth.store import EmbeddedStore, Record
-from azure_auth.errors import StoreUnavailable
+from azure_auth.auth.redis_store import RedisStore
+from azure_auth.auth.store import EmbeddedStore, Once, OneTime, Record
+from azure_auth.errors import FlowForeign, FlowUnknown, StoreUnavailable
 
 pytestmark = pytest.mark.anyio
+NOW = time.time()
+LATER = NOW + 1000
 
 
-def record(name: str, *, person: str = "p", browser: str = "", ends: float = 1000.0) -> Record:
+def record(name: str, *, person: str = "p", browser: str = "", ends: float = LATER) -> Record:
+    ends = round(ends, 3)  # Redis counts milliseconds
     return Record(name, 1, ends, person, f"sid of {person}", browser or f"browser of {name}", b"sealed")
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+class Embedded:
+    """The embedded store, as its process, another process and somebody with the file see it."""
+
+    def __init__(self, tmp_path):
+        self.path = tmp_path / "folder/sessions.sqlite"
+
+    def open(self):
+        return EmbeddedStore(self.path)
+
+    def steal(self):
+        file = sqlite3.connect(self.path)
+        rows = file.execute("SELECT * FROM sessions").fetchall()
+        file.close()
+        return rows
+
+    def put_back(self, rows):
+        file = sqlite3.connect(self.path)
+        with file:
+            file.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        file.close()
+
+    def size(self):
+        file = sqlite3.connect(self.path)
+        size = file.execute("SELECT (SELECT count(*) FROM sessions) + (SELECT count(*) FROM ended)").fetchone()[0]
+        file.close()
+        return size
+
+
+class InRedis:
+    """The same for Redis."""
+
+    def __init__(self, server):
+        self.url = server.url
+        self.client = redis.Redis.from_url(server.url)
+        self.client.flushall()
+
+    def open(self):
+        return RedisStore(self.url)
+
+    def steal(self):
+        return [(key, self.client.dump(key)) for key in self.client.keys("azure_auth:session:*")]
+
+    def put_back(self, rows):
+        for key, value in rows:
+            self.client.restore(key, 0, value, replace=True)
+
+    def size(self):
+        return self.client.dbsize()
+
+
+@pytest.fixture(params=["embedded", "Redis"])
+def place(request, tmp_path):
+    """Where a store lies."""
+    if request.param == "embedded":
+        yield Embedded(tmp_path)
+    else:
+        place = InRedis(request.getfixturevalue("server"))
+        yield place
+        place.client.close()
+
+
 @pytest.fixture
-async def store(tmp_path):
-    store = EmbeddedStore(tmp_path / "folder/sessions.sqlite")
+async def store(place):
+    store = place.open()
     yield store
     await store.close()
 
 
 async def test_what_was_put_is_there(store):
     """A record comes back as it was; one that never was does not."""
-    assert await store.start(record("a"), None, 0) == []
+    assert await store.start(record("a"), None, NOW) == []
     assert await store.read("a") == record("a")
     assert await store.version("a") == 1
     assert await store.read("b") is None
@@ -33,33 +108,33 @@ async def test_what_was_put_is_there(store):
 
 async def test_a_start_ends_what_it_replaces_and_its_browsers_others(store):
     """The old cookie's record, and all of the same browser, end in the same step; others stay."""
-    await store.start(record("old"), None, 0)
-    await store.start(record("twin", browser="mine"), None, 0)
-    await store.start(record("other"), None, 0)
-    assert set(await store.start(record("new", browser="mine"), "old", 0)) == {"old", "twin"}
+    await store.start(record("old"), None, NOW)
+    await store.start(record("twin", browser="mine"), None, NOW)
+    await store.start(record("other"), None, NOW)
+    assert set(await store.start(record("new", browser="mine"), "old", NOW)) == {"old", "twin"}
     assert [bool(await store.read(name)) for name in ("old", "twin", "other", "new")] == [False, False, True, True]
 
 
 async def test_a_write_compares(store):
     """The second of two writers with one version loses, and nothing of it is kept."""
-    await store.start(record("a"), None, 0)
+    await store.start(record("a"), None, NOW)
     first, second = replace(record("a"), version=2, sealed=b"1"), replace(record("a"), version=2, sealed=b"2")
     assert await store.replace(first, 1)
     assert not await store.replace(second, 1)
     assert (await store.read("a")).sealed == b"1"
+    assert await store.version("a") == 2
 
 
-async def test_what_has_ended_stays_ended(store, tmp_path):
-    """A late write revives nothing, and neither does a row that somebody puts back."""
-    await store.start(record("a"), None, 0)
-    with sqlite3.connect(tmp_path / "folder/sessions.sqlite") as thief:
-        rows = thief.execute("SELECT * FROM sessions").fetchall()
-    assert await store.end("a", 1000)
-    assert not await store.end("a", 1000)
+async def test_what_has_ended_stays_ended(store, place):
+    """A late write revives nothing, and neither does a record that somebody puts back."""
+    await store.start(record("a"), None, NOW)
+    stolen = place.steal()
+    assert len(stolen) == 1
+    assert await store.end("a", LATER)
+    assert not await store.end("a", LATER)
     assert not await store.replace(replace(record("a"), version=2), 1)
-    with sqlite3.connect(tmp_path / "folder/sessions.sqlite") as thief:
-        thief.executemany("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-    thief.close()
+    assert await store.read("a") is None
+    place.put_back(stolen)
     assert await store.read("a") is None
     assert await store.version("a") is None
     assert not await store.replace(replace(record("a"), version=2), 1)
@@ -69,45 +144,125 @@ async def test_what_has_ended_stays_ended(store, tmp_path):
 async def test_all_of_one_kind_end(store, of, value):
     """All records of one person, or of one of Entra's sessions, end, and nobody else's."""
     for name, person in (("a", "ada"), ("b", "ada"), ("c", "grace")):
-        await store.start(record(name, person=person), None, 0)
-    assert set(await store.end_all(of, value, 1000)) == {"a", "b"}
+        await store.start(record(name, person=person), None, NOW)
+    assert set(await store.end_all(of, value, LATER)) == {"a", "b"}
+    assert await store.end_all(of, value, LATER) == []
     assert [bool(await store.read(name)) for name in "abc"] == [False, False, True]
 
 
-async def test_what_is_over_is_swept(store, tmp_path):
+async def test_what_is_over_is_swept(store, place):
     """Records and the memory of ended ones go when their time is over, so the store does not grow for ever."""
     for number in range(20):
-        await store.start(record(str(number), ends=10), None, 0)
-    await store.end("0", 10)
-    await store.start(record("new"), None, 11)
-    with sqlite3.connect(tmp_path / "folder/sessions.sqlite") as file:
-        assert file.execute("SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM ended)").fetchone() == (1, 0)
-    file.close()
+        await store.start(record(str(number), ends=time.time() + 0.3), None, NOW)
+    await store.end("0", time.time() + 0.3)
+    await asyncio.sleep(0.4)
+    await store.start(record("new", ends=LATER), None, time.time() + 1)
+    end = time.monotonic() + 5
+    while place.size() > 4 and time.monotonic() < end:
+        await asyncio.sleep(0.05)
+    assert place.size() <= 4  # the new record, and in Redis its three indexes
+    assert await store.end_all("person", "p", LATER) == ["new"]
 
 
-async def test_it_survives_a_restart(store, tmp_path):
+async def test_it_survives_a_restart(store, place):
     """Another process finds what was written, and what has ended."""
-    await store.start(record("a"), None, 0)
-    await store.start(record("b"), None, 0)
-    await store.end("b", 1000)
-    again = EmbeddedStore(tmp_path / "folder/sessions.sqlite")
+    await store.start(record("a"), None, NOW)
+    await store.start(record("b"), None, NOW)
+    await store.end("b", LATER)
+    again = place.open()
     assert await again.read("a")
     assert await again.read("b") is None
     await again.close()
 
 
-async def test_it_is_its_owners_alone(store, tmp_path):
+async def test_the_file_is_its_owners_alone(tmp_path):
     """Neither folder nor file can be read by other accounts of the machine."""
-    await store.start(record("a"), None, 0)
+    store = EmbeddedStore(tmp_path / "folder/sessions.sqlite")
+    await store.start(record("a"), None, NOW)
     assert (tmp_path / "folder").stat().st_mode & 0o077 == 0
     assert all(file.stat().st_mode & 0o077 == 0 for file in (tmp_path / "folder").iterdir())
+    await store.close()
 
 
-async def test_a_store_that_cannot_be_asked_says_so(tmp_path):
+async def test_a_broken_file_says_so(tmp_path):
     """A corrupt file is an error of ours, not of SQLite's."""
     (tmp_path / "broken.sqlite").write_bytes(b"no database" * 1000)
     store = EmbeddedStore(tmp_path / "broken.sqlite")
     with pytest.raises(StoreUnavailable):
         await store.read("a")
     with pytest.raises(StoreUnavailable):
-        await store.start(record("a"), None, 0)
+        await store.start(record("a"), None, NOW)
+
+
+async def test_a_redis_that_is_gone_says_so_and_heals(tmp_path):
+    """While it is gone or hangs it is an error of ours, in bounded time; back again, it works without a restart."""
+    with running_redis(tmp_path) as server:
+        store = RedisStore(server.url)
+        await store.start(record("a"), None, NOW)
+        server.pause(on=True)
+        begun = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await store.version("a")
+        assert time.monotonic() - begun < 10
+        server.pause(on=False)
+        assert await store.version("a") == 1
+        server.stop()
+        with pytest.raises(StoreUnavailable):
+            await store.read("a")
+        server.start()
+        assert await store.version("a") is None  # it came back empty
+        await store.start(record("a"), None, NOW)
+        assert await store.version("a") == 1
+        await store.close()
+
+
+def once(address: str = "", owner: str = "me") -> Once:
+    return Once(owner, address, f"for {address}".encode())
+
+
+async def test_a_thing_is_taken_once_and_by_its_owner(store):
+    """Another browser's attempt leaves it in place; of two that race, one takes it."""
+    await store.put("flow", "a", once("here"), 60)
+    for thief in ("you", None):
+        with pytest.raises(FlowForeign):
+            await store.take("flow", "a", thief)
+    taken = await asyncio.gather(*(store.take("flow", "a", "me") for _ in range(5)), return_exceptions=True)
+    assert taken.count(b"for here") == 1
+    assert sum(isinstance(outcome, FlowUnknown) for outcome in taken) == 4
+    with pytest.raises(FlowUnknown):
+        await store.take("ticket", "a", "me")
+
+
+async def test_a_thing_lasts_its_time(store):
+    """What is not fetched in time is gone."""
+    await store.put("ticket", "a", once(), 0.2)
+    await asyncio.sleep(0.3)
+    with pytest.raises(FlowUnknown):
+        await store.take("ticket", "a", "me")
+
+
+async def test_the_heaviest_address_loses_first(store, monkeypatch):
+    """When it is full, whoever keeps most loses the oldest, and nobody else loses anything."""
+    monkeypatch.setattr("azure_auth.auth.redis_store.MOST_ONCE", 10)
+    if isinstance(store, EmbeddedStore):
+        store._once = OneTime(10)
+    await store.put("flow", "mine", once("office"), 60)
+    for number in range(30):
+        await store.put("flow", f"flood {number}", once("flood"), 60)
+    assert await store.take("flow", "mine", "me") == b"for office"
+    with pytest.raises(FlowUnknown):
+        await store.take("flow", "flood 0", "me")
+    assert await store.take("flow", "flood 29", "me")
+
+
+async def test_counting_is_exact_and_forgets(store):
+    """So many within the time and no more, by name; afterwards, or when told to, it begins anew."""
+    for _ in range(3):
+        assert await store.admit("tab", 3, 0.3)
+    assert not await store.admit("tab", 3, 0.3)
+    assert await store.admit("another", 3, 0.3)
+    await asyncio.sleep(0.4)
+    assert await store.admit("tab", 3, 60)
+    await store.forget("tab")
+    for _ in range(3):
+        assert await store.admit("tab", 3, 60)

@@ -129,8 +129,9 @@ async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, wh
     """Too late, twice or never begun: the stranger reads that it is over and how to go on."""
     answer = directory.answer(await State.sign_in.begin(BROWSER, "/reports"), "Ada Lovelace")
     if why == "expired":
-        now = State.sign_in._flows._clock()
-        monkeypatch.setattr(State.sign_in._flows, "_clock", lambda: now + FLOW_SECONDS)
+        kept = State.sign_in._store._once
+        now = kept._clock()
+        monkeypatch.setattr(kept, "_clock", lambda: now + FLOW_SECONDS)
     elif why == "used":
         await tab.opens(f"/callback?{urlencode(answer)}", "callback")
     else:

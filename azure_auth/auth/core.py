@@ -73,7 +73,7 @@ class State(rx.State):
         """Let a signed-in person through; send anybody else to sign in and back to this page."""
         tab = self._tab()
         if tab.signed_in:
-            self.sign_in.starts.forget(tab.id)
+            await self.sign_in.succeeded(tab.id)
         else:
             url = self.router.url
             page = url.path + (f"?{url.query}" if url.query else "")
@@ -86,6 +86,7 @@ class State(rx.State):
         tab = self._tab()
         try:
             signed_in = await self.sign_in.finish(tab.answer, tab.browser, tab=tab.id, address=tab.address)
+            ticket = await self.sign_in.hand_over(signed_in)
         except AuthError as failure:
             if isinstance(failure, FlowUnknown) and tab.signed_in:
                 return rx.redirect(self.sign_in.settings.login_redirect, replace=True)
@@ -94,7 +95,7 @@ class State(rx.State):
             await self._show(SignInFailed(whereabouts(broken)))
         else:
             tab.leaving = True
-            await self._tell(ticket=self.sign_in.hand_over(signed_in))
+            await self._tell(ticket=ticket)
         return None
 
     @rx.event

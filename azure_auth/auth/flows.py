@@ -1,18 +1,21 @@
-"""What is given out for one use: the flows of sign-ins under way, and the tickets at their end."""
+"""What a sign-in leaves behind for later: the flow while the person is at the directory, the ticket at the end.
 
-import time
-from collections import Counter
+Each lies sealed in the store, is bound to one browser, and is taken once.
+"""
+
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from hmac import compare_digest
+from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
-from azure_auth.auth.sealing import hashed
-from azure_auth.errors import AuthError, FlowForeign, FlowUnknown
+from azure_auth.auth.identity import Identity
+from azure_auth.auth.sealing import Seal, SealBroken, hashed
+from azure_auth.auth.store import Once, Store
+from azure_auth.errors import AuthError, FlowUnknown
 
 FLOW_SECONDS = 600
 TICKET_SECONDS = 30
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound="Flow | SignedIn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,60 +32,67 @@ class Flow:
     return_to: str
     failure: AuthError | None = None
 
+    def packed(self) -> dict[str, Any]:
+        """Return it in a form for JSON."""
+        failure = self.failure.packed() if self.failure else None
+        return {"msal": self.msal, "return_to": self.return_to, "failure": failure}
 
-class Once(Generic[_T]):
-    """Things that are taken once, by the browser that they are bound to, before their time is over.
+    @classmethod
+    def unpacked(cls, packed: dict[str, Any]) -> "Flow":
+        """Return what `packed` was made of."""
+        failure = AuthError.unpacked(packed["failure"]) if packed["failure"] else None
+        return cls(packed["msal"], packed["return_to"], failure)
 
-    They lie under hashes of their secret and of their browser's cookie. All methods run on the event loop and never
-    wait, so nothing is taken twice. When it is full, the address with most things loses its oldest.
-    """
 
-    def __init__(self, seconds: float, most: int = 10_000, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin empty; `most` things last `seconds`, and `clock` counts them."""
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """The end of a successful sign-in: who, in which browser, and the page to go to."""
+
+    identity: Identity
+    browser: str
+    return_to: str
+
+    def packed(self) -> dict[str, Any]:
+        """Return it in a form for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def unpacked(cls, packed: dict[str, Any]) -> "SignedIn":
+        """Return what `packed` was made of."""
+        return cls(Identity(**packed["identity"]), packed["browser"], packed["return_to"])
+
+
+class OnceOnly(Generic[_T]):
+    """Things of one kind, each taken once."""
+
+    def __init__(self, store: Store, kind: str, seconds: float, unpacked: Callable[[dict[str, Any]], _T]) -> None:
+        """Keep things of a kind in `store` for so long; `unpacked` makes one of what its `packed` returned."""
+        self._store = store
+        self._kind = kind
         self._seconds = seconds
-        self._most = most
-        self._clock = clock
-        self._things: dict[str, _Thing[_T]] = {}
-        self._of_address: Counter[str] = Counter()
+        self._unpacked = unpacked
 
-    def put(self, secret: str, browser: str, thing: _T, address: str = "") -> None:
-        """Keep a thing for the browser that holds the cookie value `browser`, at the client's address."""
-        now = self._clock()
-        while self._things and next(iter(self._things.values())).expires <= now:  # all last equally long
-            self._drop(next(iter(self._things)))
-        if len(self._things) >= self._most:
-            heaviest, _ = self._of_address.most_common(1)[0]
-            self._drop(next(key for key, thing in self._things.items() if thing.address == heaviest))
-        self._things[hashed(secret)] = _Thing(now + self._seconds, hashed(browser), address, thing)
-        self._of_address[address] += 1
+    async def put(self, secret: str, browser: str, thing: _T, address: str = "") -> None:
+        """Keep a thing for whoever brings its secret from the browser with the flow cookie `browser`.
 
-    def take(self, secret: str, browser: str | None) -> _T:
+        Raises:
+            StoreUnavailable: When it cannot be kept.
+        """
+        seal = Seal(self._kind, secret)
+        sealed = seal.seal(json.dumps(thing.packed()).encode())
+        await self._store.put(self._kind, seal.name, Once(hashed(browser), address, sealed), self._seconds)
+
+    async def take(self, secret: str, browser: str | None) -> _T:
         """Return a thing and forget it; another browser's attempt leaves it in place.
 
         Raises:
             FlowForeign: When it is another browser's.
             FlowUnknown: When it expired, was taken before, or never was.
+            StoreUnavailable: When that cannot be told.
         """
-        found = self._things.get(hashed(secret))
-        if found is None:
-            raise FlowUnknown("nothing waits under it")
-        if browser is None or not compare_digest(found.browser, hashed(browser)):
-            raise FlowForeign("no flow cookie" if browser is None else "the flow cookie of another browser")
-        self._drop(hashed(secret))
-        if found.expires <= self._clock():
-            raise FlowUnknown("expired")
-        return found.thing
-
-    def _drop(self, key: str) -> None:
-        address = self._things.pop(key).address
-        self._of_address[address] -= 1
-        if not self._of_address[address]:
-            del self._of_address[address]
-
-
-@dataclass(frozen=True, slots=True)
-class _Thing(Generic[_T]):
-    expires: float
-    browser: str
-    address: str
-    thing: _T
+        seal = Seal(self._kind, secret)
+        sealed = await self._store.take(self._kind, seal.name, hashed(browser) if browser else None)
+        try:
+            return self._unpacked(json.loads(seal.open(sealed)))
+        except SealBroken:
+            raise FlowUnknown("it was changed") from None

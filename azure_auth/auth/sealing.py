@@ -1,6 +1,6 @@
-"""What is derived from a session cookie's value: the name of its record, the key that seals it, the keys of its tabs.
+"""What is derived from a secret that the browser brings: the name of a record, the key that seals it, keys of tabs.
 
-The value itself is kept nowhere. Without it nothing here can be computed, so what lies in a store, a backup or a
+The secret itself is kept nowhere. Without it nothing here can be computed, so what lies in a store, a backup or a
 dump stays sealed (RFC 5869 HKDF with a purpose for each key; AES-256-GCM).
 """
 
@@ -21,45 +21,61 @@ class SealBroken(Exception):
     """What was to be opened was sealed for something else, or changed since."""
 
 
-class CookieKeys:
-    """The keys of one session.
+class Seal:
+    """Seals one thing of one kind with a key derived from its secret.
 
     Attributes:
-        reference: The name of the session's record; tells nothing of the cookie.
-        tab_prefix: What the keys of all tabs of the session begin with.
+        name: Under which the thing is found; tells nothing of the secret.
     """
 
-    __slots__ = ("_seal", "_tabs", "reference", "tab_prefix")
+    __slots__ = ("_aead", "_bound_to", "name")
 
-    def __init__(self, cookie: str) -> None:
-        """Derive the keys from the value of a session cookie: 256 random bits, as text."""
-        self.reference = _derive(cookie, b"reference").hex()
-        self._seal = AESGCM(_derive(cookie, b"seal"))
-        self._tabs = _derive(cookie, b"tabs")
-        self.tab_prefix = hmac.digest(self._tabs, b"", "sha256").hex()[:16]
-
-    def tab_key(self, client_token: str) -> str:
-        """Return the key under which Reflex keeps the state of the tab that calls itself `client_token`."""
-        return self.tab_prefix + hmac.digest(self._tabs, client_token.encode(), "sha256").hex()[:48]
+    def __init__(self, kind: str, secret: str) -> None:
+        """Derive name and key for a kind of thing from a secret of 256 random bits, as text."""
+        self.name = _derive(secret, f"{kind} name").hex()
+        self._aead = AESGCM(_derive(secret, f"{kind} seal"))
+        self._bound_to = f"azure_auth {kind} 1 {self.name}".encode()
 
     def seal(self, plain: bytes) -> bytes:
-        """Encrypt a session's record, bound to its name and to what it is."""
+        """Encrypt, bound to the kind and the name."""
         nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._seal.encrypt(nonce, plain, self._bound_to())
+        return nonce + self._aead.encrypt(nonce, plain, self._bound_to)
 
     def open(self, sealed: bytes) -> bytes:
         """Decrypt what `seal` returned.
 
         Raises:
-            SealBroken: When it is another session's record, another kind of thing, or was changed.
+            SealBroken: When it is another thing's, another kind of thing, or was changed.
         """
         try:
-            return self._seal.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._bound_to())
+            return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._bound_to)
         except (InvalidTag, ValueError):
             raise SealBroken from None
 
-    def _bound_to(self) -> bytes:
-        return f"azure_auth session 1 {self.reference}".encode()
+
+class CookieKeys(Seal):
+    """The keys of one session.
+
+    Attributes:
+        tab_prefix: What the keys of all tabs of the session begin with.
+    """
+
+    __slots__ = ("_tabs", "tab_prefix")
+
+    def __init__(self, cookie: str) -> None:
+        """Derive the keys from the value of a session cookie."""
+        super().__init__("session", cookie)
+        self._tabs = _derive(cookie, "tabs")
+        self.tab_prefix = hmac.digest(self._tabs, b"", "sha256").hex()[:16]
+
+    @property
+    def reference(self) -> str:
+        """The name of the session's record."""
+        return self.name
+
+    def tab_key(self, client_token: str) -> str:
+        """Return the key under which Reflex keeps the state of the tab that calls itself `client_token`."""
+        return self.tab_prefix + hmac.digest(self._tabs, client_token.encode(), "sha256").hex()[:48]
 
 
 def stranger_key(client_token: str) -> str:
@@ -77,5 +93,5 @@ def tab_id(client_token: str) -> str:
     return urlsafe_b64encode(sha256(b"azure_auth tab " + client_token.encode()).digest()).decode().rstrip("=")
 
 
-def _derive(cookie: str, purpose: bytes) -> bytes:
-    return HKDF(SHA256(), 32, None, b"azure_auth " + purpose).derive(cookie.encode())
+def _derive(secret: str, purpose: str) -> bytes:
+    return HKDF(SHA256(), 32, None, f"azure_auth {purpose}".encode()).derive(secret.encode())

@@ -175,10 +175,6 @@ class Sessions:
         for reference in await self._store.end_all("sid", hashed(sid), self._until()):
             self._end_here(reference, "directory")
 
-    async def close(self) -> None:
-        """Let go of the store."""
-        await self._store.close()
-
     def _until(self) -> float:
         return self._clock() + self._longest
 

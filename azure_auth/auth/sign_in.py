@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from secrets import token_urlsafe
 from typing import Literal
@@ -9,28 +10,22 @@ from typing import Literal
 from azure_auth import audit
 from azure_auth.auth.client import Client
 from azure_auth.auth.cookies import Cookie
-from azure_auth.auth.flows import FLOW_SECONDS, TICKET_SECONDS, Flow, Once
+from azure_auth.auth.flows import FLOW_SECONDS, TICKET_SECONDS, Flow, OnceOnly, SignedIn
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.limits import Limit
+from azure_auth.auth.sealing import hashed
 from azure_auth.auth.sessions import Session, Sessions
-from azure_auth.errors import AuthError, FlowUnknown, TooManyRequests, TooManyStarts
+from azure_auth.auth.store import Store
+from azure_auth.errors import AuthError, FlowUnknown, StoreUnavailable, TooManyRequests, TooManyStarts
 from azure_auth.parsing import GUID
 from azure_auth.return_target import return_target
 from azure_auth.settings import Settings
 
 _UNTOLD_SECONDS = 60.0
 _MINUTE = 60.0
-LIMITED = "limited"
-"""What `/callback` is asked with when there were too many sign-ins to keep one more."""
-
-
-@dataclass(frozen=True, slots=True)
-class SignedIn:
-    """The end of a successful sign-in: who, in which browser, and the page to go to."""
-
-    identity: Identity
-    browser: str
-    return_to: str
+# Tight for one browser, generous for an address: an office is one, and somebody in it may do mischief.
+_MOST_OF_BROWSER, _MOST_OF_ADDRESS = 20, 12_000
+_PROBLEM = "problem"
+_WITHOUT_STORE = {kind.code: kind for kind in (TooManyRequests, StoreUnavailable)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +43,22 @@ class SignIn:
     Attributes:
         settings: What the app runs with.
         sessions: Who is signed in.
-        starts: How often each tab began lately without success.
         flow_cookie: Binds flows and tickets to a browser.
         session_cookie: Is the session.
     """
 
-    def __init__(self, settings: Settings, client: Client, sessions: Sessions) -> None:
-        """Sign people in to the app that `settings` describe, through `client`, for `sessions`."""
+    def __init__(self, settings: Settings, client: Client, sessions: Sessions, store: Store) -> None:
+        """Sign people in to the app that `settings` describe, through `client`; `store` has what is not a session."""
         self.settings = settings
         self.sessions = sessions
-        self.starts = Limit(3, _MINUTE)
-        # Tight for one browser, generous for an address: an office is one, and somebody in it may do mischief.
-        self._by_browser = {"start": Limit(20, _MINUTE), "callback": Limit(20, _MINUTE)}
-        self._by_address = {what: Limit(12_000, _MINUTE) for what in ("start", "callback", "sid")}
         self.flow_cookie = Cookie("azure_auth_flow", settings.public_url, FLOW_SECONDS)
         self.session_cookie = Cookie(
             "azure_auth_session", settings.public_url, int(settings.session_max.total_seconds())
         )
         self._client = client
-        self._flows = Once[Flow](FLOW_SECONDS)
-        self._tickets = Once[SignedIn](TICKET_SECONDS)
+        self._store = store
+        self._flows = OnceOnly(store, "flow", FLOW_SECONDS, Flow.unpacked)
+        self._tickets = OnceOnly(store, "ticket", TICKET_SECONDS, SignedIn.unpacked)
         self._redemptions: dict[str, _Redemption] = {}
 
     async def session(self, cookies: Iterable[str]) -> Session | None:
@@ -99,18 +90,22 @@ class SignIn:
             The address to send the browser to: the directory, or our page that says why not.
         """
         target = return_target(return_to) or self.settings.login_redirect
-        if not self._admits("start", browser, address):
-            return f"{self._redirect_uri}?{LIMITED}=1"
         try:
-            if not self.starts.admit(tab or browser):
+            await self._limit("start", browser, address)
+            if not await self._store.admit(f"tab {tab or browser}", 3, _MINUTE):
                 audit.record("limited", reason="starts of a tab", address=address)
                 raise TooManyStarts
             msal_flow = await self._client.begin(self._redirect_uri, "select_account" if choose_account else None)
+            await self._flows.put(msal_flow["state"], browser, Flow(msal_flow, target), address)
         except AuthError as failure:
-            return self._telling(failure, browser, target)
-        self._flows.put(msal_flow["state"], browser, Flow(msal_flow, target), address)
+            return await self._telling(failure, browser, target, address)
         audit.record("started", address=address)
         return msal_flow["auth_uri"]
+
+    async def succeeded(self, tab: str) -> None:
+        """Forget the starts of a tab in which somebody is signed in."""
+        with suppress(StoreUnavailable):
+            await self._store.forget(f"tab {tab}")
 
     async def finish(self, answer: Mapping[str, str], browser: str | None, tab: str, address: str = "") -> SignedIn:
         """Take the flow that an answer of the directory belongs to, and redeem its code.
@@ -128,8 +123,9 @@ class SignIn:
             AuthError: When nobody was signed in.
         """
         try:
-            if LIMITED in answer or not self._admits("callback", browser or "", address):
-                raise TooManyRequests
+            if told := _WITHOUT_STORE.get(answer.get(_PROBLEM, "")):
+                raise told()
+            await self._limit("callback", browser or "", address)
             return await self._finish(answer, browser, tab)
         except AuthError as failure:
             audit.record(
@@ -141,7 +137,7 @@ class SignIn:
         state = answer.get("state", "")
         redemption = self._redemptions.get(state)
         if redemption is None:
-            flow = self._flows.take(state, browser)
+            flow = await self._flows.take(state, browser)
             task = asyncio.create_task(self._redeem(flow, answer, browser or ""))
             redemption = self._redemptions[state] = _Redemption(task, browser, tab)
             task.add_done_callback(lambda task: self._forget_later(state, task))
@@ -151,10 +147,14 @@ class SignIn:
         self._redemptions.pop(state, None)
         return redemption.task.result()
 
-    def hand_over(self, signed_in: SignedIn) -> str:
-        """Return a ticket with which the browser fetches its session cookie: once, and soon."""
+    async def hand_over(self, signed_in: SignedIn) -> str:
+        """Return a ticket with which the browser fetches its session cookie: once, and soon.
+
+        Raises:
+            StoreUnavailable: When it cannot be kept.
+        """
         ticket = token_urlsafe(32)
-        self._tickets.put(ticket, signed_in.browser, signed_in)
+        await self._tickets.put(ticket, signed_in.browser, signed_in)
         return ticket
 
     async def start_session(self, ticket: str, cookies: Sequence[str]) -> tuple[str | None, str]:
@@ -170,12 +170,12 @@ class SignIn:
         """
         browser, target = self.flow_cookie.read(cookies), ""
         try:
-            signed_in = self._tickets.take(ticket, browser)
+            signed_in = await self._tickets.take(ticket, browser)
             target, replacing = signed_in.return_to, self.session_cookie.read(cookies)
             cookie = await self.sessions.start(signed_in.identity, signed_in.browser, replacing)
         except AuthError as failure:
             audit.record("failed", failure=failure.code, reference=failure.reference, detail=failure.detail)
-            return None, self._telling(failure, browser, target) if browser else self._redirect_uri
+            return None, await self._telling(failure, browser, target) if browser else self._redirect_uri
         audit.record("succeeded", person=signed_in.identity.key)
         return cookie, f"{self.settings.public_url}{target}"
 
@@ -197,26 +197,33 @@ class SignIn:
         Raises:
             StoreUnavailable: When they cannot be found.
         """
-        if not self._by_address["sid"].admit(address):
+        if not await self._store.admit(f"sid address {address}", _MOST_OF_ADDRESS, _MINUTE):
             audit.record("limited", reason="front-channel sign-outs of an address", address=address)
         elif GUID.fullmatch(sid.lower()):
             await self.sessions.end_by_directory(sid.lower())
 
-    def _admits(self, what: Literal["start", "callback"], browser: str, address: str) -> bool:
-        for of, limit, key in (("a browser", self._by_browser, browser), ("an address", self._by_address, address)):
-            if key and not limit[what].admit(key):
-                audit.record("limited", reason=f"{what}s of {of}", address=address)
-                return False
-        return True
+    async def _limit(self, what: Literal["start", "callback"], browser: str, address: str) -> None:
+        for of, most, key in (("browser", _MOST_OF_BROWSER, browser), ("address", _MOST_OF_ADDRESS, address)):
+            if key and not await self._store.admit(f"{what} {of} {hashed(key)}", most, _MINUTE):
+                audit.record("limited", reason=f"{what}s of one {of}", address=address)
+                raise TooManyRequests
 
     @property
     def _redirect_uri(self) -> str:
         return f"{self.settings.public_url}/callback"
 
-    def _telling(self, failure: AuthError, browser: str, target: str) -> str:
-        """Return the address of our page that tells of a failure: a flow that has failed already."""
+    async def _telling(self, failure: AuthError, browser: str, target: str, address: str = "") -> str:
+        """Return the address of our page that tells of a failure: a flow that has failed already.
+
+        What comes of too many, or of a store that cannot be asked, is not kept there; the address alone names it.
+        """
+        if failure.code in _WITHOUT_STORE:
+            return f"{self._redirect_uri}?{_PROBLEM}={failure.code}"
         state = token_urlsafe(32)
-        self._flows.put(state, browser, Flow({}, target, failure))
+        try:
+            await self._flows.put(state, browser, Flow({}, target, failure), address)
+        except StoreUnavailable as worse:
+            return f"{self._redirect_uri}?{_PROBLEM}={worse.code}"
         return f"{self._redirect_uri}?state={state}"
 
     async def _redeem(self, flow: Flow, answer: Mapping[str, str], browser: str) -> SignedIn:

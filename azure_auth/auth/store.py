@@ -4,15 +4,21 @@ A store moves bytes and compares versions; it can read nothing, and decides noth
 """
 
 import sqlite3
-from collections.abc import Generator
+import time
+from collections import Counter
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
+from hmac import compare_digest
 from pathlib import Path
 from typing import Literal, Protocol
 
-from azure_auth.errors import StoreUnavailable
+from azure_auth.auth.limits import Limit
+from azure_auth.errors import FlowForeign, FlowUnknown, StoreUnavailable
 
 _LOCKED_SECONDS = 1.0
+MOST_ONCE = 10_000
+"""How many things for one use of a kind are kept at a time."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (
     reference TEXT PRIMARY KEY, version INTEGER NOT NULL, ends REAL NOT NULL,
@@ -53,6 +59,21 @@ class Record:
     sealed: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Once:
+    """Something for one use, as the store sees it.
+
+    Attributes:
+        owner: A hash of the browser that may take it.
+        address: Where it was asked for; when there are too many, the heaviest address loses its oldest.
+        sealed: The rest, readable only with its secret.
+    """
+
+    owner: str
+    address: str
+    sealed: bytes
+
+
 class Store(Protocol):
     """What every store can do. All of it raises `StoreUnavailable` when the store cannot be asked."""
 
@@ -84,9 +105,70 @@ class Store(Protocol):
         """End all records with this hash likewise, and return their references."""
         ...
 
+    async def put(self, kind: str, name: str, once: Once, seconds: float) -> None:
+        """Keep something for one use, for so long."""
+        ...
+
+    async def take(self, kind: str, name: str, owner: str | None) -> bytes:
+        """Return what was put, and forget it, in one step; another browser's attempt leaves it in place.
+
+        Raises:
+            FlowForeign: When it is another browser's.
+            FlowUnknown: When it expired, was taken before, or never was.
+        """
+        ...
+
+    async def admit(self, name: str, most: int, seconds: float) -> bool:
+        """Count once more under a name; False, and not counted, when there were `most` within `seconds`."""
+        ...
+
+    async def forget(self, name: str) -> None:
+        """Begin anew with a name that is counted."""
+        ...
+
     async def close(self) -> None:
         """Let go of the store."""
         ...
+
+
+class OneTime:
+    """Things for one use in memory; when it is full, the address with most of them loses its oldest."""
+
+    def __init__(self, most: int = MOST_ONCE, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin empty; `most` things are kept, and `clock` counts seconds."""
+        self._most = most
+        self._clock = clock
+        self._things: dict[str, tuple[float, Once]] = {}
+        self._of_address: Counter[str] = Counter()
+
+    def put(self, name: str, once: Once, seconds: float) -> None:
+        """Keep a thing for so long."""
+        now = self._clock()
+        while self._things and (oldest := next(iter(self._things))) and self._things[oldest][0] <= now:
+            self._drop(oldest)
+        if len(self._things) >= self._most:
+            heaviest, _ = self._of_address.most_common(1)[0]
+            self._drop(next(name for name, (_, other) in self._things.items() if other.address == heaviest))
+        self._things[name] = (now + seconds, once)
+        self._of_address[once.address] += 1
+
+    def take(self, name: str, owner: str | None) -> bytes:
+        """Return what was put, and forget it."""
+        if name not in self._things:
+            raise FlowUnknown("nothing waits under it")
+        expires, once = self._things[name]
+        if owner is None or not compare_digest(once.owner, owner):
+            raise FlowForeign("the flow cookie of another browser" if owner else "no flow cookie")
+        self._drop(name)
+        if expires <= self._clock():
+            raise FlowUnknown("expired")
+        return once.sealed
+
+    def _drop(self, name: str) -> None:
+        address = self._things.pop(name)[1].address
+        self._of_address[address] -= 1
+        if not self._of_address[address]:
+            del self._of_address[address]
 
 
 class EmbeddedStore:
@@ -99,6 +181,8 @@ class EmbeddedStore:
         """Keep records in the file `path`, which is made for its owner alone."""
         self._path = path
         self._opened: sqlite3.Connection | None = None
+        self._once = OneTime()
+        self._limits: dict[tuple[int, float], Limit] = {}
 
     async def start(self, record: Record, replacing: str | None, now: float) -> list[str]:
         """Add a record; end the one it replaces and those of its browser; forget what is long over."""
@@ -140,6 +224,24 @@ class EmbeddedStore:
         """End all records with a hash in one of the indexes."""
         with self._transaction() as db:
             return _end(db, until, f"{of} = ?", value)
+
+    async def put(self, kind: str, name: str, once: Once, seconds: float) -> None:
+        """Keep something for one use, in memory: it need not survive a restart."""
+        self._once.put(f"{kind} {name}", once, seconds)
+
+    async def take(self, kind: str, name: str, owner: str | None) -> bytes:
+        """Take what was put; on the event loop and without waiting, so nothing is taken twice."""
+        return self._once.take(f"{kind} {name}", owner)
+
+    async def admit(self, name: str, most: int, seconds: float) -> bool:
+        """Count once more, in memory."""
+        limit = self._limits.setdefault((most, seconds), Limit(most, seconds))
+        return limit.admit(name)
+
+    async def forget(self, name: str) -> None:
+        """Begin anew with a count."""
+        for limit in self._limits.values():
+            limit.forget(name)
 
     async def close(self) -> None:
         """Close the file."""
