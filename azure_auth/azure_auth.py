@@ -1,5 +1,6 @@
 """Composes the app; Reflex looks for `app` here."""
 
+import asyncio
 import gc
 import os
 import sys
@@ -58,7 +59,11 @@ if settings.demo:
     api.mount("/demo", public(directory.app()))
     mounts[settings.authority_host] = LoopbackTransport(f"{settings.backend_url}/demo")
 client = Client(settings, mounts)
-store = RedisStore(settings.redis_url) if settings.redis_url else EmbeddedStore(DATA / "sessions.sqlite")
+store = (
+    RedisStore(settings.redis_url, settings.shared_secret)
+    if settings.redis_url
+    else EmbeddedStore(DATA / "sessions.sqlite")
+)
 sessions = Sessions(store, settings)
 tabs = State.tabs = Tabs()
 sign_in = State.sign_in = SignIn(settings, client, sessions, store)
@@ -102,8 +107,10 @@ async def lifespan() -> AsyncIterator[None]:
     whom = "the demo directory" if settings.demo else f"{settings.authority_host}/{settings.tenant_id}"
     print(f"Sign-in asks {whom}; the redirect URI is {settings.public_url}/callback", flush=True)
     guard()
+    listening = asyncio.create_task(sessions.listen())
     with writing(sys.stdout):
         yield
+    listening.cancel()
     client.close()
     await store.close()
 

@@ -3,6 +3,7 @@
 `Settings.load` alone reads the environment. The names are those of azure-identity and Reflex.
 """
 
+import hmac
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -104,6 +105,13 @@ class Settings:
     def fingerprint(self) -> str:
         """What a session is of: another directory, tenant, app, or the demo, and it does not count."""
         return f"{self.authority_host} {self.tenant_id} {self.client_id} {'demo' if self.demo else 'real'}"
+
+    @property
+    def shared_secret(self) -> bytes:
+        """What all processes of this app know, and nobody who can only reach their Redis."""
+        credential = self.credential
+        secret = credential if isinstance(credential, str) else credential.get("private_key", self.redis_url or "")
+        return hmac.digest(str(secret).encode(), b"azure_auth shared secret", "sha256")
 
 
 def _demo_registration() -> tuple[str, str, Credential]:

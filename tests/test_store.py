@@ -66,7 +66,7 @@ class InRedis:
         self.client.flushall()
 
     def open(self):
-        return RedisStore(self.url)
+        return RedisStore(self.url, b"shared")
 
     def steal(self):
         return [(key, self.client.dump(key)) for key in self.client.keys("azure_auth:session:*")]
@@ -197,7 +197,7 @@ async def test_a_broken_file_says_so(tmp_path):
 async def test_a_redis_that_is_gone_says_so_and_heals(tmp_path):
     """While it is gone or hangs it is an error of ours, in bounded time; back again, it works without a restart."""
     with running_redis(tmp_path) as server:
-        store = RedisStore(server.url)
+        store = RedisStore(server.url, b"shared")
         await store.start(record("a"), None, NOW)
         server.pause(on=True)
         begun = time.monotonic()

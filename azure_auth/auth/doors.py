@@ -86,7 +86,7 @@ class Doors:
         with self._tabs.connected(tab):
             inner = {**scope, "query_string": query, "headers": _without_cookies(scope), TAB: tab}
             await self.app(inner, receive, send)
-        self._gate.left(tab)
+        await self._gate.left(tab)
 
     async def _closed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through with a session that stands; a stranger who wants to see a page goes to sign in."""
@@ -119,8 +119,10 @@ class Doors:
         session, trouble = None, None
         try:
             session = await self._sign_in.session(cookies)
+            if session:
+                await self._sign_in.sessions.joined(session, session.keys.tab_key(client_token))
         except StoreUnavailable as failure:
-            trouble = failure
+            session, trouble = None, failure
         tab = Tab.of(client_token, session, self._sign_in.flow_cookie.read(cookies))
         tab.address, tab.trouble = self._address(scope), trouble
         return tab

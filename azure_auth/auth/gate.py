@@ -10,7 +10,7 @@ handler, and no update a browser, unless the tab that it belongs to is known her
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from inspect import signature
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import reflex as rx
 from reflex.middleware.middleware import Middleware
 from reflex.state import BaseState, OnLoadInternalState, StateUpdate, UpdateVarsInternalState
+from reflex.utils.token_manager import RedisTokenManager
 from reflex_base.constants.state import FIELD_MARKER
 from reflex_base.event import Event
 from reflex_base.event.context import EventContext
@@ -25,6 +26,7 @@ from reflex_base.registry import RegisteredEventHandler, RegistrationContext
 from reflex_base.utils.format import format_event_handler
 
 from azure_auth import audit
+from azure_auth.auth import states
 from azure_auth.auth.sessions import Session, Sessions
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.errors import HandlerFailed, StoreUnavailable, whereabouts
@@ -92,6 +94,7 @@ class Gate(Middleware):
         self._receive, self._namespace.on_event = self._namespace.on_event, self.on_event
         app.add_middleware(self, index=0)  # before Reflex's own, which answers `hydrate`
         sessions.on_end = self._on_end
+        sessions.on_gone = self._forget_states
         app.backend_exception_handler = self.report
         app.frontend_exception_handler = _log_of_browser
 
@@ -115,6 +118,8 @@ class Gate(Middleware):
         tab = self._tabs.at(context.token)
         page = str(context.router_data.get("asPath", "/"))
         if tab is None:
+            if self._server.get_environ(str(context.router_data.get("sid")), self._namespace.namespace) is None:
+                return StateUpdate()  # its tab has left, or is at another worker by now
             # A duplicated tab: Reflex gave it a key of its own making. It loads once more, with one of ours.
             return self.told(leaving_to="/" + page.lstrip("/\\"))
         tab.socket = str(context.router_data.get("sid", tab.socket))
@@ -166,11 +171,21 @@ class Gate(Middleware):
     async def emit_update(self, update: StateUpdate, token: str) -> None:
         """Send a browser what it may see: all of it with a session that stands, else what is public."""
         tab = self._tabs.at(token)
+        if tab is None and self._is_elsewhere(token):
+            await self._emit(update, token)  # the worker that has the tab decides
+            return
         if tab is None or not tab.signed_in:
             delta = {name: values for name, values in update.delta.items() if self._is_public_state(name)}
             update = StateUpdate(delta=delta, events=[] if tab and tab.session else update.events)
         if update.delta or update.events:
             await self._emit(update, token)
+
+    def _is_elsewhere(self, token: str) -> bool:
+        """Tell whether a tab may be connected to another worker; Reflex passes updates on between them."""
+        manager = self._namespace._token_manager  # pyright: ignore[reportPrivateUsage]
+        record = manager.token_to_socket.get(token)
+        own = record is not None and record.instance_id == manager.instance_id
+        return isinstance(manager, RedisTokenManager) and not own
 
     def _is_public_state(self, name: str) -> bool:
         state = rx.State.get_class_substate(name)
@@ -197,7 +212,6 @@ class Gate(Middleware):
         for task in self._running.pop(session, set()) - {asyncio.current_task()}:
             task.cancel()
         audit.record("signed_out", person=session.identity.key, reason=session.ended or "")
-        self._forget_states(lambda key: key.startswith(session.keys.tab_prefix))
         for tab in self._tabs.of(session):
             if tab.socket and not tab.leaving:
                 tab.leaving = True
@@ -215,21 +229,20 @@ class Gate(Middleware):
             self._soon(self._dismiss(next(other for other in strangers if other.address == heaviest)))
         asyncio.get_running_loop().call_later(STRANGER_SECONDS, lambda: self._soon(self._dismiss(tab)))
 
-    def left(self, tab: Tab) -> None:
+    async def left(self, tab: Tab) -> None:
         """Forget the state of a tab that is gone: at once if its session has ended, a stranger's after a while."""
         if tab.session is None:
-            asyncio.get_running_loop().call_later(STATE_SECONDS, self._forget_state, tab.key)
+            await states.shorten(self._app.state_manager, tab.key, int(STATE_SECONDS))
+            asyncio.get_running_loop().call_later(STATE_SECONDS, lambda: self._soon(self._forget_left(tab.key)))
         elif tab.session.ended:
-            self._forget_state(tab.key)
+            await self._forget_left(tab.key)
 
-    def _forget_state(self, key: str) -> None:
+    async def _forget_left(self, key: str) -> None:
         if self._tabs.at(key) is None:
-            self._forget_states(lambda other: other == key)
+            await self._forget_states({key})
 
-    def _forget_states(self, which: Callable[[str], bool]) -> None:
-        states: dict[str, Any] = getattr(self._app.state_manager, "states", {})
-        for key in [key for key in states if which(key)]:
-            del states[key]
+    async def _forget_states(self, keys: set[str]) -> None:
+        await states.forget(self._app.state_manager, keys)
 
     def _soon(self, farewell: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(farewell)

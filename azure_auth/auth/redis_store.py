@@ -4,10 +4,13 @@ What two workers could do at once is one script, which Redis runs without interr
 its time is over, so nothing is ever searched for.
 """
 
+import asyncio
+import hmac
+import json
 import secrets
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Generator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Literal, cast
 
 from redis.asyncio import Redis
@@ -20,6 +23,7 @@ from azure_auth.errors import FlowForeign, FlowUnknown, StoreUnavailable
 
 _SECONDS = 2.0
 """The longest wait for an answer; longer means that the store cannot be asked."""
+_CHANNEL = "azure_auth:ended"
 _FUNCTIONS = """
 local function key(kind, name) return 'azure_auth:' .. kind .. ':' .. name end
 local function finish(gone, reference, until_)
@@ -135,8 +139,10 @@ return gone
 class RedisStore:
     """Redis, for many workers; connected on first use."""
 
-    def __init__(self, url: str) -> None:
-        """Keep records in the Redis at `url`."""
+    def __init__(self, url: str, secret: bytes) -> None:
+        """Keep records in the Redis at `url`; by the common `secret` processes know each other's messages."""
+        self._secret = secret
+        self._listener: Redis = Redis.from_url(url, socket_connect_timeout=_SECONDS, health_check_interval=10)
         self._redis: Redis = Redis.from_url(url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
         texts = {
             "start": _START,
@@ -192,6 +198,48 @@ class RedisStore:
         """End all records with a hash in one of the indexes."""
         return await self._gone("all", of, value, _milliseconds(until))
 
+    async def note_tab(self, reference: str, key: str, until: float) -> None:
+        """Remember a tab, as long as its session may last."""
+        name = f"azure_auth:tabs:{reference}"
+        with _translated():
+            async with self._redis.pipeline() as pipeline:
+                pipeline.sadd(name, key)
+                pipeline.pexpireat(name, _milliseconds(until))
+                await pipeline.execute()
+
+    async def tabs(self, reference: str) -> set[str]:
+        """Return a session's tabs on all workers."""
+        name = f"azure_auth:tabs:{reference}"
+        with _translated():
+            async with self._redis.pipeline() as pipeline:
+                pipeline.smembers(name)
+                pipeline.delete(name)
+                found = cast("tuple[set[bytes], int]", await pipeline.execute())[0]
+        return {key.decode() for key in found}
+
+    async def announce(self, references: Sequence[str], why: str) -> None:
+        """Publish it, with a proof that it comes from one of us."""
+        text = json.dumps({"v": 1, "ended": list(references), "why": why})
+        with suppress(StoreUnavailable), _translated():  # lost, it is found out by whoever looks next
+            await self._redis.publish(_CHANNEL, f"{self._proof(text)} {text}")
+
+    async def announced(self) -> AsyncIterator[tuple[list[str], str]]:
+        """Hear what is published; connects anew for ever, and what is not ours is passed over."""
+        while True:
+            with suppress(RedisError, OSError):
+                async with self._listener.pubsub() as channel:
+                    await channel.subscribe(_CHANNEL)
+                    yield [], ""  # whoever listens has missed what came before
+                    async for message in cast("AsyncIterator[dict[str, object]]", channel.listen()):
+                        proof, _, text = _text(message["data"]).partition(" ")
+                        if hmac.compare_digest(proof, self._proof(text)):
+                            said = json.loads(text)
+                            yield said["ended"], said["why"]
+            await asyncio.sleep(1)
+
+    def _proof(self, text: str) -> str:
+        return hmac.digest(self._secret, text.encode(), "sha256").hex()
+
     async def put(self, kind: str, name: str, once: Once, seconds: float) -> None:
         """Keep something for one use; when there are too many, the heaviest address loses its oldest."""
         now = _milliseconds(time.time())
@@ -221,6 +269,7 @@ class RedisStore:
     async def close(self) -> None:
         """Let go of the connections."""
         await self._redis.aclose()
+        await self._listener.aclose()
 
     async def _gone(self, name: str, *arguments: str | bytes | int) -> list[str]:
         gone: list[bytes] = await self._run(name, *arguments)
@@ -229,6 +278,10 @@ class RedisStore:
     async def _run(self, name: str, *arguments: str | bytes | int) -> Any:
         with _translated():
             return cast("Any", await self._scripts[name](args=arguments))
+
+
+def _text(data: object) -> str:
+    return data.decode("utf-8", "replace") if isinstance(data, bytes) else ""
 
 
 def _milliseconds(seconds: float) -> int:

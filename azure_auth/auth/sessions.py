@@ -8,11 +8,11 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
 from secrets import token_urlsafe
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from weakref import WeakValueDictionary
 
 from azure_auth.auth.identity import Identity
@@ -22,6 +22,8 @@ from azure_auth.errors import StoreUnavailable
 from azure_auth.settings import Settings
 
 _log = logging.getLogger(__name__)
+_LOOK_SECONDS = 20.0
+"""How often sessions are looked at that nobody does anything with, lest a message was lost."""
 _WRITE_SECONDS = 60.0
 """How often the store hears that somebody is still there."""
 
@@ -74,9 +76,12 @@ class Sessions:
         self._fingerprint = settings.fingerprint
         self._allowed_tenants = settings.allowed_tenants
         self._open: WeakValueDictionary[str, Session] = WeakValueDictionary()
+        self._alarms: dict[str, asyncio.TimerHandle] = {}
         self._tidying: set[asyncio.Task[None]] = set()
         self.on_end: Callable[[Session], None] | None = None
         """Called at once when a session ends that somebody has open here."""
+        self.on_gone: Callable[[set[str]], Awaitable[None]] | None = None
+        """Called with the keys of all tabs that an ended session ever had."""
 
     async def start(self, identity: Identity, browser: str, replacing: str | None) -> str:
         """Start a session, always with a new id.
@@ -96,8 +101,7 @@ class Sessions:
         sealed = {"identity": asdict(identity), "browser": hashed(browser), "started": now, "seen": now}
         session = Session(CookieKeys(cookie), 1, sealed)
         old = CookieKeys(replacing).reference if replacing else None
-        for reference in await self._store.start(self._record(session, 1), old, now):
-            self._end_here(reference, "replaced")
+        await self._ended(await self._store.start(self._record(session, 1), old, now), "replaced")
         return cookie
 
     async def find(self, cookie: str) -> Session | None:
@@ -154,7 +158,8 @@ class Sessions:
         """
         self._end_here(session.keys.reference, why)
         session.ended = session.ended or why
-        await self._store.end(session.keys.reference, self._until())
+        if await self._store.end(session.keys.reference, self._until()):
+            await self._ended([session.keys.reference], why)
 
     async def end_everywhere(self, session: Session) -> None:
         """End all sessions of the person whose session this is.
@@ -163,8 +168,8 @@ class Sessions:
             StoreUnavailable: When the store cannot be told; here it is over all the same.
         """
         self._end_here(session.keys.reference, "signed_out")
-        for reference in await self._store.end_all("person", _person(session.identity), self._until()):
-            self._end_here(reference, "signed_out")
+        person = _person(session.identity)
+        await self._ended(await self._store.end_all("person", person, self._until()), "signed_out")
 
     async def end_by_directory(self, sid: str) -> None:
         """End all sessions that belong to one of the directory's, which has ended there.
@@ -172,8 +177,45 @@ class Sessions:
         Raises:
             StoreUnavailable: When they cannot be found.
         """
-        for reference in await self._store.end_all("sid", hashed(sid), self._until()):
-            self._end_here(reference, "directory")
+        await self._ended(await self._store.end_all("sid", hashed(sid), self._until()), "directory")
+
+    async def joined(self, session: Session, key: str) -> None:
+        """Note a tab of a session, so that its states are found when the session ends.
+
+        Raises:
+            StoreUnavailable: When it cannot be noted.
+        """
+        await self._store.note_tab(session.keys.reference, key, session.started + self._longest)
+
+    async def listen(self) -> None:
+        """Hear for ever what other processes end; what they say is looked up, and grants nothing."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look_now_and_then())
+            async for references, why in self._store.announced():
+                for session in [self._open.get(name) for name in references or list(self._open)]:
+                    if session:
+                        await self._look(session, why)
+
+    async def _look_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            for session in list(self._open.values()):
+                await self._look(session, "signed_out")
+
+    async def _look(self, session: Session, why: str) -> None:
+        with suppress(StoreUnavailable):
+            if session.ended is None and await self._store.version(session.keys.reference) is None:
+                self._end_here(session.keys.reference, cast("Ending", why or "signed_out"))
+
+    async def _ended(self, references: list[str], why: Ending) -> None:
+        """Let everybody know, here and in other processes, and forget what Reflex keeps of them."""
+        for reference in references:
+            self._end_here(reference, why)
+        if references:
+            await self._store.announce(references, why)
+        if self.on_gone:
+            for reference in references:
+                await self.on_gone(await self._store.tabs(reference))
 
     def _until(self) -> float:
         return self._clock() + self._longest
@@ -193,24 +235,28 @@ class Sessions:
 
     def _wake_later(self, session: Session) -> None:
         """Look at a session again when it may be over, for people who do nothing must be signed out too."""
-        due = min(session.seen + self._idle, session.started + self._longest) - self._clock()
-        asyncio.get_running_loop().call_later(max(due, 0.0), self._wake, session.keys.reference)
+        reference = session.keys.reference
+        if reference not in self._alarms:
+            due = min(session.seen + self._idle, session.started + self._longest) - self._clock()
+            self._alarms[reference] = asyncio.get_running_loop().call_later(max(due, 0.0), self._wake, reference)
 
     def _wake(self, reference: str) -> None:
+        del self._alarms[reference]
         session = self._open.get(reference)
         if session is None:
             return
         if over := self._over(session):
             self._end_here(reference, over)
-            task = asyncio.get_running_loop().create_task(self._tidy(reference))
+            task = asyncio.get_running_loop().create_task(self._tidy(reference, over))
             self._tidying.add(task)
             task.add_done_callback(self._tidying.discard)
         else:
             self._wake_later(session)
 
-    async def _tidy(self, reference: str) -> None:
+    async def _tidy(self, reference: str, why: Ending) -> None:
         with suppress(StoreUnavailable):  # by its own sealed times the record is over in any case
-            await self._store.end(reference, self._until())
+            if await self._store.end(reference, self._until()):
+                await self._ended([reference], why)
 
     def _record(self, session: Session, version: int) -> Record:
         sealed = {

@@ -6,7 +6,7 @@ A store moves bytes and compares versions; it can read nothing, and decides noth
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from hmac import compare_digest
@@ -105,6 +105,22 @@ class Store(Protocol):
         """End all records with this hash likewise, and return their references."""
         ...
 
+    async def note_tab(self, reference: str, key: str, until: float) -> None:
+        """Remember that a session has a tab with this key, so that its states can be found at the end."""
+        ...
+
+    async def tabs(self, reference: str) -> set[str]:
+        """Return the keys of all tabs that a session had, and forget them."""
+        ...
+
+    async def announce(self, references: Sequence[str], why: str) -> None:
+        """Tell all processes on this store that these sessions ended; a message may get lost."""
+        ...
+
+    def announced(self) -> AsyncIterator[tuple[list[str], str]]:
+        """Hear what is announced, for ever."""
+        ...
+
     async def put(self, kind: str, name: str, once: Once, seconds: float) -> None:
         """Keep something for one use, for so long."""
         ...
@@ -182,12 +198,14 @@ class EmbeddedStore:
         self._path = path
         self._opened: sqlite3.Connection | None = None
         self._once = OneTime()
+        self._tabs: dict[str, set[str]] = {}
         self._limits: dict[tuple[int, float], Limit] = {}
 
     async def start(self, record: Record, replacing: str | None, now: float) -> list[str]:
         """Add a record; end the one it replaces and those of its browser; forget what is long over."""
         with self._transaction() as db:
-            db.execute("DELETE FROM sessions WHERE ends < ?", (now,))
+            for (over,) in db.execute("DELETE FROM sessions WHERE ends < ? RETURNING reference", (now,)).fetchall():
+                self._tabs.pop(over, None)
             db.execute("DELETE FROM ended WHERE until < ?", (now,))
             gone = _end(db, record.ends, "reference = ? OR browser = ?", replacing or "", record.browser)
             db.execute(
@@ -224,6 +242,22 @@ class EmbeddedStore:
         """End all records with a hash in one of the indexes."""
         with self._transaction() as db:
             return _end(db, until, f"{of} = ?", value)
+
+    async def note_tab(self, reference: str, key: str, until: float) -> None:  # noqa: ARG002
+        """Remember a tab, in memory, where its states are as well."""
+        self._tabs.setdefault(reference, set()).add(key)
+
+    async def tabs(self, reference: str) -> set[str]:
+        """Return a session's tabs."""
+        return self._tabs.pop(reference, set())
+
+    async def announce(self, references: Sequence[str], why: str) -> None:
+        """Tell nobody: there is one process."""
+
+    async def announced(self) -> AsyncIterator[tuple[list[str], str]]:
+        """Hear nothing."""
+        return
+        yield
 
     async def put(self, kind: str, name: str, once: Once, seconds: float) -> None:
         """Keep something for one use, in memory: it need not survive a restart."""
