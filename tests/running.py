@@ -41,12 +41,12 @@ def cloned(folder: Path) -> Path:
 
 @contextmanager
 def reflex_run(
-    folder: Path, environ: Mapping[str, str], *, frontend: int, backend: int | None = None
+    folder: Path, environ: Mapping[str, str], *, frontend: int, backend: int | None = None, site: Path | None = None
 ) -> Iterator[RunningApp]:
-    """Run the app: in development with two ports, as a production build with one."""
+    """Run the app, or the one in `site`: in development with two ports, as a production build with one."""
     mode = ["--frontend-port", str(frontend), "--backend-port", str(backend)] if backend else []
     mode = mode or ["--env", "prod", "--frontend-port", str(frontend)]
-    site, log_path = cloned(folder), folder / "console.log"
+    site, log_path = site or cloned(folder), folder / "console.log"
     # No venv is activated, and nothing but what README's command needs is set.
     environ = {**clean_environ(), **environ, "REFLEX_WEB_WORKDIR": str(folder / "web"), "PATH": "/usr/bin:/bin"}
     command = [str(Path(sys.executable).parent / "reflex"), "run", *mode]

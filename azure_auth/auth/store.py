@@ -19,6 +19,8 @@ from azure_auth.errors import FlowForeign, FlowUnknown, StoreUnavailable
 _LOCKED_SECONDS = 1.0
 MOST_ONCE = 10_000
 """How many things for one use of a kind are kept at a time."""
+_CACHE_KIBIBYTES = 16_000
+"""Room for the pages of some thousands of people at work; SQLite's own 2,000 hold a few hundred."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sessions (
     reference TEXT PRIMARY KEY, version INTEGER NOT NULL, ends REAL NOT NULL,
@@ -292,6 +294,7 @@ class EmbeddedStore:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = NORMAL")
             db.execute("PRAGMA secure_delete = ON")
+            db.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
             db.executescript(_SCHEMA)
             self._opened = db
         return self._opened

@@ -7,7 +7,7 @@ from statistics import median, quantiles
 
 from load import Load
 
-_HEAD = (
+HEAD = (
     *("situation", "people", "delay", "sign-ins/s", "added p50", "added p95", "bystander p50", "bystander p95"),
     *("app", "directory", "client"),
 )
@@ -95,9 +95,9 @@ def percentile(values: Sequence[float], p: int) -> float:
     return quantiles(values, n=100, method="inclusive")[p - 1] if len(values) > 1 else sum(values)
 
 
-def table(rows: Iterable[Row]) -> str:
-    """Return the rows as a Markdown table."""
-    lines = [_HEAD, *(row.cells() for row in rows)]
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows of cells as a Markdown table."""
+    lines = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
     rule = "|".join("-" * (width + 2) for width in widths)

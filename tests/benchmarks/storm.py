@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from conftest import RunningDirectory, free_port, running_directory  # noqa: E402 (found by the line above)
 from load import Bystander, Load, bystander, closed_loop, processor_seconds  # noqa: E402
 from raw_http import RawHttp  # noqa: E402
-from report import Bar, Row, table  # noqa: E402
+from report import HEAD, Bar, Row, table  # noqa: E402
 from running import RunningApp, reflex_run  # noqa: E402
 
 FEW, MANY, CROWD = 4, 20, 60
@@ -112,7 +112,9 @@ def main() -> int:
         watcher = running.enter_context(bystander(app.url, trusted))
         storm = Storm(app, directory, watcher, RawHttp(trusted), options.seconds)
         asyncio.run(storm.rounds(options.rounds))
-    print(table(storm.rows.values()), "", *(bar.line() for bar in storm.bars()), sep="\n")
+    print(
+        table(HEAD, [row.cells() for row in storm.rows.values()]), "", *(bar.line() for bar in storm.bars()), sep="\n"
+    )
     failures = [f"{row.name}: {failure}" for row in storm.rows.values() for failure in row.failures]
     print(f"{len(failures)} sign-ins failed", *failures[:5], sep="\n  ")
     return int(bool(failures) or not all(bar.cleared for bar in storm.bars()))
