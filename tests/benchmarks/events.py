@@ -7,6 +7,7 @@ import sqlite3
 import time
 import tracemalloc
 from contextlib import ExitStack, closing
+from dataclasses import astuple
 from pathlib import Path
 
 import reflex as rx
@@ -26,7 +27,7 @@ from azure_auth.settings import Settings
 OPENED = 1_000
 """How many sessions have a tab open, if there are as many; events come from these at random."""
 _BATCH = 100
-_INSERT = "INSERT INTO sessions (reference, version, ends, person, browser, sealed) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO sessions (reference, version, ends, person, sid, browser, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _HANDLER = f"{State.get_full_name()}.logout"
 _UPDATE = StateUpdate(delta={State.get_full_name(): {"check_auth_rx_state_": True}})
 _WHERE = {"pathname": "/", "asPath": "/"}
@@ -102,7 +103,7 @@ class Crowd:
     async def close(self) -> None:
         """Let go of tabs and store."""
         self._connections.close()
-        await self._sessions.close()
+        await self._store.close()
 
     async def _connect(self) -> None:
         for number, cookie in enumerate(self._cookies):
@@ -151,15 +152,16 @@ class _Gathering(EmbeddedStore):
 
     async def start(self, record: Record, replacing: str | None, now: float) -> list[str]:  # noqa: ARG002
         """Take a record."""
-        row = (record.reference, record.version, record.ends, record.person, record.browser, record.sealed)
-        self.rows.append(row)
+        self.rows.append(astuple(record))
         return []
 
 
 def _somebody(number: int) -> Identity:
     """Return a person whose fields are as long as Entra's."""
     tenant, oid = "c0ffee00-0000-4000-8000-00000000cafe", f"ada00000-0000-4000-8000-{number:012}"
-    return Identity(tenant, oid, f"Ada Lovelace {number}", f"ada.lovelace.{number}@contoso.example", "O." + "h" * 150)
+    return Identity(
+        tenant, oid, f"Ada Lovelace {number}", f"ada.lovelace.{number}@contoso.example", "O." + "h" * 150, oid
+    )
 
 
 async def _nothing(*_: object) -> None:
