@@ -150,6 +150,29 @@ async def test_no_token_opens_anybodys_state(production, ada, grace, visitor, wo
         await one.close()
 
 
+async def test_a_message_named_connect_links_nobody(production, ada, visitor, work):
+    """A socket names no other key later, though Socket.IO hands a message called `connect` to the same method."""
+    tab = await loaded(ada)
+    key = tab.sees["rx_router_session"]["client_token"]
+    await ada.close()
+    stranger = await loaded(visitor(), "/logout")
+    forged = {"QUERY_STRING": f"token={key}", "asgi.scope": {"headers": [], "client": ["127.0.0.1"]}}
+    for frame in (["connect", forged, None], ["connect", forged], ["connect"], ["connect", None]):
+        await stranger.send_raw(f"42/_event,{json.dumps(frame)}")
+    await dealt_with(stranger)
+    again = await loaded(ada)
+    assert again.sees["owner"] == "Reports for Ada Lovelace"
+    work()
+    stranger._address = PAGE
+    await stranger.send(f"{REPORTS}.add", {"row": "stolen"})
+    await stranger.until(lambda: stranger.sees.get("leaving_to"))
+    assert CANARY not in text(stranger)
+    assert work() == []
+    assert "Traceback" not in production.console()
+    await again.send(f"{REPORTS}.add", {"row": "her own"})
+    await again.until(lambda: "her own" in again.sees["rows"])
+
+
 async def test_a_duplicated_tab_loads_once_more(production, ada):
     """Reflex gives it a key of its own making: denied, it loads again, and is signed in under a key of ours."""
     tab = await loaded(ada)

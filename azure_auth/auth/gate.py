@@ -82,8 +82,16 @@ class Gate(Middleware):
         # Reflex has no other place through which all updates, and all messages, pass.
         self._emit, self._namespace.emit_update = self._namespace.emit_update, self.emit_update
         self._receive, self._namespace.on_event = self._namespace.on_event, self.on_event
+        self._connect, self._namespace.on_connect = self._namespace.on_connect, self.on_connect
         app.add_middleware(self, index=0)  # before Reflex's own, which answers `hydrate`
         sessions.on_end = self._on_end
+
+    async def on_connect(self, sid: str, environ: Any = None, auth: Any = None, *_: Any) -> None:
+        """Let a socket in; Socket.IO brings a client's message that calls itself `connect` here as well."""
+        if environ is not None and environ is self._server.get_environ(sid, self._namespace.namespace):
+            await self._connect(sid, environ, auth)
+        else:
+            _log.warning("a message that says it is a connection was dropped")
 
     async def on_event(self, sid: str, data: Any = None, *_: Any) -> None:
         """Take a message from a socket; what is no event of this app is dropped, before Reflex logs all of it."""
