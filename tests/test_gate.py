@@ -101,6 +101,7 @@ async def test_a_page_of_a_developer_who_did_nothing_is_protected(visitor, ada, 
     tab = await loaded(ada)
     assert tab.sees["rows"] == [CANARY]
     assert (tab.sees["owner"], tab.sees["computed"]) == ("Reports for Ada Lovelace", f"{CANARY} computed")
+    assert tab.sees["told"] == f"{CANARY} told by a component"
     assert work() == ["load", "open"]
 
 
@@ -111,7 +112,7 @@ async def test_a_public_page_shows_a_stranger_nothing_else(visitor):
         await tab.send(f"{APP_STATE}.{handler}")
     await dealt_with(tab, asked_before=1)
     assert CANARY not in text(tab)
-    assert not [name for update in tab.updates for name in update["delta"] if "___pages___" in name]
+    assert not [name for update in tab.updates for name in update["delta"] if "___pages___" in name or "tally" in name]
 
 
 @pytest.mark.parametrize("cookie", ["none", "another person's"])

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import reflex as rx
+import reflex.istate.dynamic
 from reflex.middleware.middleware import Middleware
 from reflex.state import BaseState, OnLoadInternalState, StateUpdate, UpdateVarsInternalState
 from reflex_base.constants.state import FIELD_MARKER
@@ -169,7 +170,7 @@ class Gate(Middleware):
 
     def _is_public_state(self, name: str) -> bool:
         state = rx.State.get_class_substate(name)
-        return state.__module__.startswith("reflex.") or is_public(state)
+        return _is_reflexs(state) or is_public(state)
 
     def told(self, **values: Any) -> StateUpdate:
         """Return an update that sets vars of the shared state in the browser, and nothing on the server."""
@@ -202,6 +203,11 @@ class Gate(Middleware):
 
 def _registered(event: Event) -> RegisteredEventHandler:
     return RegistrationContext.get().event_handlers[event.name]
+
+
+def _is_reflexs(state: type[BaseState]) -> bool:
+    """Tell whether a state is the framework's own; `rx.ComponentState` makes developers' states in a module of it."""
+    return state.__module__.startswith("reflex.") and state.__module__ != reflex.istate.dynamic.__name__
 
 
 def _is_event(data: Any) -> bool:
@@ -246,7 +252,7 @@ def _counts(tab: Tab, event: Event, context: EventContext) -> bool:
         return False
     if event.name == _ON_LOAD and chained:
         return not tab.returned
-    if chained or (event.name != _ON_LOAD and _registered(event).states[0].__module__.startswith("reflex.")):
+    if chained or (event.name != _ON_LOAD and _is_reflexs(_registered(event).states[0])):
         return False
     tab.returned = False
     return True
