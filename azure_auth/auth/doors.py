@@ -107,6 +107,8 @@ class Doors:
 
     def _is_open(self, scope: Scope) -> bool:
         path = scope["path"]
+        if _is_below(_EVENTS, path) or _is_below(_UPLOAD, path):
+            return False  # also where a page takes every path (`[[...splat]]`)
         for route in self._routes:
             if isinstance(route, Mount) and not route.path:
                 continue  # Reflex itself
