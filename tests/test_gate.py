@@ -292,6 +292,18 @@ async def test_a_sign_out_reaches_every_tab_and_all_that_runs(production, ada, v
     await again.close()
 
 
+async def test_a_link_cannot_keep_somebody_signed_in(production, ada):
+    """What `/logout` is told by its address counts there alone: on another page "Sign out" signs out."""
+    told = await loaded(ada, "/logout?because=idle&return_to=%2Freports")
+    await told.until(lambda: told.sees.get("leaving_to"))
+    assert told.sees["leaving_to"] == "/reports"
+    tab = await loaded(ada, "/?because=idle")
+    assert tab.sees["check_auth"] is True
+    await tab.send(f"{APP_STATE}.logout")
+    await tab.until(lambda: tab.sees.get("leaving_to"))
+    assert "/oauth2/v2.0/logout?" in tab.sees["leaving_to"]
+
+
 async def test_signing_out_everywhere_ends_all_of_ones_own(ada, grace, visitor):
     """Both browsers of Ada are out, and Grace is not."""
     second = visitor()

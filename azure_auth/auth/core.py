@@ -134,7 +134,8 @@ class State(rx.State):
         session = tab.signed_in
         if session is None:
             return
-        if tab.returned or self._asked("because"):  # a page that only tells of an end: another session's, it seems
+        tells = self.router.url.path.rstrip("/") == "/logout" and self._asked("because")
+        if tab.returned or tells:  # a page that only tells of an end: another session's, it seems
             await self._tell(leaving_to=return_target(self._asked("return_to")) or "/")
             return
         tab.leaving = True
