@@ -354,6 +354,21 @@ JUNK = [
     f'42/_event,["event",{{"name":"{REPORTS}.load","payload":{{}},"router_data":{{"asPath":{{"a":1}}}}}}]',
     f'42/_event,["event",{{"name":"{HYDRATE}","payload":{{"vars":{{"no.such.state":1}}}},"router_data":{{}}}}]',
     f'42/_event,["event",{{"name":"{HYDRATE}","payload":{{"hashes":"x"}},"router_data":{{}}}}]',
+    *(
+        f'42/_event,["event",{{"name":"{name}","payload":{{}},"router_data":{route}}}]'
+        for name in (HYDRATE, f"{REPORTS}.load", f"{APP_STATE}.callback", f"{APP_STATE}.require_auth")
+        for route in (
+            '{"asPath":"//[x"}',
+            '{"asPath":"@["}',
+            '{"asPath":"/logout?x=\\ud800"}',
+            '{"asPath":"/callback?state=\\ud800"}',
+            '{"asPath":"/","pathname":"\\ud800"}',
+            '{"asPath":"/","query":"x"}',
+            '{"asPath":"/","query":[1]}',
+            '{"asPath":"/","query":{"x":"\\ud800"}}',
+        )
+    ),
+    f'42/_event,["event",{{"name":"{REPORTS}.add","payload":{{"row":"\\ud800"}}}}]',
     '42/_event,["other",{}]',
 ]
 

@@ -8,6 +8,7 @@ handler, and no update a browser, unless the tab that it belongs to is known her
 # pyright: reportUnknownMemberType=false
 
 import asyncio
+import json
 import logging
 from inspect import signature
 from typing import Any, TypeVar, cast
@@ -219,15 +220,28 @@ def _is_event(data: Any) -> bool:
     if not (isinstance(name, str) and isinstance(payload, dict) and isinstance(route, dict)):
         return False
     registered = RegistrationContext.get().event_handlers.get(name)
-    where = cast("dict[str, Any]", route)
-    if registered is None or not all(isinstance(where.get(part, ""), str) for part in ("pathname", "asPath")):
+    if registered is None or not _is_route(cast("dict[str, Any]", route)):
         return False
     arguments = cast("dict[str, Any]", payload)
     try:
         signature(registered.handler.fn).bind(None, **arguments)
-    except TypeError:
+        json.dumps(fields, ensure_ascii=False).encode()
+    except (TypeError, ValueError):  # not for this handler; bytes; half a character, which cannot be sent back
         return False
     return name not in _STORING or _are_stored(arguments.get("vars") or {})
+
+
+def _is_route(route: dict[str, Any]) -> bool:
+    """Tell whether this says where a page is, in a way that can be read."""
+    path, address = route.get("pathname", ""), route.get("asPath", "")
+    if not (isinstance(path, str) and isinstance(address, str) and isinstance(route.get("query", {}), dict)):
+        return False
+    try:
+        urlsplit(f"https://origin{address}")
+        urlsplit(address)
+    except ValueError:  # a bracket where a host would be
+        return False
+    return True
 
 
 def _are_stored(values: Any) -> bool:
