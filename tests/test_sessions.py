@@ -181,6 +181,16 @@ async def test_an_idle_session_ends_by_itself(sessions, path):
     assert await quick._store.read(session.keys.reference) is None
 
 
+async def test_a_session_has_one_timer(sessions):
+    """However often its pages are loaded, one timer looks after it."""
+    cookie = await sessions.start(ADA, "browser", None)
+    handles = asyncio.get_running_loop()._scheduled
+    before = len(handles)
+    for _ in range(50):
+        assert await sessions.find(cookie)
+    assert len([handle for handle in handles if not handle.cancelled()]) == before + 1
+
+
 async def test_a_late_write_revives_nothing(sessions, make, clock):
     """A process that still writes after another has ended the session finds out, and nothing comes back."""
     cookie = await sessions.start(ADA, "browser", None)

@@ -72,6 +72,7 @@ class Sessions:
         self._fingerprint = settings.fingerprint
         self._allowed_tenants = settings.allowed_tenants
         self._open: WeakValueDictionary[str, Session] = WeakValueDictionary()
+        self._wakes: dict[str, asyncio.TimerHandle] = {}
         self._tidying: set[asyncio.Task[None]] = set()
         self.on_end: Callable[[Session], None] | None = None
         """Called at once when a session ends that somebody has open here."""
@@ -187,9 +188,13 @@ class Sessions:
     def _wake_later(self, session: Session) -> None:
         """Look at a session again when it may be over, for people who do nothing must be signed out too."""
         due = min(session.seen + self._idle, session.started + self._longest) - self._clock()
-        asyncio.get_running_loop().call_later(max(due, 0.0), self._wake, session.keys.reference)
+        reference = session.keys.reference
+        if earlier := self._wakes.pop(reference, None):  # of an earlier page of the same session
+            earlier.cancel()
+        self._wakes[reference] = asyncio.get_running_loop().call_later(max(due, 0.0), self._wake, reference)
 
     def _wake(self, reference: str) -> None:
+        self._wakes.pop(reference, None)
         session = self._open.get(reference)
         if session is None:
             return
