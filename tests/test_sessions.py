@@ -247,6 +247,30 @@ async def test_clear_columns_decide_nothing(sessions, make, path, clock):
     assert await make().find(other) is None
 
 
+@pytest.mark.parametrize("column", ["person", "browser"])
+async def test_a_session_cannot_be_hidden_from_its_end(sessions, make, path, column):
+    """Who makes a row another person's or browser's keeps nothing alive: it is refused, or ends with the others."""
+    hidden, other = await sessions.start(ADA, "one", None), await sessions.start(ADA, "two", None)
+    here = await sessions.find(hidden)
+    assert await make().find(hidden)
+    rewritten(path, f"UPDATE sessions SET {column} = 'x' WHERE reference = ?", (here.keys.reference,))
+    await sessions.end_everywhere(await sessions.find(other))
+    assert here.ended == "signed_out"
+    assert await make().find(hidden) is None
+
+
+@pytest.mark.parametrize("value", ["'text'", "5", "x''"])
+@pytest.mark.parametrize("column", ["version", "sealed"])
+async def test_a_row_of_other_types_is_refused(sessions, make, path, column, value):
+    """Whatever somebody writes into a row, the answer is that nobody is there, not an error."""
+    cookie = await sessions.start(ADA, "one", None)
+    assert await make().find(cookie)
+    here = await sessions.find(cookie)
+    rewritten(path, f"UPDATE sessions SET {column} = {value}")
+    assert await sessions.stands(here) is (column == "sealed")  # one that is open is asked for its version alone
+    assert await make().find(cookie) is None
+
+
 async def test_an_older_record_put_back_is_no_way_back(sessions, make, path, clock):
     """A restored row is refused by the process that wrote the newer one, and is none after the end."""
     cookie = await sessions.start(ADA, "browser", None)

@@ -55,7 +55,7 @@ class CookieKeys:
         """
         try:
             return self._seal.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._bound_to())
-        except (InvalidTag, ValueError):
+        except (InvalidTag, TypeError, ValueError):  # TypeError: a store gave back something else than bytes
             raise SealBroken from None
 
     def _bound_to(self) -> bytes:

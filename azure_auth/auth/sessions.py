@@ -161,8 +161,10 @@ class Sessions:
         Raises:
             StoreUnavailable: When the store cannot be told; here it is over all the same.
         """
-        self._end_here(session.keys.reference, "signed_out")
-        for reference in await self._store.end_person(_person(session.identity), self._until()):
+        person = _person(session.identity)
+        for other in [open_ for open_ in self._open.values() if _person(open_.identity) == person]:
+            self._end_here(other.keys.reference, "signed_out")  # also if its row says that it is another's
+        for reference in await self._store.end_person(person, self._until()):
             self._end_here(reference, "signed_out")
 
     async def close(self) -> None:
@@ -238,14 +240,16 @@ class Sessions:
         if sealed["version"] != record.version or sealed["fingerprint"] != self._fingerprint:
             return None
         session = Session(keys, record.version, sealed)
+        if (record.person, record.browser) != (_person(session.identity), session.browser):
+            return None
         allowed = not self._allowed_tenants or session.identity.tenant_id in self._allowed_tenants
         return session if allowed else None
 
     async def _reread(self, session: Session) -> bool:
         """Take over what another process wrote; False when the record is older than ours or not what was written."""
         record = await self._store.read(session.keys.reference)
-        newer = self._unsealed(session.keys, record) if record and record.version > session.version else None
-        if newer is None:
+        newer = self._unsealed(session.keys, record) if record else None
+        if newer is None or newer.version <= session.version:
             return False
         session.version, session.written = newer.version, newer.written
         session.seen = max(session.seen, newer.seen)
