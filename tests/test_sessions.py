@@ -18,7 +18,7 @@ from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
 TENANT = "11111111-1111-1111-1111-111111111111"
-ADA = Identity(TENANT, "ada", "Ada Lovelace", "ada@contoso.example", "hint")
+ADA = Identity(TENANT, "object-of-ada", "Ada Lovelace", "ada@contoso.example", "hint")
 GRACE = Identity(TENANT, "grace", "Grace Hopper", "grace@contoso.example", "hint")
 ENVIRON = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": TENANT, "AZURE_CLIENT_SECRET": "s", "REFLEX_ENV_MODE": "prod"}
 
@@ -306,7 +306,7 @@ async def test_nothing_at_rest_can_be_read(sessions, path):
     rewritten(path, "UPDATE sessions SET person = 'canary'")
     stored = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert b"canary" in stored
-    for secret in (cookie, "Lovelace", "ada", TENANT, "hint", "a-browser-cookie"):
+    for secret in (cookie, "Lovelace", "object-of-ada", TENANT, "hint", "a-browser-cookie"):
         assert secret.encode() not in stored, secret
 
 
