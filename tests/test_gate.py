@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import uuid
@@ -290,6 +291,23 @@ async def test_a_sign_out_reaches_every_tab_and_all_that_runs(production, ada, v
     assert CANARY not in text(again)
     assert work() == []
     await again.close()
+
+
+async def test_a_sign_out_that_cannot_be_kept_says_so(production, ada):
+    """While the store is locked, signing out works here, shows a page with a reference, and stays true afterwards."""
+    tab = await loaded(ada)
+    busy = sqlite3.connect(production.site / ".data/sessions.sqlite", isolation_level=None)
+    busy.execute("BEGIN IMMEDIATE")
+    await tab.send(f"{APP_STATE}.logout")
+    await tab.until(lambda: tab.sees.get("failure", {}).get("reference"))
+    busy.execute("ROLLBACK")
+    busy.close()
+    assert tab.sees["failure"]["heading"] == "This site cannot remember anybody right now"
+    assert not tab.sees.get("leaving_to")
+    again = await ada.open(PAGE)
+    await again.until(lambda: again.sees.get("leaving_to"))
+    assert CANARY not in text(again)
+    assert "Traceback" not in production.console()
 
 
 async def test_a_link_cannot_keep_somebody_signed_in(production, ada):

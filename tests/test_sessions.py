@@ -300,6 +300,33 @@ async def test_a_store_that_fails_lets_nobody_in(sessions, path):
     assert session.ended == "signed_out"  # here it is over all the same
 
 
+async def test_an_end_that_could_not_be_written_is_an_end(sessions, make, path):
+    """A sign-out while the store is locked stays one when it is not locked any more, and is written then."""
+    cookie = await sessions.start(ADA, "browser", None)
+    session = await sessions.find(cookie)
+    busy = sqlite3.connect(path, isolation_level=None)
+    busy.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable):
+        await sessions.end(session, "signed_out")
+    busy.execute("ROLLBACK")
+    busy.close()
+    assert await make().find(cookie)
+    del session
+    assert await sessions.find(cookie) is None
+    assert await make().find(cookie) is None
+
+
+async def test_a_forgotten_end_is_an_end_here(sessions, path):
+    """A row that is put back without a trace of its end revives nothing in the process that ended it."""
+    cookie = await sessions.start(ADA, "browser", None)
+    row = first_row(path, "SELECT * FROM sessions")
+    assert await sessions.find(cookie)
+    await sessions.end(await sessions.find(cookie), "signed_out")
+    rewritten(path, "DELETE FROM ended")
+    rewritten(path, "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?)", row)
+    assert await sessions.find(cookie) is None
+
+
 async def test_nothing_at_rest_can_be_read(sessions, path):
     """No name, id, hint or cookie is in any byte of the store; a canary put beside them is found."""
     cookie = await sessions.start(ADA, "a-browser-cookie", None)

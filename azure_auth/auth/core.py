@@ -20,7 +20,7 @@ from azure_auth.auth.gate import public
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.tabs import Tab, Tabs
-from azure_auth.errors import AuthError, FlowUnknown, SignInFailed, whereabouts
+from azure_auth.errors import AuthError, FlowUnknown, SignInFailed, StoreUnavailable, whereabouts
 from azure_auth.return_target import return_target
 
 _log = logging.getLogger(__name__)
@@ -140,9 +140,12 @@ class State(rx.State):
             return
         tab.leaving = True
         sessions = self.sign_in.sessions
-        await (sessions.end_everywhere(session) if everywhere else sessions.end(session, "signed_out"))
         try:
+            await (sessions.end_everywhere(session) if everywhere else sessions.end(session, "signed_out"))
             address = await self.sign_in.sign_out_url(session.identity)
+        except StoreUnavailable as failure:
+            await self._show(failure)
+            return
         except AuthError as failure:
             _log.warning("signed out here, but not at the directory: %s", failure)
             address = "/logout?because=unreachable"

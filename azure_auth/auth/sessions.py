@@ -72,6 +72,8 @@ class Sessions:
         self._fingerprint = settings.fingerprint
         self._allowed_tenants = settings.allowed_tenants
         self._open: WeakValueDictionary[str, Session] = WeakValueDictionary()
+        self._ended: dict[str, float] = {}
+        """What this process knows to be over, and until when, whatever the store says; oldest first."""
         self._wakes: dict[str, asyncio.TimerHandle] = {}
         self._tidying: set[asyncio.Task[None]] = set()
         self.on_end: Callable[[Session], None] | None = None
@@ -109,7 +111,7 @@ class Sessions:
         session = self._open.get(keys.reference)
         if session is None:
             record = await self._store.read(keys.reference)
-            session = self._unsealed(keys, record) if record else None
+            session = self._unsealed(keys, record) if record and keys.reference not in self._ended else None
             if session is None:
                 if record:
                     await self._store.end(keys.reference, self._until())
@@ -175,6 +177,11 @@ class Sessions:
         return self._clock() + self._longest
 
     def _end_here(self, reference: str, why: Ending) -> None:
+        for old, until in list(self._ended.items()):
+            if until > self._clock():
+                break
+            del self._ended[old]
+        self._ended[reference] = self._until()
         session = self._open.pop(reference, None)
         if session is not None and session.ended is None:
             session.ended = why
