@@ -485,6 +485,26 @@ async def test_an_upload_is_its_owners(production, ada, grace, work):
     assert "uploaded text" in (await upload(headers, ada.cookie)).text
 
 
+async def test_a_sign_out_during_an_upload_ends_at_the_directory(production, ada):
+    """The tab that signs out leads there, and not to the page for those whose session another tab has ended."""
+    tab = await loaded(ada)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(production.url.rpartition(":")[2]))
+    lines = ["POST /_upload HTTP/1.1", "Host: localhost", f"Cookie: {ada.cookie}", "Content-Length: 1000"]
+    lines += ["Content-Type: multipart/form-data; boundary=b", f"Reflex-Client-Token: {ada.token}"]
+    lines += [f"Reflex-Event-Handler: {REPORTS}.receive", "", "--b"]
+    writer.write("\r\n".join(lines).encode())
+    await writer.drain()
+    await asyncio.sleep(0.3)
+    await tab.send(f"{APP_STATE}.logout")
+    await tab.until(lambda: tab.sees.get("leaving_to"))
+    assert "/oauth2/v2.0/logout?" in tab.sees["leaving_to"]
+    assert "because=signed_out" not in text(tab)
+    writer.close()
+    with suppress(ConnectionError):
+        await reader.read()
+    assert "Traceback" not in production.console()
+
+
 async def test_nothing_of_the_person_lies_anywhere(production, directory, visitor):
     """After a sign-in no byte of store, site, build or log has a name, cookie, code or ticket."""
     browser = visitor()

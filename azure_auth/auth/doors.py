@@ -92,7 +92,7 @@ class Doors:
             return
         tab = await self._tab(scope, tokens[0])
         headers = [(n, tab.key.encode() if n == _TOKEN_HEADER else v) for n, v in _without_cookies(scope)]
-        with self._tabs.connected(tab):
+        with self._tabs.connected(self._tabs.at(tab.key) or tab):
             await self.app({**scope, "headers": headers}, receive, send)
 
     async def _tab(self, scope: Scope, client_token: str) -> Tab:
