@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -18,7 +19,11 @@ from conftest import clean_environ
 from raw_browser import Browser
 from raw_http import RawHttp
 from raw_tab import APP_STATE, HYDRATE, ROOT_STATE, RawTab, close_all
+from reflex.state import StateUpdate
 
+from azure_auth.auth.core import State
+from azure_auth.auth.gate import Gate
+from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.demo.people import PEOPLE
 
 pytestmark = pytest.mark.anyio
@@ -188,6 +193,29 @@ async def test_a_duplicated_tab_loads_once_more(production, ada):
     assert again.sees["owner"] == "Reports for Ada Lovelace"
     await again.close()
     assert not tab.ended.is_set()
+
+
+async def test_a_duplicated_tab_brings_no_code_to_reflex():
+    """What a tab without a key of ours says goes back to it and to no state; of others, `/callback` loses its query."""
+    passed, emitted = [], []
+
+    async def receive(sid: str, data: dict) -> None:
+        passed.append((sid, data["router_data"]["asPath"]))
+
+    async def emit(name: str, update: StateUpdate, to: str) -> None:
+        emitted.append((to, str(update.delta)))
+
+    tabs, keys = Tabs(), {"duplicate": "of Reflex", "known": "of ours"}
+    namespace = SimpleNamespace(on_event=receive, on_connect=None, emit=emit, emit_update=None, sid_to_token=keys)
+    app = SimpleNamespace(event_namespace=namespace, sio=object(), add_middleware=lambda *_, **__: None)
+    Gate(app, SimpleNamespace(), tabs, State, State.require_auth)
+    route = {"pathname": "/callback", "asPath": "/callback?code=secret&state=s"}
+    with tabs.connected(Tab("of ours", "id", None, None)):
+        for sid in keys:
+            await namespace.on_event(sid, {"name": HYDRATE, "payload": {}, "router_data": dict(route)})
+    assert passed == [("known", "/callback")]
+    assert [to for to, _ in emitted] == ["duplicate"]
+    assert "/callback?code=secret&state=s" in emitted[0][1]
 
 
 @pytest.mark.parametrize("query", ["", "&token=", "&token=a&token=b", f"&token={'x' * 65}", "&token=%00", "&token=a_b"])

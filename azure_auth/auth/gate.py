@@ -103,7 +103,12 @@ class Gate(Middleware):
         tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
         where = data.get("router_data", {})
         path, _, query = where.get("asPath", "").partition("?")
-        if tab and path.rstrip("/") == "/callback":
+        if tab is None:
+            # A duplicated tab: Reflex gave it a key of its own making. It loads once more, with one of ours.
+            again = self.told(leaving_to="/" + where.get("asPath", "/").lstrip("/\\"))
+            await self._namespace.emit("event", again, to=sid)
+            return
+        if path.rstrip("/") == "/callback":
             tab.answer = dict(parse_qsl(query))
             data["router_data"] = {**where, "asPath": path, "query": {}}  # a code is for no state and no log
         await self._receive(sid, data)
@@ -113,9 +118,8 @@ class Gate(Middleware):
         context = EventContext.get()
         tab = self._tabs.at(context.token)
         page = str(context.router_data.get("asPath", "/"))
-        if tab is None:
-            # A duplicated tab: Reflex gave it a key of its own making. It loads once more, with one of ours.
-            return self.told(leaving_to="/" + page.lstrip("/\\"))
+        if tab is None:  # it left meanwhile
+            return StateUpdate()
         tab.socket = str(context.router_data.get("sid", tab.socket))
         if context.router_data:
             tab.page = "/" + page.lstrip("/\\")
