@@ -207,7 +207,8 @@ async def test_a_duplicated_tab_brings_no_code_to_reflex():
 
     tabs, keys = Tabs(), {"duplicate": "of Reflex", "known": "of ours"}
     namespace = SimpleNamespace(on_event=receive, on_connect=None, emit=emit, emit_update=None, sid_to_token=keys)
-    app = SimpleNamespace(event_namespace=namespace, sio=object(), add_middleware=lambda *_, **__: None)
+    server = SimpleNamespace(eio=SimpleNamespace(handlers={"message": None}, on=lambda *_: None))
+    app = SimpleNamespace(event_namespace=namespace, sio=server, add_middleware=lambda *_, **__: None)
     Gate(app, SimpleNamespace(), tabs, State, State.require_auth)
     route = {"pathname": "/callback", "asPath": "/callback?code=secret&state=s"}
     with tabs.connected(Tab("of ours", "id", None, None)):
@@ -416,6 +417,8 @@ JUNK = [
     ),
     f'42/_event,["event",{{"name":"{REPORTS}.add","payload":{{"row":"\\ud800"}}}}]',
     '42/_event,["other",{}]',
+    *(f"42/_event,{text}" for text in ("", "{}", "5", '"event"', "[null]", "[[]]", "[5]", '["ping",1,2]', "[")),
+    *("4", "49", "431[", '42["event",{}]', "43/_event,1[1]", "44/_event,x", '42/other,["event",{}]'),
 ]
 
 

@@ -26,7 +26,7 @@ from reflex_base.utils.format import format_event_handler
 
 from azure_auth.auth.sessions import Session, Sessions
 from azure_auth.auth.tabs import Tab, Tabs
-from azure_auth.errors import StoreUnavailable
+from azure_auth.errors import StoreUnavailable, whereabouts
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -85,8 +85,17 @@ class Gate(Middleware):
         self._emit, self._namespace.emit_update = self._namespace.emit_update, self.emit_update
         self._receive, self._namespace.on_event = self._namespace.on_event, self.on_event
         self._connect, self._namespace.on_connect = self._namespace.on_connect, self.on_connect
+        self._packet = self._server.eio.handlers["message"]
+        self._server.eio.on("message", self.on_packet)
         app.add_middleware(self, index=0)  # before Reflex's own, which answers `hydrate`
         sessions.on_end = self._on_end
+
+    async def on_packet(self, sid: str, data: Any) -> None:
+        """Take a frame from a socket; what is no packet of Socket.IO is dropped, in one line of the log."""
+        try:
+            await self._packet(sid, data)
+        except Exception as broken:
+            _log.warning("a packet was dropped: %s", whereabouts(broken))
 
     async def on_connect(self, sid: str, environ: Any = None, auth: Any = None, *_: Any) -> None:
         """Let a socket in; Socket.IO brings a client's message that calls itself `connect` here as well."""
