@@ -111,6 +111,15 @@ async def test_a_page_of_a_developer_who_did_nothing_is_protected(visitor, ada, 
     assert work() == ["load", "open"]
 
 
+async def test_a_page_that_is_a_component_is_protected(production, visitor, ada):
+    """A page given as what its function returned leads a stranger to a sign-in too, and its owner sees it."""
+    stranger = await visitor().open("/built")
+    await stranger.until(lambda: stranger.sees.get("leaving_to"))
+    assert "/auth/sign-in?return_to=%2Fbuilt" in stranger.sees["leaving_to"]
+    assert "Traceback" not in production.console()
+    assert (await loaded(ada, "/built")).sees["check_auth"] is True
+
+
 async def test_a_public_page_shows_a_stranger_nothing_else(visitor):
     """Where strangers may be, the states of other pages do not reach them, computed or not, whatever runs there."""
     tab = await loaded(visitor(), "/logout")

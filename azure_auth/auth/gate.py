@@ -10,6 +10,7 @@ handler, and no update a browser, unless the tab that it belongs to is known her
 import asyncio
 import json
 import logging
+from collections.abc import Hashable
 from inspect import signature
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -56,7 +57,7 @@ def public(what: _T) -> _T:
 
 def is_public(what: Any) -> bool:
     """Tell whether something was marked as public."""
-    return what in _public
+    return isinstance(what, Hashable) and what in _public  # a component, also that of a page, is not hashable
 
 
 class Gate(Middleware):

@@ -119,4 +119,5 @@ async def figures(_: Request) -> PlainTextResponse:
 
 def add(app: rx.App, api: Starlette) -> None:
     app.add_page(reports, route="/reports", title="Reports", on_load=[Reports.load, Plain.open])
+    app.add_page(frame(heading("Built already")), route="/built", title="Built")
     api.routes.append(Route("/api/figures", figures))
