@@ -4,11 +4,13 @@ import asyncio
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -17,7 +19,11 @@ from conftest import clean_environ
 from raw_browser import Browser
 from raw_http import RawHttp
 from raw_tab import APP_STATE, HYDRATE, ROOT_STATE, RawTab, close_all
+from reflex.state import StateUpdate
 
+from azure_auth.auth.core import State
+from azure_auth.auth.gate import Gate
+from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.demo.people import PEOPLE
 
 pytestmark = pytest.mark.anyio
@@ -101,7 +107,17 @@ async def test_a_page_of_a_developer_who_did_nothing_is_protected(visitor, ada, 
     tab = await loaded(ada)
     assert tab.sees["rows"] == [CANARY]
     assert (tab.sees["owner"], tab.sees["computed"]) == ("Reports for Ada Lovelace", f"{CANARY} computed")
+    assert tab.sees["told"] == f"{CANARY} told by a component"
     assert work() == ["load", "open"]
+
+
+async def test_a_page_that_is_a_component_is_protected(production, visitor, ada):
+    """A page given as what its function returned leads a stranger to a sign-in too, and its owner sees it."""
+    stranger = await visitor().open("/built")
+    await stranger.until(lambda: stranger.sees.get("leaving_to"))
+    assert "/auth/sign-in?return_to=%2Fbuilt" in stranger.sees["leaving_to"]
+    assert "Traceback" not in production.console()
+    assert (await loaded(ada, "/built")).sees["check_auth"] is True
 
 
 async def test_a_public_page_shows_a_stranger_nothing_else(visitor):
@@ -111,7 +127,7 @@ async def test_a_public_page_shows_a_stranger_nothing_else(visitor):
         await tab.send(f"{APP_STATE}.{handler}")
     await dealt_with(tab, asked_before=1)
     assert CANARY not in text(tab)
-    assert not [name for update in tab.updates for name in update["delta"] if "___pages___" in name]
+    assert not [name for update in tab.updates for name in update["delta"] if "___pages___" in name or "tally" in name]
 
 
 @pytest.mark.parametrize("cookie", ["none", "another person's"])
@@ -150,6 +166,29 @@ async def test_no_token_opens_anybodys_state(production, ada, grace, visitor, wo
         await one.close()
 
 
+async def test_a_message_named_connect_links_nobody(production, ada, visitor, work):
+    """A socket names no other key later, though Socket.IO hands a message called `connect` to the same method."""
+    tab = await loaded(ada)
+    key = tab.sees["rx_router_session"]["client_token"]
+    await ada.close()
+    stranger = await loaded(visitor(), "/logout")
+    forged = {"QUERY_STRING": f"token={key}", "asgi.scope": {"headers": [], "client": ["127.0.0.1"]}}
+    for frame in (["connect", forged, None], ["connect", forged], ["connect"], ["connect", None]):
+        await stranger.send_raw(f"42/_event,{json.dumps(frame)}")
+    await dealt_with(stranger)
+    again = await loaded(ada)
+    assert again.sees["owner"] == "Reports for Ada Lovelace"
+    work()
+    stranger._address = PAGE
+    await stranger.send(f"{REPORTS}.add", {"row": "stolen"})
+    await stranger.until(lambda: stranger.sees.get("leaving_to"))
+    assert CANARY not in text(stranger)
+    assert work() == []
+    assert "Traceback" not in production.console()
+    await again.send(f"{REPORTS}.add", {"row": "her own"})
+    await again.until(lambda: "her own" in again.sees["rows"])
+
+
 async def test_a_duplicated_tab_loads_once_more(production, ada):
     """Reflex gives it a key of its own making: denied, it loads again, and is signed in under a key of ours."""
     tab = await loaded(ada)
@@ -163,6 +202,30 @@ async def test_a_duplicated_tab_loads_once_more(production, ada):
     assert again.sees["owner"] == "Reports for Ada Lovelace"
     await again.close()
     assert not tab.ended.is_set()
+
+
+async def test_a_duplicated_tab_brings_no_code_to_reflex():
+    """What a tab without a key of ours says goes back to it and to no state; of others, `/callback` loses its query."""
+    passed, emitted = [], []
+
+    async def receive(sid: str, data: dict) -> None:
+        passed.append((sid, data["router_data"]["asPath"]))
+
+    async def emit(name: str, update: StateUpdate, to: str) -> None:
+        emitted.append((to, str(update.delta)))
+
+    tabs, keys = Tabs(), {"duplicate": "of Reflex", "known": "of ours"}
+    namespace = SimpleNamespace(on_event=receive, on_connect=None, emit=emit, emit_update=None, sid_to_token=keys)
+    server = SimpleNamespace(eio=SimpleNamespace(handlers={"message": None}, on=lambda *_: None))
+    app = SimpleNamespace(event_namespace=namespace, sio=server, add_middleware=lambda *_, **__: None)
+    Gate(app, SimpleNamespace(), tabs, State, State.require_auth)
+    route = {"pathname": "/callback", "asPath": "/callback?code=secret&state=s"}
+    with tabs.connected(Tab("of ours", "id", None, None)):
+        for sid in keys:
+            await namespace.on_event(sid, {"name": HYDRATE, "payload": {}, "router_data": dict(route)})
+    assert passed == [("known", "/callback")]
+    assert [to for to, _ in emitted] == ["duplicate"]
+    assert "/callback?code=secret&state=s" in emitted[0][1]
 
 
 @pytest.mark.parametrize("query", ["", "&token=", "&token=a&token=b", f"&token={'x' * 65}", "&token=%00", "&token=a_b"])
@@ -268,6 +331,35 @@ async def test_a_sign_out_reaches_every_tab_and_all_that_runs(production, ada, v
     await again.close()
 
 
+async def test_a_sign_out_that_cannot_be_kept_says_so(production, ada):
+    """While the store is locked, signing out works here, shows a page with a reference, and stays true afterwards."""
+    tab = await loaded(ada)
+    busy = sqlite3.connect(production.site / ".data/sessions.sqlite", isolation_level=None)
+    busy.execute("BEGIN IMMEDIATE")
+    await tab.send(f"{APP_STATE}.logout")
+    await tab.until(lambda: tab.sees.get("failure", {}).get("reference"))
+    busy.execute("ROLLBACK")
+    busy.close()
+    assert tab.sees["failure"]["heading"] == "This site cannot remember anybody right now"
+    assert not tab.sees.get("leaving_to")
+    again = await ada.open(PAGE)
+    await again.until(lambda: again.sees.get("leaving_to"))
+    assert CANARY not in text(again)
+    assert "Traceback" not in production.console()
+
+
+async def test_a_link_cannot_keep_somebody_signed_in(production, ada):
+    """What `/logout` is told by its address counts there alone: on another page "Sign out" signs out."""
+    told = await loaded(ada, "/logout?because=idle&return_to=%2Freports")
+    await told.until(lambda: told.sees.get("leaving_to"))
+    assert told.sees["leaving_to"] == "/reports"
+    tab = await loaded(ada, "/?because=idle")
+    assert tab.sees["check_auth"] is True
+    await tab.send(f"{APP_STATE}.logout")
+    await tab.until(lambda: tab.sees.get("leaving_to"))
+    assert "/oauth2/v2.0/logout?" in tab.sees["leaving_to"]
+
+
 async def test_signing_out_everywhere_ends_all_of_ones_own(ada, grace, visitor):
     """Both browsers of Ada are out, and Grace is not."""
     second = visitor()
@@ -318,7 +410,24 @@ JUNK = [
     f'42/_event,["event",{{"name":"{REPORTS}.load","payload":{{}},"router_data":{{"asPath":{{"a":1}}}}}}]',
     f'42/_event,["event",{{"name":"{HYDRATE}","payload":{{"vars":{{"no.such.state":1}}}},"router_data":{{}}}}]',
     f'42/_event,["event",{{"name":"{HYDRATE}","payload":{{"hashes":"x"}},"router_data":{{}}}}]',
+    *(
+        f'42/_event,["event",{{"name":"{name}","payload":{{}},"router_data":{route}}}]'
+        for name in (HYDRATE, f"{REPORTS}.load", f"{APP_STATE}.callback", f"{APP_STATE}.require_auth")
+        for route in (
+            '{"asPath":"//[x"}',
+            '{"asPath":"@["}',
+            '{"asPath":"/logout?x=\\ud800"}',
+            '{"asPath":"/callback?state=\\ud800"}',
+            '{"asPath":"/","pathname":"\\ud800"}',
+            '{"asPath":"/","query":"x"}',
+            '{"asPath":"/","query":[1]}',
+            '{"asPath":"/","query":{"x":"\\ud800"}}',
+        )
+    ),
+    f'42/_event,["event",{{"name":"{REPORTS}.add","payload":{{"row":"\\ud800"}}}}]',
     '42/_event,["other",{}]',
+    *(f"42/_event,{text}" for text in ("", "{}", "5", '"event"', "[null]", "[[]]", "[5]", '["ping",1,2]', "[")),
+    *("4", "49", "431[", '42["event",{}]', "43/_event,1[1]", "44/_event,x", '42/other,["event",{}]'),
 ]
 
 
@@ -377,6 +486,8 @@ async def test_http_is_closed_to_strangers(production, ada):
             assert refused.status_code == (404 if path == "/_event" else 401), path
             assert CANARY not in refused.text
             assert (await http.get(path, headers=owner)).status_code == status, path
+        for path in ("/%00", f"/{'x' * 300}", f"/{'x/' * 900}"):
+            assert (await http.get(path)).status_code == 401
         for path in ("/", "/reports", "/callback?code=x", "/favicon.ico", "/ping", "/_health"):
             assert (await http.get(path)).status_code == 200, path
         for cookie in ("x" * 43, "x" * 4000, ada.cookie.partition("session=")[2][:43][::-1], "é"):
@@ -412,6 +523,26 @@ async def test_an_upload_is_its_owners(production, ada, grace, work):
     await tab.until(lambda: "seen" in tab.sees["rows"])
     assert "uploaded text" not in text(tab)
     assert "uploaded text" in (await upload(headers, ada.cookie)).text
+
+
+async def test_a_sign_out_during_an_upload_ends_at_the_directory(production, ada):
+    """The tab that signs out leads there, and not to the page for those whose session another tab has ended."""
+    tab = await loaded(ada)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(production.url.rpartition(":")[2]))
+    lines = ["POST /_upload HTTP/1.1", "Host: localhost", f"Cookie: {ada.cookie}", "Content-Length: 1000"]
+    lines += ["Content-Type: multipart/form-data; boundary=b", f"Reflex-Client-Token: {ada.token}"]
+    lines += [f"Reflex-Event-Handler: {REPORTS}.receive", "", "--b"]
+    writer.write("\r\n".join(lines).encode())
+    await writer.drain()
+    await asyncio.sleep(0.3)
+    await tab.send(f"{APP_STATE}.logout")
+    await tab.until(lambda: tab.sees.get("leaving_to"))
+    assert "/oauth2/v2.0/logout?" in tab.sees["leaving_to"]
+    assert "because=signed_out" not in text(tab)
+    writer.close()
+    with suppress(ConnectionError):
+        await reader.read()
+    assert "Traceback" not in production.console()
 
 
 async def test_nothing_of_the_person_lies_anywhere(production, directory, visitor):

@@ -18,7 +18,7 @@ from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
 TENANT = "11111111-1111-1111-1111-111111111111"
-ADA = Identity(TENANT, "ada", "Ada Lovelace", "ada@contoso.example", "hint")
+ADA = Identity(TENANT, "object-of-ada", "Ada Lovelace", "ada@contoso.example", "hint")
 GRACE = Identity(TENANT, "grace", "Grace Hopper", "grace@contoso.example", "hint")
 ENVIRON = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": TENANT, "AZURE_CLIENT_SECRET": "s", "REFLEX_ENV_MODE": "prod"}
 
@@ -181,6 +181,16 @@ async def test_an_idle_session_ends_by_itself(sessions, path):
     assert await quick._store.read(session.keys.reference) is None
 
 
+async def test_a_session_has_one_timer(sessions):
+    """However often its pages are loaded, one timer looks after it."""
+    cookie = await sessions.start(ADA, "browser", None)
+    handles = asyncio.get_running_loop()._scheduled
+    before = len(handles)
+    for _ in range(50):
+        assert await sessions.find(cookie)
+    assert len([handle for handle in handles if not handle.cancelled()]) == before + 1
+
+
 async def test_a_late_write_revives_nothing(sessions, make, clock):
     """A process that still writes after another has ended the session finds out, and nothing comes back."""
     cookie = await sessions.start(ADA, "browser", None)
@@ -237,6 +247,30 @@ async def test_clear_columns_decide_nothing(sessions, make, path, clock):
     assert await make().find(other) is None
 
 
+@pytest.mark.parametrize("column", ["person", "browser"])
+async def test_a_session_cannot_be_hidden_from_its_end(sessions, make, path, column):
+    """Who makes a row another person's or browser's keeps nothing alive: it is refused, or ends with the others."""
+    hidden, other = await sessions.start(ADA, "one", None), await sessions.start(ADA, "two", None)
+    here = await sessions.find(hidden)
+    assert await make().find(hidden)
+    rewritten(path, f"UPDATE sessions SET {column} = 'x' WHERE reference = ?", (here.keys.reference,))
+    await sessions.end_everywhere(await sessions.find(other))
+    assert here.ended == "signed_out"
+    assert await make().find(hidden) is None
+
+
+@pytest.mark.parametrize("value", ["'text'", "5", "x''"])
+@pytest.mark.parametrize("column", ["version", "sealed"])
+async def test_a_row_of_other_types_is_refused(sessions, make, path, column, value):
+    """Whatever somebody writes into a row, the answer is that nobody is there, not an error."""
+    cookie = await sessions.start(ADA, "one", None)
+    assert await make().find(cookie)
+    here = await sessions.find(cookie)
+    rewritten(path, f"UPDATE sessions SET {column} = {value}")
+    assert await sessions.stands(here) is (column == "sealed")  # one that is open is asked for its version alone
+    assert await make().find(cookie) is None
+
+
 async def test_an_older_record_put_back_is_no_way_back(sessions, make, path, clock):
     """A restored row is refused by the process that wrote the newer one, and is none after the end."""
     cookie = await sessions.start(ADA, "browser", None)
@@ -266,13 +300,40 @@ async def test_a_store_that_fails_lets_nobody_in(sessions, path):
     assert session.ended == "signed_out"  # here it is over all the same
 
 
+async def test_an_end_that_could_not_be_written_is_an_end(sessions, make, path):
+    """A sign-out while the store is locked stays one when it is not locked any more, and is written then."""
+    cookie = await sessions.start(ADA, "browser", None)
+    session = await sessions.find(cookie)
+    busy = sqlite3.connect(path, isolation_level=None)
+    busy.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable):
+        await sessions.end(session, "signed_out")
+    busy.execute("ROLLBACK")
+    busy.close()
+    assert await make().find(cookie)
+    del session
+    assert await sessions.find(cookie) is None
+    assert await make().find(cookie) is None
+
+
+async def test_a_forgotten_end_is_an_end_here(sessions, path):
+    """A row that is put back without a trace of its end revives nothing in the process that ended it."""
+    cookie = await sessions.start(ADA, "browser", None)
+    row = first_row(path, "SELECT * FROM sessions")
+    assert await sessions.find(cookie)
+    await sessions.end(await sessions.find(cookie), "signed_out")
+    rewritten(path, "DELETE FROM ended")
+    rewritten(path, "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    assert await sessions.find(cookie) is None
+
+
 async def test_nothing_at_rest_can_be_read(sessions, path):
     """No name, id, hint or cookie is in any byte of the store; a canary put beside them is found."""
     cookie = await sessions.start(ADA, "a-browser-cookie", None)
     rewritten(path, "UPDATE sessions SET person = 'canary'")
     stored = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert b"canary" in stored
-    for secret in (cookie, "Lovelace", "ada", TENANT, "hint", "a-browser-cookie"):
+    for secret in (cookie, "Lovelace", "object-of-ada", TENANT, "hint", "a-browser-cookie"):
         assert secret.encode() not in stored, secret
 
 

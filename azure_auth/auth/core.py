@@ -20,7 +20,7 @@ from azure_auth.auth.gate import public
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.tabs import Tab, Tabs
-from azure_auth.errors import AuthError, FlowUnknown, SignInFailed, whereabouts
+from azure_auth.errors import AuthError, FlowUnknown, SignInFailed, StoreUnavailable, whereabouts
 from azure_auth.return_target import return_target
 
 _log = logging.getLogger(__name__)
@@ -138,14 +138,18 @@ class State(rx.State):
         session = tab.signed_in
         if session is None:
             return
-        if tab.returned or self._asked("because"):  # a page that only tells of an end: another session's, it seems
+        tells = self.router.url.path.rstrip("/") == "/logout" and self._asked("because")
+        if tab.returned or tells:  # a page that only tells of an end: another session's, it seems
             await self._tell(leaving_to=return_target(self._asked("return_to")) or "/")
             return
         tab.leaving = True
         sessions = self.sign_in.sessions
-        await (sessions.end_everywhere(session) if everywhere else sessions.end(session, "signed_out"))
         try:
+            await (sessions.end_everywhere(session) if everywhere else sessions.end(session, "signed_out"))
             address = await self.sign_in.sign_out_url(session.identity)
+        except StoreUnavailable as failure:
+            await self._show(failure)
+            return
         except AuthError as failure:
             _log.warning("signed out here, but not at the directory: %s", failure)
             address = "/logout?because=unreachable"

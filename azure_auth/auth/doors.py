@@ -111,7 +111,7 @@ class Doors:
             return
         tab = await self._tab(scope, tokens[0])
         headers = [(n, tab.key.encode() if n == _TOKEN_HEADER else v) for n, v in _without_cookies(scope)]
-        with self._tabs.connected(tab):
+        with self._tabs.connected(self._tabs.at(tab.key) or tab):
             await self.app({**scope, "headers": headers}, receive, send)
 
     async def _tab(self, scope: Scope, client_token: str) -> Tab:
@@ -132,6 +132,8 @@ class Doors:
 
     def _is_open(self, scope: Scope) -> bool:
         path = scope["path"]
+        if _is_below(_EVENTS, path) or _is_below(_UPLOAD, path):
+            return False  # also where a page takes every path (`[[...splat]]`)
         for route in self._routes:
             if isinstance(route, Mount) and not route.path:
                 continue  # Reflex itself

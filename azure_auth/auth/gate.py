@@ -8,14 +8,16 @@ handler, and no update a browser, unless the tab that it belongs to is known her
 # pyright: reportUnknownMemberType=false
 
 import asyncio
+import json
 import logging
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Hashable
 from inspect import signature
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import reflex as rx
+import reflex.istate.dynamic
 from reflex.middleware.middleware import Middleware
 from reflex.state import BaseState, OnLoadInternalState, StateUpdate, UpdateVarsInternalState
 from reflex.utils.token_manager import RedisTokenManager
@@ -64,7 +66,7 @@ def public(what: _T) -> _T:
 
 def is_public(what: Any) -> bool:
     """Tell whether something was marked as public."""
-    return what in _public
+    return isinstance(what, Hashable) and what in _public  # a component, also that of a page, is not hashable
 
 
 class Gate(Middleware):
@@ -92,11 +94,28 @@ class Gate(Middleware):
         # Reflex has no other place through which all updates, and all messages, pass.
         self._emit, self._namespace.emit_update = self._namespace.emit_update, self.emit_update
         self._receive, self._namespace.on_event = self._namespace.on_event, self.on_event
+        self._connect, self._namespace.on_connect = self._namespace.on_connect, self.on_connect
+        self._packet = self._server.eio.handlers["message"]
+        self._server.eio.on("message", self.on_packet)
         app.add_middleware(self, index=0)  # before Reflex's own, which answers `hydrate`
         sessions.on_end = self._on_end
         sessions.on_gone = self._forget_states
         app.backend_exception_handler = self.report
         app.frontend_exception_handler = _log_of_browser
+
+    async def on_packet(self, sid: str, data: Any) -> None:
+        """Take a frame from a socket; what is no packet of Socket.IO is dropped, in one line of the log."""
+        try:
+            await self._packet(sid, data)
+        except Exception as broken:
+            _log.warning("a packet was dropped: %s", whereabouts(broken))
+
+    async def on_connect(self, sid: str, environ: Any = None, auth: Any = None, *_: Any) -> None:
+        """Let a socket in; Socket.IO brings a client's message that calls itself `connect` here as well."""
+        if environ is not None and environ is self._server.get_environ(sid, self._namespace.namespace):
+            await self._connect(sid, environ, auth)
+        else:
+            _log.warning("a message that says it is a connection was dropped")
 
     async def on_event(self, sid: str, data: Any = None, *_: Any) -> None:
         """Take a message from a socket; what is no event of this app is dropped, before Reflex logs all of it."""
@@ -107,7 +126,12 @@ class Gate(Middleware):
         tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
         where = data.get("router_data", {})
         path, _, query = where.get("asPath", "").partition("?")
-        if tab and path.rstrip("/") == "/callback":
+        if tab is None:
+            # A duplicated tab: Reflex gave it a key of its own making. It loads once more, with one of ours.
+            again = self.told(leaving_to="/" + where.get("asPath", "/").lstrip("/\\"))
+            await self._namespace.emit("event", again, to=sid)
+            return
+        if path.rstrip("/") == "/callback":
             tab.answer = dict(parse_qsl(query))
             data["router_data"] = {**where, "asPath": path, "query": {}}  # a code is for no state and no log
         await self._receive(sid, data)
@@ -117,11 +141,8 @@ class Gate(Middleware):
         context = EventContext.get()
         tab = self._tabs.at(context.token)
         page = str(context.router_data.get("asPath", "/"))
-        if tab is None:
-            if self._server.get_environ(str(context.router_data.get("sid")), self._namespace.namespace) is None:
-                return StateUpdate()  # its tab has left, or is at another worker by now
-            # A duplicated tab: Reflex gave it a key of its own making. It loads once more, with one of ours.
-            return self.told(leaving_to="/" + page.lstrip("/\\"))
+        if tab is None:  # it left meanwhile
+            return StateUpdate()
         tab.socket = str(context.router_data.get("sid", tab.socket))
         if context.router_data:
             tab.page = "/" + page.lstrip("/\\")
@@ -189,7 +210,7 @@ class Gate(Middleware):
 
     def _is_public_state(self, name: str) -> bool:
         state = rx.State.get_class_substate(name)
-        return state.__module__.startswith("reflex.") or is_public(state)
+        return _is_reflexs(state) or is_public(state)
 
     def told(self, **values: Any) -> StateUpdate:
         """Return an update that sets vars of the shared state in the browser, and nothing on the server."""
@@ -272,6 +293,11 @@ def _registered(event: Event) -> RegisteredEventHandler:
     return RegistrationContext.get().event_handlers[event.name]
 
 
+def _is_reflexs(state: type[BaseState]) -> bool:
+    """Tell whether a state is the framework's own; `rx.ComponentState` makes developers' states in a module of it."""
+    return state.__module__.startswith("reflex.") and state.__module__ != reflex.istate.dynamic.__name__
+
+
 def _is_event(data: Any) -> bool:
     """Tell whether a message names a handler of this app, with arguments that it takes."""
     if not isinstance(data, dict):
@@ -281,15 +307,28 @@ def _is_event(data: Any) -> bool:
     if not (isinstance(name, str) and isinstance(payload, dict) and isinstance(route, dict)):
         return False
     registered = RegistrationContext.get().event_handlers.get(name)
-    where = cast("dict[str, Any]", route)
-    if registered is None or not all(isinstance(where.get(part, ""), str) for part in ("pathname", "asPath")):
+    if registered is None or not _is_route(cast("dict[str, Any]", route)):
         return False
     arguments = cast("dict[str, Any]", payload)
     try:
         signature(registered.handler.fn).bind(None, **arguments)
-    except TypeError:
+        json.dumps(fields, ensure_ascii=False).encode()
+    except (TypeError, ValueError):  # not for this handler; bytes; half a character, which cannot be sent back
         return False
     return name not in _STORING or _are_stored(arguments.get("vars") or {})
+
+
+def _is_route(route: dict[str, Any]) -> bool:
+    """Tell whether this says where a page is, in a way that can be read."""
+    path, address = route.get("pathname", ""), route.get("asPath", "")
+    if not (isinstance(path, str) and isinstance(address, str) and isinstance(route.get("query", {}), dict)):
+        return False
+    try:
+        urlsplit(f"https://origin{address}")
+        urlsplit(address)
+    except ValueError:  # a bracket where a host would be
+        return False
+    return True
 
 
 def _are_stored(values: Any) -> bool:
@@ -314,7 +353,7 @@ def _counts(tab: Tab, event: Event, context: EventContext) -> bool:
         return False
     if event.name == _ON_LOAD and chained:
         return not tab.returned
-    if chained or (event.name != _ON_LOAD and _registered(event).states[0].__module__.startswith("reflex.")):
+    if chained or (event.name != _ON_LOAD and _is_reflexs(_registered(event).states[0])):
         return False
     tab.returned = False
     return True

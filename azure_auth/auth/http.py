@@ -122,6 +122,11 @@ def build() -> Path:
 
 def is_built(path: str, is_page: Callable[[str], object]) -> bool:
     """Tell whether a path is a page, or a file of the static build."""
+    if is_page(path) is not None:
+        return True
     folder = build()
-    file = (folder / path.lstrip("/")).resolve()
-    return is_page(path) is not None or (file.is_relative_to(folder.resolve()) and file.is_file())
+    try:
+        file = (folder / path.lstrip("/")).resolve()
+        return file.is_relative_to(folder.resolve()) and file.is_file()
+    except (OSError, ValueError):  # longer than names may be, or with a null character
+        return False

@@ -49,7 +49,7 @@ class Seal:
         """
         try:
             return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._bound_to)
-        except (InvalidTag, ValueError):
+        except (InvalidTag, TypeError, ValueError):  # TypeError: a store gave back something else than bytes
             raise SealBroken from None
 
 
@@ -78,9 +78,9 @@ class CookieKeys(Seal):
         return self.tab_prefix + hmac.digest(self._tabs, client_token.encode(), "sha256").hex()[:48]
 
 
-def stranger_key(client_token: str) -> str:
-    """Return the key of the state of a tab without a session; no tab of a session has one like it."""
-    return "0" * 16 + sha256(b"azure_auth stranger " + client_token.encode()).hexdigest()[:48]
+def stranger_key(client_token: str, browser: str) -> str:
+    """Return the key of the state of a tab without a session, in the browser of that flow cookie; no session has it."""
+    return "0" * 16 + hashed("azure_auth stranger", browser, client_token)[:48]
 
 
 def hashed(*parts: str) -> str:

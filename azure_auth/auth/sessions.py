@@ -76,7 +76,11 @@ class Sessions:
         self._fingerprint = settings.fingerprint
         self._allowed_tenants = settings.allowed_tenants
         self._open: WeakValueDictionary[str, Session] = WeakValueDictionary()
-        self._alarms: dict[str, asyncio.TimerHandle] = {}
+        self._ended: dict[str, float] = {}
+        """What this process knows to be over, and until when, whatever the store says; oldest first."""
+        self._unwritten: dict[str, Ending] = {}
+        """What has ended and the store could not be told of yet."""
+        self._wakes: dict[str, asyncio.TimerHandle] = {}
         self._tidying: set[asyncio.Task[None]] = set()
         self.on_end: Callable[[Session], None] | None = None
         """Called at once when a session ends that somebody has open here."""
@@ -101,7 +105,7 @@ class Sessions:
         sealed = {"identity": asdict(identity), "browser": hashed(browser), "started": now, "seen": now}
         session = Session(CookieKeys(cookie), 1, sealed)
         old = CookieKeys(replacing).reference if replacing else None
-        await self._ended(await self._store.start(self._record(session, 1), old, now), "replaced")
+        await self._spread(await self._store.start(self._record(session, 1), old, now), "replaced")
         return cookie
 
     async def find(self, cookie: str) -> Session | None:
@@ -114,7 +118,7 @@ class Sessions:
         session = self._open.get(keys.reference)
         if session is None:
             record = await self._store.read(keys.reference)
-            session = self._unsealed(keys, record) if record else None
+            session = self._unsealed(keys, record) if record and keys.reference not in self._ended else None
             if session is None:
                 if record:
                     await self._store.end(keys.reference, self._until())
@@ -158,8 +162,7 @@ class Sessions:
         """
         self._end_here(session.keys.reference, why)
         session.ended = session.ended or why
-        if await self._store.end(session.keys.reference, self._until()):
-            await self._ended([session.keys.reference], why)
+        await self._write_end(session.keys.reference, why)
 
     async def end_everywhere(self, session: Session) -> None:
         """End all sessions of the person whose session this is.
@@ -167,9 +170,10 @@ class Sessions:
         Raises:
             StoreUnavailable: When the store cannot be told; here it is over all the same.
         """
-        self._end_here(session.keys.reference, "signed_out")
         person = _person(session.identity)
-        await self._ended(await self._store.end_all("person", person, self._until()), "signed_out")
+        for other in [open_ for open_ in self._open.values() if _person(open_.identity) == person]:
+            self._end_here(other.keys.reference, "signed_out")  # also if its row says that it is another's
+        await self._spread(await self._store.end_all("person", person, self._until()), "signed_out")
 
     async def end_by_directory(self, sid: str) -> None:
         """End all sessions that belong to one of the directory's, which has ended there.
@@ -177,7 +181,7 @@ class Sessions:
         Raises:
             StoreUnavailable: When they cannot be found.
         """
-        await self._ended(await self._store.end_all("sid", hashed(sid), self._until()), "directory")
+        await self._spread(await self._store.end_all("sid", hashed(sid), self._until()), "directory")
 
     async def joined(self, session: Session, key: str) -> None:
         """Note a tab of a session, so that its states are found when the session ends.
@@ -201,13 +205,15 @@ class Sessions:
             await asyncio.sleep(_LOOK_SECONDS)
             for session in list(self._open.values()):
                 await self._look(session, "signed_out")
+            for reference, why in list(self._unwritten.items()):
+                await self._tidy(reference, why)
 
     async def _look(self, session: Session, why: str) -> None:
         with suppress(StoreUnavailable):
             if session.ended is None and await self._store.version(session.keys.reference) is None:
                 self._end_here(session.keys.reference, cast("Ending", why or "signed_out"))
 
-    async def _ended(self, references: list[str], why: Ending) -> None:
+    async def _spread(self, references: list[str], why: Ending) -> None:
         """Let everybody know, here and in other processes, and forget what Reflex keeps of them."""
         for reference in references:
             self._end_here(reference, why)
@@ -221,6 +227,11 @@ class Sessions:
         return self._clock() + self._longest
 
     def _end_here(self, reference: str, why: Ending) -> None:
+        for old, until in list(self._ended.items()):
+            if until > self._clock():
+                break
+            del self._ended[old]
+        self._ended[reference] = self._until()
         session = self._open.pop(reference, None)
         if session is not None and session.ended is None:
             session.ended = why
@@ -235,13 +246,14 @@ class Sessions:
 
     def _wake_later(self, session: Session) -> None:
         """Look at a session again when it may be over, for people who do nothing must be signed out too."""
+        due = min(session.seen + self._idle, session.started + self._longest) - self._clock()
         reference = session.keys.reference
-        if reference not in self._alarms:
-            due = min(session.seen + self._idle, session.started + self._longest) - self._clock()
-            self._alarms[reference] = asyncio.get_running_loop().call_later(max(due, 0.0), self._wake, reference)
+        if earlier := self._wakes.pop(reference, None):  # of an earlier page of the same session
+            earlier.cancel()
+        self._wakes[reference] = asyncio.get_running_loop().call_later(max(due, 0.0), self._wake, reference)
 
     def _wake(self, reference: str) -> None:
-        del self._alarms[reference]
+        self._wakes.pop(reference, None)
         session = self._open.get(reference)
         if session is None:
             return
@@ -254,9 +266,14 @@ class Sessions:
             self._wake_later(session)
 
     async def _tidy(self, reference: str, why: Ending) -> None:
-        with suppress(StoreUnavailable):  # by its own sealed times the record is over in any case
-            if await self._store.end(reference, self._until()):
-                await self._ended([reference], why)
+        with suppress(StoreUnavailable):  # it is tried again
+            await self._write_end(reference, why)
+
+    async def _write_end(self, reference: str, why: Ending) -> None:
+        self._unwritten[reference] = why
+        if await self._store.end(reference, self._until()):
+            await self._spread([reference], why)
+        self._unwritten.pop(reference, None)
 
     def _record(self, session: Session, version: int) -> Record:
         sealed = {
@@ -271,9 +288,7 @@ class Sessions:
             reference=session.keys.reference,
             version=version,
             ends=session.started + self._longest,
-            person=_person(session.identity),
-            sid=hashed(session.identity.sid) if session.identity.sid else "",
-            browser=session.browser,
+            **dict(zip(("person", "sid", "browser"), _indexes(session), strict=True)),
             sealed=session.keys.seal(json.dumps(sealed).encode()),
         )
 
@@ -287,18 +302,26 @@ class Sessions:
         if sealed["version"] != record.version or sealed["fingerprint"] != self._fingerprint:
             return None
         session = Session(keys, record.version, sealed)
+        if (record.person, record.sid, record.browser) != _indexes(session):
+            return None
         allowed = not self._allowed_tenants or session.identity.tenant_id in self._allowed_tenants
         return session if allowed else None
 
     async def _reread(self, session: Session) -> bool:
         """Take over what another process wrote; False when the record is older than ours or not what was written."""
         record = await self._store.read(session.keys.reference)
-        newer = self._unsealed(session.keys, record) if record and record.version > session.version else None
-        if newer is None:
+        newer = self._unsealed(session.keys, record) if record else None
+        if newer is None or newer.version <= session.version:
             return False
         session.version, session.written = newer.version, newer.written
         session.seen = max(session.seen, newer.seen)
         return True
+
+
+def _indexes(session: Session) -> tuple[str, str, str]:
+    """Return the hashes under which a session is found besides its cookie: person, Entra's session, browser."""
+    sid = session.identity.sid
+    return _person(session.identity), hashed(sid) if sid else "", session.browser
 
 
 def _person(identity: Identity) -> str:

@@ -43,7 +43,7 @@ class Tab:
     @classmethod
     def of(cls, client_token: str, session: Session | None, browser: str | None) -> "Tab":
         """Return the tab that calls itself `client_token`, with the key that this very session gives it."""
-        key = session.keys.tab_key(client_token) if session else stranger_key(client_token)
+        key = session.keys.tab_key(client_token) if session else stranger_key(client_token, browser or "")
         return cls(key, tab_id(client_token), session, browser)
 
     @property

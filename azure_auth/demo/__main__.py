@@ -69,7 +69,7 @@ def main() -> None:
 def _write_certificate(folder: Path) -> tuple[Path, Path]:
     """Write a certificate for localhost, valid for a day, and its key; return their paths."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Demo directory")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"Demo directory {secrets.token_hex(4)}")])
     now = datetime.now(UTC)
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     certificate = (

@@ -84,6 +84,20 @@ class Plain(rx.State):
         self.opened += 1
 
 
+class Tally(rx.ComponentState):
+    """A component with a state of its own."""
+
+    kept: str = f"{CANARY} of a component"
+
+    @rx.var
+    def told(self) -> str:
+        return f"{CANARY} told by a component"
+
+    @classmethod
+    def get_component(cls) -> rx.Component:
+        return rx.el.p(cls.kept, cls.told)
+
+
 def reports() -> rx.Component:
     return frame(
         heading("Reports"),
@@ -91,6 +105,7 @@ def reports() -> rx.Component:
         rx.el.p(Plain.computed, " ", Plain.cached, id="plain"),
         rx.foreach(Reports.rows, rx.el.p),
         rx.el.p(Reports.ticks, id="ticks"),
+        Tally.create(),
         rx.el.button("Tick", on_click=Reports.tick),
         rx.el.button("Add", on_click=Reports.add("one more")),
         rx.upload(rx.el.p("Drop"), id="drop"),
@@ -104,4 +119,5 @@ async def figures(_: Request) -> PlainTextResponse:
 
 def add(app: rx.App, api: Starlette) -> None:
     app.add_page(reports, route="/reports", title="Reports", on_load=[Reports.load, Plain.open])
+    app.add_page(frame(heading("Built already")), route="/built", title="Built")
     api.routes.append(Route("/api/figures", figures))
