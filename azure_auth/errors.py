@@ -48,7 +48,6 @@ class AuthError(Exception):
         heading: What the person reads first.
         message: What happened and what to do, in words for people.
         advice: What the operator can do about it, where they can.
-        other_account: Whether another account is the better way on than another try.
         reference: An id that the page shows and the log line carries.
         detail: For the log alone; never a token, code, cookie or claim.
         return_to: The page that was asked for, where that is known, so that another try leads there.
@@ -58,7 +57,6 @@ class AuthError(Exception):
     heading: ClassVar[str]
     message: str
     advice: ClassVar[str] = ""
-    other_account: ClassVar[bool] = False
 
     def __init__(self, detail: str = "") -> None:
         """Give this failure its reference.
@@ -222,7 +220,6 @@ class NotAssigned(Refused):
     heading = "You do not have access yet"
     message = "This site is for selected people, and your account is not among them. Ask your help desk for access."
     advice = "assign the person or a group of theirs: Enterprise applications, Users and groups"
-    other_account = True
     numbers = (50105,)
 
 
@@ -251,7 +248,6 @@ class OtherTenant(Refused):
     code = "other_tenant"
     heading = "This account belongs to another organisation"
     message = "Use your work account of the organisation that runs this site."
-    other_account = True
     numbers = (50020, 50034)
 
 
@@ -270,7 +266,6 @@ class AccountDisabled(Refused):
     code = "account_disabled"
     heading = "Your account is switched off"
     message = "Ask your help desk about it, or use another account."
-    other_account = True
     numbers = (50057,)
 
 
