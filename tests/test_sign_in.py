@@ -72,9 +72,12 @@ async def test_another_browser_cannot_finish_a_flow_nor_spoil_it(sign_in, direct
 
 
 async def test_a_flow_is_used_once(sign_in, directory):
-    """The same answer again finds no flow."""
+    """The same answer again finds no flow: not in another tab, and in its own not once the session was fetched."""
     answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
-    assert await sign_in.finish(answer, BROWSER, "tab")
+    done = await sign_in.finish(answer, BROWSER, "tab")
+    with pytest.raises(FlowUnknown):
+        await sign_in.finish(answer, BROWSER, "another tab")
+    await sign_in.start_session(await sign_in.hand_over(done), [f"azure_auth_flow={BROWSER}"])
     with pytest.raises(FlowUnknown):
         await sign_in.finish(answer, BROWSER, "tab")
 
@@ -88,14 +91,21 @@ async def test_of_two_tabs_that_race_one_signs_in(sign_in, directory):
 
 
 async def test_a_reload_in_the_middle_ends_well(sign_in, directory):
-    """The reload cancels the first handler; the second, in the same tab, is told the outcome, and nobody after it."""
+    """The reload cancels the first handler; the same tab is told the outcome until its session is fetched."""
     answer = directory.answer(await sign_in.begin(BROWSER, "/reports"), "Ada Lovelace")
     first = asyncio.create_task(sign_in.finish(answer, BROWSER, "tab"))
     await asyncio.sleep(0)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    assert (await sign_in.finish(answer, BROWSER, "tab")).return_to == "/reports"
+    for _ in range(2):
+        done = await sign_in.finish(answer, BROWSER, "tab")
+        assert done.return_to == "/reports"
+    with pytest.raises(FlowUnknown):
+        await sign_in.finish(answer, BROWSER, "another tab")
+    with pytest.raises(FlowUnknown):
+        await sign_in.finish(answer, BROWSER, "tab", signed_in=True)
+    assert (await sign_in.start_session(await sign_in.hand_over(done), [f"azure_auth_flow={BROWSER}"]))[0]
     with pytest.raises(FlowUnknown):
         await sign_in.finish(answer, BROWSER, "tab")
 

@@ -93,6 +93,27 @@ async def test_the_reference_is_in_the_log_and_the_code_is_not(tab, directory, c
         assert secret not in caplog.text
 
 
+async def test_no_repr_shows_a_secret_or_a_person(tab, directory):
+    """What a log line or a traceback would print of flow, sign-in, tab and session names none of what they hold."""
+    answer = directory.answer(await State.sign_in.begin(BROWSER, ""), "Ada Lovelace")
+    done = await State.sign_in.finish(answer, BROWSER, "tab")
+    assert await sign_in_as(tab, directory, "Ada Lovelace")
+    shown = f"{State.sign_in._redemptions} {done!r} {tab.connection!r} {tab.connection.session!r}"
+    for secret in (*tab.cookies.values(), answer["code"], tab.connection.key, "Lovelace"):
+        assert secret not in shown.replace(repr(BROWSER), "")
+
+
+async def test_nothing_computed_of_the_person_is_pickled(tab, directory):
+    """Reflex's own pickle of a state that a page has shown holds nothing that was computed, least of all a name."""
+    await sign_in_as(tab, directory, "Ada Lovelace")
+    tab.state.leaving_to = "canary"
+    assert "Ada Lovelace" in str(await tab.state._get_resolved_delta())
+    pickled = tab.state._serialize()
+    assert b"canary" in pickled
+    for computed in (tab.state.sign_in_url, "Lovelace", "ada@contoso.example"):
+        assert computed.encode() not in pickled
+
+
 async def test_the_callback_opened_again_leads_on(tab, directory):
     """Back to a used callback does no harm to somebody who is signed in."""
     await sign_in_as(tab, directory, "Ada Lovelace")

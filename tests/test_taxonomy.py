@@ -4,7 +4,7 @@ import re
 from urllib.parse import urlencode
 
 import pytest
-from tab import BROWSER, State, open_tab, sign_in_as
+from tab import BROWSER, State, finishes, open_tab, sign_in_as
 
 from azure_auth.auth.flows import FLOW_SECONDS
 from azure_auth.auth.tabs import Tabs
@@ -133,7 +133,8 @@ async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, wh
         now = kept._clock()
         monkeypatch.setattr(kept, "_clock", lambda: now + FLOW_SECONDS)
     elif why == "used":
-        await tab.opens(f"/callback?{urlencode(answer)}", "callback")
+        assert await finishes(tab, f"/callback?{urlencode(answer)}")
+        tab.cookies.pop("azure_auth_session")
     else:
         answer = {"code": answer["code"]} | ({"state": "unknown"} if why == "unknown" else {})
     await tab.opens(f"/callback?{urlencode(answer)}", "callback")

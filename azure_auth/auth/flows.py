@@ -18,7 +18,7 @@ TICKET_SECONDS = 30
 _T = TypeVar("_T", bound="Flow | SignedIn")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Flow:
     """What is remembered between leaving for the directory and coming back.
 
@@ -44,13 +44,21 @@ class Flow:
         return cls(packed["msal"], packed["return_to"], failure)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SignedIn:
-    """The end of a successful sign-in: who, in which browser, and the page to go to."""
+    """The end of a successful sign-in.
+
+    Attributes:
+        identity: Who it is.
+        browser: The value of the browser's flow cookie.
+        return_to: The page to go to.
+        flow: A hash of the flow's `state`.
+    """
 
     identity: Identity
     browser: str
     return_to: str
+    flow: str
 
     def packed(self) -> dict[str, Any]:
         """Return it in a form for JSON."""
@@ -59,7 +67,7 @@ class SignedIn:
     @classmethod
     def unpacked(cls, packed: dict[str, Any]) -> "SignedIn":
         """Return what `packed` was made of."""
-        return cls(Identity(**packed["identity"]), packed["browser"], packed["return_to"])
+        return cls(Identity(**packed["identity"]), packed["browser"], packed["return_to"], packed["flow"])
 
 
 class OnceOnly(Generic[_T]):

@@ -153,6 +153,9 @@ class Gate(Middleware):
         return self._of_a_stranger(tab, context, event)
 
     async def _of_somebody(self, tab: Tab, session: Session, event: Event, context: EventContext) -> StateUpdate | None:
+        if task := asyncio.current_task():  # before the session is asked for: it may end while the store answers
+            self._running.setdefault(session, set()).add(task)
+            task.add_done_callback(lambda done: self._forget(session, done))
         try:
             if not await self._sessions.stands(session):
                 return StateUpdate() if tab.leaving else self.told(leaving_to=_after(tab, session))
@@ -160,9 +163,6 @@ class Gate(Middleware):
                 await self._sessions.touch(session)
         except StoreUnavailable as failure:
             return self._told_of(failure)
-        if task := asyncio.current_task():
-            self._running.setdefault(session, set()).add(task)
-            task.add_done_callback(lambda done: self._forget(session, done))
         return None
 
     def _forget(self, session: Session, task: asyncio.Task[Any]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from secrets import token_urlsafe
 from typing import Literal
 
@@ -28,15 +27,6 @@ _PROBLEM = "problem"
 _WITHOUT_STORE = {kind.code: kind for kind in (TooManyRequests, StoreUnavailable)}
 
 
-@dataclass(frozen=True, slots=True)
-class _Redemption:
-    """A redemption under way, and whose it is."""
-
-    task: "asyncio.Task[SignedIn]"
-    browser: str | None
-    tab: str
-
-
 class SignIn:
     """Begins flows, finishes them, each once, and starts sessions.
 
@@ -59,7 +49,7 @@ class SignIn:
         self._store = store
         self._flows = OnceOnly(store, "flow", FLOW_SECONDS, Flow.unpacked)
         self._tickets = OnceOnly(store, "ticket", TICKET_SECONDS, SignedIn.unpacked)
-        self._redemptions: dict[str, _Redemption] = {}
+        self._redemptions: dict[tuple[str, str | None, str], asyncio.Task[SignedIn]] = {}
 
     async def session(self, cookies: Iterable[str]) -> Session | None:
         """Return the session that a request's Cookie headers stand for, or None.
@@ -107,17 +97,20 @@ class SignIn:
         with suppress(StoreUnavailable):
             await self._store.forget(f"tab {tab}")
 
-    async def finish(self, answer: Mapping[str, str], browser: str | None, tab: str, address: str = "") -> SignedIn:
+    async def finish(
+        self, answer: Mapping[str, str], browser: str | None, tab: str, address: str = "", *, signed_in: bool = False
+    ) -> SignedIn:
         """Take the flow that an answer of the directory belongs to, and redeem its code.
 
-        A reload cancels the caller but not the redemption: asked again by the same tab, the result is told then.
-        It is told once; nobody collects it after a minute.
+        A reload cancels the caller but not the redemption: asked again by the same tab, the result is told again,
+        until its session is fetched, and for a minute at most.
 
         Args:
             answer: The query that the browser brought to `/callback`.
             browser: The value of the browser's flow cookie, if it has one.
             tab: What tells this tab from others of the browser.
             address: The client's.
+            signed_in: Whether somebody is signed in in this tab already.
 
         Raises:
             AuthError: When nobody was signed in.
@@ -126,26 +119,23 @@ class SignIn:
             if told := _WITHOUT_STORE.get(answer.get(_PROBLEM, "")):
                 raise told()
             await self._limit("callback", browser or "", address)
-            return await self._finish(answer, browser, tab)
+            return await self._finish(answer, browser, tab, signed_in=signed_in)
         except AuthError as failure:
             audit.record(
                 "failed", failure=failure.code, reference=failure.reference, detail=failure.detail, address=address
             )
             raise
 
-    async def _finish(self, answer: Mapping[str, str], browser: str | None, tab: str) -> SignedIn:
-        state = answer.get("state", "")
-        redemption = self._redemptions.get(state)
-        if redemption is None:
-            flow = await self._flows.take(state, browser)
-            task = asyncio.create_task(self._redeem(flow, answer, browser or ""))
-            redemption = self._redemptions[state] = _Redemption(task, browser, tab)
-            task.add_done_callback(lambda task: self._forget_later(state, task))
-        elif (redemption.browser, redemption.tab) != (browser, tab):
-            raise FlowUnknown("already being redeemed")
-        await asyncio.wait({redemption.task})  # being cancelled here leaves the task running
-        self._redemptions.pop(state, None)
-        return redemption.task.result()
+    async def _finish(self, answer: Mapping[str, str], browser: str | None, tab: str, *, signed_in: bool) -> SignedIn:
+        asked = (hashed(answer.get("state", "")), browser, tab)
+        task = self._redemptions.get(asked)
+        if task is None:
+            task = self._redemptions[asked] = asyncio.create_task(self._redeem(answer, browser))
+            task.add_done_callback(lambda done: self._forget_later(asked, done))
+        elif task.done() and signed_in:
+            raise FlowUnknown("its session was fetched, or another one stands")
+        await asyncio.wait({task})  # being cancelled here leaves the task running
+        return task.result()
 
     async def hand_over(self, signed_in: SignedIn) -> str:
         """Return a ticket with which the browser fetches its session cookie: once, and soon.
@@ -171,6 +161,8 @@ class SignIn:
         browser, target = self.flow_cookie.read(cookies), ""
         try:
             signed_in = await self._tickets.take(ticket, browser)
+            for asked in [asked for asked in self._redemptions if asked[0] == signed_in.flow]:
+                del self._redemptions[asked]
             target, replacing = signed_in.return_to, self.session_cookie.read(cookies)
             cookie = await self.sessions.start(signed_in.identity, signed_in.browser, replacing)
         except AuthError as failure:
@@ -226,16 +218,19 @@ class SignIn:
             return f"{self._redirect_uri}?{_PROBLEM}={worse.code}"
         return f"{self._redirect_uri}?state={state}"
 
-    async def _redeem(self, flow: Flow, answer: Mapping[str, str], browser: str) -> SignedIn:
+    async def _redeem(self, answer: Mapping[str, str], browser: str | None) -> SignedIn:
+        state = answer.get("state", "")
+        flow = await self._flows.take(state, browser)
         try:
             if flow.failure:
                 raise flow.failure
-            return SignedIn(await self._client.redeem(flow.msal, answer), browser, flow.return_to)
+            identity = await self._client.redeem(flow.msal, answer)
+            return SignedIn(identity, browser or "", flow.return_to, hashed(state))
         except AuthError as failure:
             failure.return_to = flow.return_to
             raise
 
-    def _forget_later(self, state: str, task: "asyncio.Task[SignedIn]") -> None:
-        if not task.cancelled():
-            task.exception()  # looked at, so that asyncio does not complain of a failure that nobody came back for
-        asyncio.get_running_loop().call_later(_UNTOLD_SECONDS, self._redemptions.pop, state, None)
+    def _forget_later(self, asked: tuple[str, str | None, str], task: "asyncio.Task[SignedIn]") -> None:
+        if task.cancelled() or task.exception():  # looked at, so that asyncio does not complain
+            self._redemptions.pop(asked, None)
+        asyncio.get_running_loop().call_later(_UNTOLD_SECONDS, self._redemptions.pop, asked, None)

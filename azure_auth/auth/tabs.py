@@ -10,7 +10,7 @@ from azure_auth.auth.sessions import Session
 from azure_auth.errors import StoreUnavailable
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, repr=False)
 class Tab:
     """A connection of a browser tab, from its handshake to its end.
 
