@@ -108,20 +108,19 @@ class Gate(Middleware):
         try:
             await self._packet(sid, data)
         except Exception as broken:
-            _log.warning("a packet was dropped: %s", whereabouts(broken))
+            audit.record("suspicious", reason=f"a frame that is no packet: {whereabouts(broken)}")
 
     async def on_connect(self, sid: str, environ: Any = None, auth: Any = None, *_: Any) -> None:
         """Let a socket in; Socket.IO brings a client's message that calls itself `connect` here as well."""
         if environ is not None and environ is self._server.get_environ(sid, self._namespace.namespace):
             await self._connect(sid, environ, auth)
         else:
-            _log.warning("a message that says it is a connection was dropped")
+            audit.record("suspicious", reason="a message that says it is a connection", address=self._address(sid))
 
     async def on_event(self, sid: str, data: Any = None, *_: Any) -> None:
         """Take a message from a socket; what is no event of this app is dropped, before Reflex logs all of it."""
         if not _is_event(data):
-            tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
-            audit.record("suspicious", reason="a message that is no event", address=tab.address if tab else "")
+            audit.record("suspicious", reason="a message that is no event", address=self._address(sid))
             return
         tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
         where = data.get("router_data", {})
@@ -135,6 +134,10 @@ class Gate(Middleware):
             tab.answer = dict(parse_qsl(query))
             data["router_data"] = {**where, "asPath": path, "query": {}}  # a code is for no state and no log
         await self._receive(sid, data)
+
+    def _address(self, sid: str) -> str:
+        tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
+        return tab.address if tab else ""
 
     async def preprocess(self, app: rx.App, state: BaseState, event: Event) -> StateUpdate | None:  # noqa: ARG002
         """Let an event pass (None), or answer in its handler's place."""
@@ -197,7 +200,7 @@ class Gate(Middleware):
             return
         if tab is None or not tab.signed_in:
             delta = {name: values for name, values in update.delta.items() if self._is_public_state(name)}
-            update = StateUpdate(delta=delta, events=[] if tab and tab.session else update.events)
+            update = StateUpdate(delta=delta, events=update.events if tab and not tab.session else [])
         if update.delta or update.events:
             await self._emit(update, token)
 

@@ -6,7 +6,6 @@ is open here. Whatever cannot be decided is denied.
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -15,13 +14,13 @@ from secrets import token_urlsafe
 from typing import Any, Literal, cast
 from weakref import WeakValueDictionary
 
+from azure_auth import audit
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sealing import CookieKeys, SealBroken, hashed
 from azure_auth.auth.store import Record, Store
 from azure_auth.errors import StoreUnavailable
 from azure_auth.settings import Settings
 
-_log = logging.getLogger(__name__)
 _LOOK_SECONDS = 20.0
 """How often sessions are looked at that nobody does anything with, lest a message was lost."""
 _WRITE_SECONDS = 60.0
@@ -297,7 +296,7 @@ class Sessions:
         try:
             sealed = json.loads(keys.open(record.sealed))
         except SealBroken:
-            _log.warning("a session's record was changed, and is refused")
+            audit.record("suspicious", reason="a session's record that is not what was written")
             return None
         if sealed["version"] != record.version or sealed["fingerprint"] != self._fingerprint:
             return None
