@@ -10,6 +10,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from azure_auth.auth.cookies import Cookie
+from azure_auth.auth.headers import SecurityHeaders
 from azure_auth.auth.http import ServePages, routes
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.settings import Settings
@@ -129,3 +130,21 @@ async def test_pages_are_served_without_a_redirect():
         assert (await browser.get("/callback?code=c")).text == "/callback/?code=c"
         assert (await browser.get("/callback/?code=c")).text == "/callback/?code=c"
         assert (await browser.get("/ping")).text == "/ping?"
+
+
+@pytest.mark.parametrize(
+    ("public_url", "hsts", "socket"),
+    [
+        ("https://app.example.com", "max-age=31536000", "wss://app.example.com"),
+        ("http://localhost:3000", None, "ws://localhost:3000"),
+    ],
+)
+async def test_https_is_asked_for_on_https_alone(tmp_path, public_url, hsts, socket):
+    """HSTS and a `wss:` socket where the public address is https; on loopback's http neither."""
+    inner = Starlette(routes=[Route("/", lambda _: PlainTextResponse("", headers={"Referrer-Policy": "no-referrer"}))])
+    wrapped = SecurityHeaders(inner, public_url, "https://directory.example", lambda: tmp_path / "none")
+    async with over(wrapped, public_url) as browser:
+        answer = await browser.get("/")
+    assert answer.headers.get("strict-transport-security") == hsts
+    assert socket in answer.headers["content-security-policy"].partition("connect-src")[2].partition(";")[0].split()
+    assert answer.headers["referrer-policy"] == "no-referrer"  # what an answer says of itself stays
