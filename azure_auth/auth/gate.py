@@ -8,6 +8,7 @@ handler, and no update a browser, unless the tab that it belongs to is known her
 # pyright: reportUnknownMemberType=false
 
 import asyncio
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -38,6 +39,8 @@ TAB = "azure_auth.tab"
 STRANGER_SECONDS = 60.0
 STRANGERS = 1_000
 STATE_SECONDS = 15 * 60.0
+_LONGEST_ROUTE = 16_000
+"""How much a message may say of the page that it comes from; a state keeps it."""
 _LOADING = {
     _ON_LOAD,
     format_event_handler(OnLoadInternalState.event_handlers["set_is_hydrated"]),
@@ -87,6 +90,7 @@ class Gate(Middleware):
         self._state, self._begin = state, begin
         self._running: dict[Session, set[asyncio.Task[Any]]] = {}
         self._farewells: set[asyncio.Task[None]] = set()
+        self._left: dict[str, asyncio.TimerHandle] = {}
         # Reflex has no other place through which all updates, and all messages, pass.
         self._emit, self._namespace.emit_update = self._namespace.emit_update, self.emit_update
         self._receive, self._namespace.on_event = self._namespace.on_event, self.on_event
@@ -208,23 +212,32 @@ class Gate(Middleware):
 
         A page that has been told all that there is for it needs no socket: its links are plain ones.
         """
-        strangers = [other for other in self._tabs.all() if other.session is None]
+        strangers = [other for other in self._tabs.all() if other.session is None and not other.leaving]
         if len(strangers) >= STRANGERS:
             heaviest, _ = Counter(other.address for other in strangers).most_common(1)[0]
             audit.record("limited", reason="sockets of strangers", address=heaviest)
-            self._soon(self._dismiss(next(other for other in strangers if other.address == heaviest)))
+            oldest = next(other for other in strangers if other.address == heaviest)
+            oldest.leaving = True  # so that the next one in a burst sends away another
+            self._soon(self._dismiss(oldest))
         asyncio.get_running_loop().call_later(STRANGER_SECONDS, lambda: self._soon(self._dismiss(tab)))
 
     def left(self, tab: Tab) -> None:
         """Forget the state of a tab that is gone: at once if its session has ended, a stranger's after a while."""
         if tab.session is None:
-            asyncio.get_running_loop().call_later(STATE_SECONDS, self._forget_state, tab.key)
+            self._left.pop(tab.key, None)
+            self._left[tab.key] = asyncio.get_running_loop().call_later(STATE_SECONDS, self._forget_state, tab.key)
+            if len(self._left) > STRANGERS:
+                self._forget_state(next(iter(self._left)))
         elif tab.session.ended:
             self._forget_state(tab.key)
 
     def _forget_state(self, key: str) -> None:
+        if timer := self._left.pop(key, None):
+            timer.cancel()
         if self._tabs.at(key) is None:
-            self._forget_states(lambda other: other == key)
+            tracked = getattr(self._app.state_manager, "_token_expires_at", {}).get(key)
+            if tracked:
+                self._app.state_manager._purge_token(tracked[1])  # pyright: ignore
 
     def _forget_states(self, which: Callable[[str], bool]) -> None:
         states: dict[str, Any] = getattr(self._app.state_manager, "states", {})
@@ -270,6 +283,8 @@ def _is_event(data: Any) -> bool:
     registered = RegistrationContext.get().event_handlers.get(name)
     where = cast("dict[str, Any]", route)
     if registered is None or not all(isinstance(where.get(part, ""), str) for part in ("pathname", "asPath")):
+        return False
+    if len(json.dumps(where)) > _LONGEST_ROUTE:
         return False
     arguments = cast("dict[str, Any]", payload)
     try:
