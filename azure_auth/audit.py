@@ -9,13 +9,16 @@ import json
 import logging
 import queue
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any, Literal, TextIO
 
+from azure_auth.logs import clean
+
 VERSION = 1
 _WAITING_LINES = 10_000
+_ENDING_SECONDS = 1.0
 _log = logging.getLogger("azure_auth.audit")
 _log.setLevel(logging.INFO)
 
@@ -28,12 +31,13 @@ def record(event: Event, *, person: tuple[str, str] | None = None, **known: str)
     Args:
         event: What happened.
         person: Tenant id and object id of whom it is about, once that is proven.
-        known: What else is known; never a token, code, cookie, claim set, name or e-mail address.
+        known: What else is known; never a token, code, cookie, claim set, name or e-mail address, and cleaned of them.
     """
     line: dict[str, Any] = {"v": VERSION, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
     if person:
         line["person"] = {"tid": person[0], "oid": person[1]}
-    _log.info("%s", json.dumps({**line, **{name: value for name, value in known.items() if value}}))
+    line |= {name: clean(value) for name, value in known.items() if value}
+    _log.info("%s", json.dumps(line))
 
 
 @contextmanager
@@ -41,7 +45,7 @@ def writing(sink: TextIO) -> Generator[None]:
     """Write the trail to a stream for a while; without it, it goes where the log goes."""
     lines = _Bounded(queue.Queue(_WAITING_LINES))
     stream = _Stream(sink, lines)
-    listener = QueueListener(lines.queue, stream)
+    listener = _Listener(lines.queue, stream)
     _log.addHandler(lines)
     _log.propagate = False
     listener.start()
@@ -53,6 +57,17 @@ def writing(sink: TextIO) -> Generator[None]:
         listener.stop()
 
 
+class _Listener(QueueListener):
+    """Writes what waits, at the end as well; a sink that takes nothing any more holds the end up for a moment only."""
+
+    def stop(self) -> None:
+        thread, self._thread = self._thread, None
+        if thread:
+            with suppress(queue.Full):
+                self.enqueue_sentinel()
+            thread.join(_ENDING_SECONDS)
+
+
 class _Bounded(QueueHandler):
     """Drops and counts what finds no room."""
 
@@ -62,7 +77,13 @@ class _Bounded(QueueHandler):
         try:
             self.queue.put_nowait(record)
         except queue.Full:
-            self.lost += 1
+            self.count(1)
+
+    def count(self, lines: int) -> None:
+        """Count lines that were lost, or take off those that have been told of."""
+        self.acquire()
+        self.lost += lines
+        self.release()
 
 
 class _Stream(logging.StreamHandler[TextIO]):
@@ -72,17 +93,14 @@ class _Stream(logging.StreamHandler[TextIO]):
         super().__init__(sink)
         self._lines = lines
 
-    def format(self, record: logging.LogRecord) -> str:
-        line = record.getMessage()
-        if self._lines.lost:
-            line = json.dumps({**json.loads(line), "lost": self._lines.lost})
-        return line
-
     def emit(self, record: logging.LogRecord) -> None:
+        line, lost = record.getMessage(), self._lines.lost
+        if lost:
+            line = json.dumps({**json.loads(line), "lost": lost})
         try:
-            self.stream.write(self.format(record) + self.terminator)
+            self.stream.write(line + self.terminator)
             self.flush()
         except (OSError, ValueError):
-            self._lines.lost += 1
+            self._lines.count(1)
         else:
-            self._lines.lost = 0
+            self._lines.count(-lost)  # more may have been lost meanwhile

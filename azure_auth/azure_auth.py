@@ -80,15 +80,18 @@ def close_doors(asgi: ASGIApp) -> ASGIApp:
     return Doors(asgi, sign_in, gate, tabs, api.routes, is_built=lambda path: is_built(path, app.router))
 
 
-def add_headers(asgi: ASGIApp) -> ASGIApp:
-    """Wrap everything once more: every answer, refusals too, has its headers."""
-    framed_by = settings.backend_url if settings.demo else settings.authority_host
-    return SecurityHeaders(asgi, settings.public_url, framed_by, build)
+class Site(rx.App):
+    """Reflex's app; what its outermost layer answers, such as a preflight, has our headers as well."""
+
+    def __call__(self) -> ASGIApp:
+        """Return the whole, wrapped once more."""
+        framed_by = settings.backend_url if settings.demo else settings.authority_host
+        return SecurityHeaders(super().__call__(), settings.public_url, framed_by, build)
 
 
-app = rx.App(
+app = Site(
     html_lang="en",
-    api_transformer=[serve_pages, api, close_doors, add_headers],
+    api_transformer=[serve_pages, api, close_doors],
     extra_app_wraps={(1, "Leave"): lambda _: leave(), (2, "Notice"): lambda _: notice()},
     # The code in the address of /callback does not travel further.
     head_components=[rx.el.meta(name="referrer", content="same-origin")],

@@ -6,37 +6,53 @@ import traceback
 
 _NAMES = "code|state|nonce|token|ticket|client_token|id_token|access_token|refresh_token|client_secret|client_assertion"
 _SECRETS = re.compile(
-    rf"""((?:\b|_)(?:{_NAMES}|code_verifier|session_state|login_hint|logout_hint|sid|azure_auth_\w+)['"]?\s*[=:]\s*['"]?)"""
+    rf"""((?:\b|_)(?i:{_NAMES}|code_verifier|session_state|login_hint|logout_hint|sid|azure_auth_\w+)['"]?\s*[=:]\s*['"]?)"""
     r"""[^\s&'",;}]+"""
+    r"|\b((?i:bearer) )[^\s'\",;]+"
     r"|\beyJ[\w-]+(?:\.[\w-]*)*"
     r"|(?<![\w-])[\w-]{43}(?![\w-])"
-    r"|[\w.+-]+@[\w-]+\.[\w.-]+",
-    re.IGNORECASE,
+    # Long, with digits, lower and upper case: Entra's codes and tokens, which have no other mark.
+    r"|(?<![\w.~-])(?=[\w.~-]*\d)(?=[\w.~-]*[a-z])(?=[\w.~-]*[A-Z])[\w.~-]{60,}"
+    r"|[\w.+#-]+@[\w-]+\.[\w.-]+",
 )
+_BREAKS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+"""Whatever ends a line, or moves the terminal that shows it."""
 
 
 def clean(text: str) -> str:
     """Return a text without codes, states, tokens, cookies, tickets and e-mail addresses."""
-    return _SECRETS.sub(lambda found: f"{found[1] or ''}[redacted]", text)
+    return _SECRETS.sub(lambda found: f"{found[1] or found[2] or ''}[redacted]", text)
 
 
 def guard() -> None:
-    """Clean everything that is logged from here on; a line break from outside begins no line of its own."""
+    """Clean everything that is logged from here on; a line break from outside begins no line of its own.
+
+    The audit trail is left as it is: it cleans each value for itself, and its lines are JSON.
+    """
     made = logging.getLogRecordFactory()
     if getattr(made, "cleans", False):
         return
 
     def make(*args: object, **options: object) -> logging.LogRecord:
         record = made(*args, **options)
-        try:
-            text = record.getMessage()
-        except (TypeError, ValueError):
-            text = str(record.msg)
-        record.msg, record.args = clean(text).replace("\r", "\\r").replace("\n", "\\n"), None
-        if record.exc_info and record.exc_info[0]:
-            lines = clean("".join(traceback.format_exception(*record.exc_info))).splitlines()
-            record.exc_text = "\n".join(f"  {line}" for line in lines)
+        if record.name != "azure_auth.audit":
+            _clean(record)
         return record
 
     make.cleans = True  # pyright: ignore[reportFunctionMemberAccess]
     logging.setLogRecordFactory(make)
+
+
+def _clean(record: logging.LogRecord) -> None:
+    try:
+        text = record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        text = f"{record.msg} {record.args}"
+    record.msg, record.args = _on_one_line(clean(text)), None
+    if record.exc_info and record.exc_info[0]:
+        lines = clean("".join(traceback.format_exception(*record.exc_info))).split("\n")
+        record.exc_text = "\n".join(f"  {_on_one_line(line)}" for line in lines if line)
+
+
+def _on_one_line(text: str) -> str:
+    return _BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from azure_auth.auth.cookies import Cookie
 from azure_auth.auth.doors import Doors
+from azure_auth.auth.headers import SecurityHeaders
 from azure_auth.auth.http import ServePages, routes
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sign_in import SignIn
@@ -146,3 +147,21 @@ async def test_a_page_for_every_path_opens_no_more_than_pages(sign_in):
         cookie = await sign_in.sessions.start(person, VALUE, None)
         answer = await owner.get("/_upload/secret.txt", headers={"Cookie": f"azure_auth_session={cookie}"})
         assert answer.text == "let through"
+
+
+@pytest.mark.parametrize(
+    ("public_url", "hsts", "socket"),
+    [
+        ("https://app.example.com", "max-age=31536000", "wss://app.example.com"),
+        ("http://localhost:3000", None, "ws://localhost:3000"),
+    ],
+)
+async def test_https_is_asked_for_on_https_alone(tmp_path, public_url, hsts, socket):
+    """HSTS and a `wss:` socket where the public address is https; on loopback's http neither."""
+    inner = Starlette(routes=[Route("/", lambda _: PlainTextResponse("", headers={"Referrer-Policy": "no-referrer"}))])
+    wrapped = SecurityHeaders(inner, public_url, "https://directory.example", lambda: tmp_path / "none")
+    async with over(wrapped, public_url) as browser:
+        answer = await browser.get("/")
+    assert answer.headers.get("strict-transport-security") == hsts
+    assert socket in answer.headers["content-security-policy"].partition("connect-src")[2].partition(";")[0].split()
+    assert answer.headers["referrer-policy"] == "no-referrer"  # what an answer says of itself stays

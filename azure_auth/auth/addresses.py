@@ -1,5 +1,7 @@
 """Where a request comes from, as far as that can be known."""
 
+from ipaddress import IPv6Address, IPv6Network, ip_address
+
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
@@ -11,7 +13,26 @@ def client_address(scope: Scope, proxy_hops: int) -> str:
         scope: The connection.
         proxy_hops: How many proxies in front are ours; that many entries at the end of X-Forwarded-For are true, and
             nothing else that a client sends counts. With fewer entries than that, the peer's own address counts.
+
+    Returns:
+        The address, without the port that Azure's gateways add; of IPv6 the network, for a host has all of it.
     """
     peer = str((scope.get("client") or ("",))[0])
     entries = [entry.strip() for line in Headers(scope=scope).getlist("x-forwarded-for") for entry in line.split(",")]
-    return entries[-proxy_hops] if 0 < proxy_hops <= len(entries) else peer
+    return _of_one_host(entries[-proxy_hops] if 0 < proxy_hops <= len(entries) else peer)
+
+
+def _of_one_host(entry: str) -> str:
+    bare = entry.partition("]")[0].lstrip("[")
+    if bare.count(":") == 1:
+        bare = bare.partition(":")[0]
+    try:
+        address = ip_address(bare)
+    except ValueError:
+        return entry[:64]
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        if not address.is_loopback:
+            return str(IPv6Network((address, 64), strict=False))
+    return str(address)

@@ -42,6 +42,8 @@ TAB = "azure_auth.tab"
 STRANGER_SECONDS = 60.0
 STRANGERS = 1_000
 STATE_SECONDS = 15 * 60.0
+_LONGEST_ROUTE = 16_000
+"""How much a message may say of the page that it comes from; a state keeps it."""
 _LOADING = {
     _ON_LOAD,
     format_event_handler(OnLoadInternalState.event_handlers["set_is_hydrated"]),
@@ -91,6 +93,7 @@ class Gate(Middleware):
         self._state, self._begin = state, begin
         self._running: dict[Session, set[asyncio.Task[Any]]] = {}
         self._farewells: set[asyncio.Task[None]] = set()
+        self._left: dict[str, asyncio.TimerHandle] = {}
         # Reflex has no other place through which all updates, and all messages, pass.
         self._emit, self._namespace.emit_update = self._namespace.emit_update, self.emit_update
         self._receive, self._namespace.on_event = self._namespace.on_event, self.on_event
@@ -246,22 +249,31 @@ class Gate(Middleware):
 
         A page that has been told all that there is for it needs no socket: its links are plain ones.
         """
-        strangers = [other for other in self._tabs.all() if other.session is None]
+        strangers = [other for other in self._tabs.all() if other.session is None and not other.leaving]
         if len(strangers) >= STRANGERS:
             heaviest, _ = Counter(other.address for other in strangers).most_common(1)[0]
             audit.record("limited", reason="sockets of strangers", address=heaviest)
-            self._soon(self._dismiss(next(other for other in strangers if other.address == heaviest)))
+            oldest = next(other for other in strangers if other.address == heaviest)
+            oldest.leaving = True  # so that the next one in a burst sends away another
+            self._soon(self._dismiss(oldest))
         asyncio.get_running_loop().call_later(STRANGER_SECONDS, lambda: self._soon(self._dismiss(tab)))
 
     async def left(self, tab: Tab) -> None:
         """Forget the state of a tab that is gone: at once if its session has ended, a stranger's after a while."""
         if tab.session is None:
             await states.shorten(self._app.state_manager, tab.key, int(STATE_SECONDS))
-            asyncio.get_running_loop().call_later(STATE_SECONDS, lambda: self._soon(self._forget_left(tab.key)))
+            if timer := self._left.pop(tab.key, None):
+                timer.cancel()
+            loop = asyncio.get_running_loop()
+            self._left[tab.key] = loop.call_later(STATE_SECONDS, lambda: self._soon(self._forget_left(tab.key)))
+            if len(self._left) > STRANGERS:
+                await self._forget_left(next(iter(self._left)))
         elif tab.session.ended:
             await self._forget_left(tab.key)
 
     async def _forget_left(self, key: str) -> None:
+        if timer := self._left.pop(key, None):
+            timer.cancel()
         if self._tabs.at(key) is None:
             await self._forget_states({key})
 
@@ -324,6 +336,8 @@ def _is_event(data: Any) -> bool:
 def _is_route(route: dict[str, Any]) -> bool:
     """Tell whether this says where a page is, in a way that can be read."""
     path, address = route.get("pathname", ""), route.get("asPath", "")
+    if len(json.dumps(route)) > _LONGEST_ROUTE:
+        return False
     if not (isinstance(path, str) and isinstance(address, str) and isinstance(route.get("query", {}), dict)):
         return False
     try:

@@ -2,6 +2,7 @@
 
 # Reflex's state managers are partly untyped.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportPrivateUsage=false
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,7 +19,11 @@ async def forget(manager: StateManager, keys: Iterable[str]) -> None:
     """Delete the states that lie under the keys of tabs."""
     if isinstance(manager, StateManagerMemory):
         for key in keys:
-            manager.states.pop(key, None)
+            lock = manager._states_locks.get(key)
+            if lock and lock.locked():  # a handler still has it, and lets go of it by itself
+                manager.states.pop(key, None)
+            else:
+                manager._purge_token(rx.BaseStateToken(ident=key, cls=rx.State))
     elif isinstance(manager, StateManagerRedis) and (names := _names(keys)):
         with suppress(RedisError):  # they expire by themselves, and no key of theirs is derived for anybody any more
             await manager.redis.delete(*names)

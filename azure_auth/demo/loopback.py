@@ -9,6 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 _NAMES = {"localhost", "127.0.0.1", "::1"}
+_OF_PROXIES = {"forwarded", "via", "x-real-ip"}
 
 
 class LoopbackOnly:
@@ -39,7 +40,7 @@ def _is_local(scope: Scope) -> bool:
             ip_address(peer).is_loopback
             and len(named) == 1
             and all(urlsplit(place).hostname in _NAMES for place in (*named, *origins))
-            and not any(name == "forwarded" or name.startswith("x-forwarded-") for name in headers)
+            and not any(name in _OF_PROXIES or name.startswith("x-forwarded-") for name in headers)
         )
     except ValueError:
         return False

@@ -60,6 +60,10 @@ class Reports(State):
         self.rows = ["slow"]
 
     @rx.event
+    def breaks(self):
+        raise ZeroDivisionError("text of the exception")
+
+    @rx.event
     async def receive(self, files: list[rx.UploadFile]):
         note("receive")
         self.rows = [(await file.read()).decode() for file in files]
@@ -107,6 +111,7 @@ def reports() -> rx.Component:
         rx.el.p(Reports.ticks, id="ticks"),
         Tally.create(),
         rx.el.button("Tick", on_click=Reports.tick),
+        rx.el.button("Break", on_click=Reports.breaks),
         rx.el.button("Add", on_click=Reports.add("one more")),
         rx.upload(rx.el.p("Drop"), id="drop"),
         rx.el.button("Upload", on_click=Reports.receive(rx.upload_files(upload_id="drop"))),

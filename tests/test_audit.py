@@ -1,0 +1,306 @@
+"""Logs and the audit trail: what they must say, and what neither may ever have."""
+
+import io
+import json
+import logging
+import re
+import threading
+import time
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+from conftest import APP
+
+from azure_auth import audit
+from azure_auth.errors import AuthError, FlowForeign, TooManyRequests
+from azure_auth.logs import clean, guard
+
+pytestmark = pytest.mark.anyio
+BROWSER = "b" * 43
+ADA = ("c0ffee00-0000-4000-8000-00000000cafe", "ada00000-0000-4000-8000-000000000001")
+CANARIES = {
+    "code": "1.AXoAcanary-code." + "Ab9_-" * 60,
+    "state": "canaryStateOf16c",
+    "ticket": "canaryticket" + "t7_" * 10 + "x",
+    "cookie": "canarycookie" + "c-5" * 10 + "y",
+    "id_token": "eyJ0eXAiOiJKV1QifQ.eyJjYW5hcnkiOjF9.canary-signature_",
+    "access_token": "canaryaccess" + "aA1-_" * 20,
+    "refresh_token": "0.ARcanary." + "rR2_" * 50,
+    "client_secret": "canary~secret.8Q-_value",
+    "email": "canary.person+x@contoso.example",
+    "guest": "canary_fabrikam.example#EXT#@contoso.example",
+}
+assert all(len(CANARIES[name]) == 43 for name in ("ticket", "cookie"))
+
+
+def shapes() -> dict[str, tuple[object, ...]]:
+    """How each canary may come to a log: message and arguments, as we, Reflex, httpx and MSAL would write them."""
+    secrets = {name: value for name, value in CANARIES.items() if name not in ("email", "guest", "cookie")}
+    callback = urlencode({"code": CANARIES["code"], "state": CANARIES["state"], "session_state": "canary-session"})
+    return {
+        "url": (f"GET {APP}/callback?{callback} 200",),
+        "form": ("POST %s", urlencode(secrets)),
+        "json": ("answer %s", json.dumps(secrets)),
+        "dict": ("answer %r", secrets),
+        "mapping": ("%(code)s is not it: code=%(code)s", {"code": "code=" + CANARIES["code"]}),
+        "cookie": (
+            f"Cookie: a=b; azure_auth_session={CANARIES['cookie']}; __Host-azure_auth_flow={CANARIES['cookie']}",
+        ),
+        "bare": (f"ticket {CANARIES['ticket']}, cookie ({CANARIES['cookie']}), {CANARIES['id_token']}",),
+        "bearer": (f"Authorization: Bearer {CANARIES['access_token']}",),
+        "headers": ("%s", [(b"authorization", b"Bearer " + CANARIES["access_token"].encode())]),
+        "long": (f"redeeming {CANARIES['code']} and {CANARIES['refresh_token']}",),
+        "person": (f"{CANARIES['email']} and {CANARIES['guest']} came",),
+        "event": ({"name": "x", "router_data": {"asPath": f"/callback?{callback}", "token": CANARIES["ticket"]}},),
+        "broken": ("%d code=%s", "not a number", CANARIES["code"]),
+        "lines": ("code=%s\r\nERROR forged\nWARNING forged\x1b[31m\x0bforged\u2028forged\x85forged", CANARIES["code"]),
+    }
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """A guarded log: everything that any logger writes while the test runs; the factory is put back."""
+    before = logging.getLogRecordFactory()
+    guard()
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(levelname)s:%(name)s:%(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    yield stream
+    root.removeHandler(handler)
+    logging.setLogRecordFactory(before)
+
+
+def fail(logger: str, text: str) -> None:
+    """Log an exception with this text."""
+    try:
+        json.loads(text, cls=Raising)
+    except ValueError:
+        logging.getLogger(logger).exception("it failed")
+
+
+class Raising(json.JSONDecoder):
+    def decode(self, s: str):
+        raise ValueError(s)
+
+
+@pytest.fixture
+def trail():
+    """The audit lines so far, once those under way are written."""
+    stream = io.StringIO()
+    with audit.writing(stream):
+
+        def lines() -> list[dict[str, object]]:
+            end = time.monotonic() + 2
+            audit.record("started", address="last")
+            while '"last"' not in stream.getvalue().rpartition("\n{")[2] and time.monotonic() < end:
+                time.sleep(0.005)
+            return [line for line in map(json.loads, stream.getvalue().splitlines()) if line.get("address") != "last"]
+
+        yield lines
+
+
+@pytest.mark.parametrize(
+    "name", ["", "azure_auth.auth.core", "reflex", "reflex.app", "httpx", "httpcore", "msal.oauth2cli"]
+)
+@pytest.mark.parametrize("shape", shapes())
+def test_no_logger_lets_a_secret_through(written, name, shape):
+    """Whoever logs it, in whatever shape, as message, argument or exception: the line stays, the secret goes."""
+    message, *arguments = shapes()[shape]
+    logging.getLogger(name).error(message, *arguments)
+    fail(name, str(message) + str(arguments))
+    text = written.getvalue()
+    assert "canary" not in text, text
+    assert "ValueError" in text
+    assert shape == "lines" or "[redacted]" in text
+
+
+def test_what_is_logged_stays_readable(written):
+    """Addresses, references, event names and numbers are no secrets."""
+    line = "failed reference=0123456789 AADSTS50105 http://localhost:3000/auth/sign-in?return_to=%2Freports"
+    logging.getLogger("azure_auth").warning("%s", line)
+    names = "reflex___state____state.azure_auth___pages___reports____reports.load"
+    logging.getLogger("azure_auth").warning("%s", names)
+    assert line in written.getvalue()
+    assert names in written.getvalue()
+
+
+def test_no_line_from_outside_begins_a_line(written):
+    """CR, LF and whatever else ends a line or moves a terminal are written out; a traceback is indented."""
+    message, *arguments = shapes()["lines"]
+    logging.getLogger("azure_auth").error(message, *arguments)
+    fail("reflex", "first\nERROR:azure_auth:forged\r\nWARNING:root:forged\x85forged\x1b[2J")
+    for line in written.getvalue().splitlines():
+        assert line.startswith(("ERROR:azure_auth:code", "ERROR:reflex:it failed", "  ")), line
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]", written.getvalue())
+
+
+def test_the_audit_trail_lets_no_secret_through(trail):
+    """A secret that ends up in what is known of an event is cut out, and no value begins a line."""
+    for shape, (message, *arguments) in shapes().items():
+        detail = f"{message} {arguments}"
+        audit.record("failed", person=ADA, code="flow_unknown", detail=detail, reference="0123456789", address=shape)
+    lines = trail()
+    assert len(lines) == len(shapes())
+    assert "canary" not in json.dumps(lines)
+    for line in lines:
+        assert (line["v"], line["event"], line["code"]) == (1, "failed", "flow_unknown")
+        assert line["person"] == {"tid": ADA[0], "oid": ADA[1]}
+
+
+def test_the_audit_line_survives_the_guard(written, trail):
+    """With the log's guard on, a line is still JSON, and its code and ids are still there."""
+    audit.record("failed", person=ADA, code="flow_unknown", reference="0123456789", detail="a\r\nb", address="::1")
+    (line,) = trail()
+    assert line.pop("time")[:2] == "20"
+    assert line == {
+        "v": 1,
+        "event": "failed",
+        "person": {"tid": ADA[0], "oid": ADA[1]},
+        "code": "flow_unknown",
+        "reference": "0123456789",
+        "detail": "a\r\nb",
+        "address": "::1",
+    }
+
+
+async def test_a_sign_in_is_told_from_start_to_end(sign_in, directory, trail):
+    """Started, succeeded with tid and oid, signed out with the reason; no name, code, state or cookie."""
+    uri = await sign_in.begin(BROWSER, "/", address="192.0.2.7")
+    answer = directory.answer(uri, "Ada Lovelace")
+    signed_in = await sign_in.finish(answer, BROWSER, tab="t", address="192.0.2.7")
+    ticket = await sign_in.hand_over(signed_in)
+    cookie, _ = await sign_in.start_session(ticket, [f"azure_auth_flow={BROWSER}"])
+    lines = trail()
+    assert [line["event"] for line in lines] == ["started", "succeeded"]
+    assert lines[0]["address"] == "192.0.2.7"
+    assert lines[1]["person"] == {"tid": ADA[0], "oid": ADA[1]}
+    for secret in (answer["code"], answer["state"], ticket, cookie, BROWSER, "Lovelace", "ada@"):
+        assert secret not in json.dumps(lines)
+
+
+async def test_a_failure_is_told_with_code_and_ids(sign_in, directory, trail):
+    """What the directory refused: our code, the page's reference, its own trace and correlation ids."""
+    uri = await sign_in.begin(BROWSER, "/")
+    answer = directory.answer(uri, "Ada Lovelace")
+    with directory.fault(endpoint="token", aadsts=50105), pytest.raises(AuthError) as failed:
+        await sign_in.finish(answer, BROWSER, tab="t", address="192.0.2.7")
+    line = trail()[-1]
+    assert (line["event"], line["failure"], line["address"]) == ("failed", failed.value.code, "192.0.2.7")
+    assert line["reference"] == failed.value.reference
+    assert "AADSTS50105" in str(line["detail"])
+    assert "trace_id" in str(line["detail"])
+    assert "correlation_id" in str(line["detail"])
+
+
+async def test_limits_and_forged_answers_are_told(sign_in, directory, trail):
+    """Another browser's answer fails as such; the limit that was reached says whose it was."""
+    uri = await sign_in.begin(BROWSER, "/", tab="t" * 43)
+    answer = directory.answer(uri, "Ada Lovelace")
+    with pytest.raises(FlowForeign):
+        await sign_in.finish(answer, "x" * 43, tab="t", address="192.0.2.8")
+    for number in range(25):
+        await sign_in.begin(BROWSER, "/", tab=f"{number:043}", address="192.0.2.7")
+    for _ in range(21):
+        with pytest.raises(AuthError) as limited:
+            await sign_in.finish({"state": "s"}, BROWSER, tab="t", address="192.0.2.7")
+    assert isinstance(limited.value, TooManyRequests)
+    told = [(line["event"], line.get("failure") or line.get("reason")) for line in trail()]
+    assert ("failed", "flow_foreign") in told
+    assert ("limited", "starts of one browser") in told
+    assert ("limited", "callbacks of one browser") in told
+
+
+def of_the_running_app(app) -> list[dict[str, object]]:
+    return [json.loads(line) for line in app.console().splitlines() if line.startswith('{"v":')]
+
+
+def test_the_running_app_tells_what_strangers_try(production):
+    """Refused, suspicious: each with the address, in the console of the running app."""
+    before = len(of_the_running_app(production))
+    httpx.get(f"{production.url}/api/figures")
+    httpx.post(f"{production.url}/auth/session", headers={"Origin": "http://evil.example"})
+    told: list[dict[str, object]] = []
+    end = time.monotonic() + 5
+    while len(told) < 2 and time.monotonic() < end:
+        time.sleep(0.02)
+        told = of_the_running_app(production)[before:]
+    assert [(line["event"], line["address"]) for line in told] == [
+        ("refused", "127.0.0.1"),
+        ("suspicious", "127.0.0.1"),
+    ]
+    assert "Traceback" not in production.console()
+
+
+class Stuck(io.StringIO):
+    """A sink that takes nothing until it is freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.free.wait(20)
+        return super().write(text)
+
+
+def test_a_slow_sink_stops_nobody_and_is_counted(monkeypatch):
+    """Recording goes on at once while the sink hangs; what found no room is counted in the next line that does."""
+    monkeypatch.setattr(audit, "_WAITING_LINES", 10)
+    sink = Stuck()
+    began = time.monotonic()
+    with audit.writing(sink):
+        for _ in range(500):
+            audit.record("started")
+        assert time.monotonic() - began < 1
+        sink.free.set()
+        end = time.monotonic() + 5
+        while '"lost"' not in sink.getvalue() and time.monotonic() < end:
+            time.sleep(0.01)
+            audit.record("started", address="after")
+    lines = [json.loads(line) for line in sink.getvalue().splitlines()]
+    assert sum(line.get("lost", 0) for line in lines) >= 480
+
+
+def test_a_sink_that_hangs_for_good_does_not_hold_the_end_up(monkeypatch):
+    """The app ends within seconds although nothing can be written any more."""
+    monkeypatch.setattr(audit, "_WAITING_LINES", 10)
+    sink = Stuck()
+    with audit.writing(sink):
+        for _ in range(50):
+            audit.record("started")
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    sink.free.set()
+
+
+class Failing(io.StringIO):
+    """A sink that fails for a while."""
+
+    failures = 3
+
+    def write(self, text: str) -> int:
+        if self.failures:
+            self.failures -= 1
+            raise OSError("no space left on device")
+        return super().write(text)
+
+
+def test_a_failing_sink_stops_nobody_and_is_counted():
+    """Three lines are lost to it, and the fourth says so; the fifth has nothing to tell."""
+    sink = Failing()
+    with audit.writing(sink):
+        for number in range(5):
+            audit.record("started", address=str(number))
+    lines = [json.loads(line) for line in sink.getvalue().splitlines()]
+    assert [(line["address"], line.get("lost")) for line in lines] == [("3", 3), ("4", None)]
+
+
+def test_cleaning_twice_changes_nothing():
+    """What was cut out is not cut again."""
+    once = clean(f"code={CANARIES['code']}&state={CANARIES['state']}")
+    assert clean(once) == once
+    assert once == "code=[redacted]&state=[redacted]"
