@@ -151,3 +151,14 @@ def test_the_names_of_the_blog_post_are_there():
     assert callable(home.auth_view)
     assert callable(home.unauth_view)
     assert {"require_auth", "callback", "logout", "check_auth", "token"} <= set(dir(core.State))
+
+
+def test_the_security_document_names_tests_that_exist():
+    """Each row of the checklist is there, once, with a test that exists or the reason why there is none."""
+    rows = [line.split("|") for line in (ROOT / "docs/security.md").read_text().splitlines() if line.startswith("| C")]
+    assert [row[1].strip() for row in rows] == [f"C{number:02}" for number in range(1, 48)]
+    for _, name, how, shown, _ in rows:
+        tests = re.findall(r"`([\w.]+)::(\w+)`", shown)
+        assert tests or re.match(r" (Not ours|Not yet|Later): ", how), name
+        for file, test in tests:
+            assert re.search(rf"^(async )?def {test}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE), test

@@ -54,6 +54,7 @@ ROUTES = [
     ("GET", "/assets/none.js", 401),
     ("GET", "/_event", 404),
     ("OPTIONS", "/ping", 200),
+    ("GET", "/%00", 400),
     ("GET", LONG, 414),
 ]
 

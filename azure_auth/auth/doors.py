@@ -55,8 +55,9 @@ class Doors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a connection in as who it is, or refuse it before anything of it is read."""
-        if len(scope.get("path", "")) > _LONGEST_PATH:
-            await self._too_long(scope, receive, send)
+        path = scope.get("path", "")
+        if len(path) > _LONGEST_PATH or "\0" in path:
+            await self._no_path(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._socket(scope, receive, send)
         elif scope["type"] != "http" or self._is_open(scope):
@@ -66,11 +67,13 @@ class Doors:
         else:
             await self._closed(scope, receive, send)
 
-    async def _too_long(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _no_path(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse what is too long, or what no file system takes."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await PlainTextResponse("This address is too long.", 414, _NO_STORE)(scope, receive, send)
+            status = 414 if len(scope["path"]) > _LONGEST_PATH else 400
+            await PlainTextResponse("There is no such address.", status, _NO_STORE)(scope, receive, send)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         tokens = _client_tokens(scope["query_string"])
