@@ -18,6 +18,7 @@ from azure_auth.auth import gate as gates
 from azure_auth.auth.addresses import client_address
 from azure_auth.auth.gate import Gate
 from azure_auth.auth.limits import Limit
+from azure_auth.auth.messages import is_event
 from azure_auth.auth.store import Once, OneTime
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.errors import FlowUnknown, TooManyRequests
@@ -251,7 +252,7 @@ def event(**route: object) -> dict[str, object]:
 )
 def test_a_message_says_little_of_its_page(tab, message, taken):
     """A code of Entra's has room; what a state would have to keep of 20,000 characters is no event."""
-    assert gates._is_event(message) is taken
+    assert is_event(message) is taken
 
 
 @pytest.mark.anyio

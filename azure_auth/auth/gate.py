@@ -8,27 +8,23 @@ handler, and no update a browser, unless the tab that it belongs to is known her
 # pyright: reportUnknownMemberType=false
 
 import asyncio
-import json
 import logging
 from collections import Counter
 from collections.abc import Coroutine, Hashable
-from inspect import signature
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import reflex as rx
-import reflex.istate.dynamic
 from reflex.middleware.middleware import Middleware
-from reflex.state import BaseState, OnLoadInternalState, StateUpdate, UpdateVarsInternalState
+from reflex.state import BaseState, StateUpdate
 from reflex.utils.token_manager import RedisTokenManager
 from reflex_base.constants.state import FIELD_MARKER
 from reflex_base.event import Event
 from reflex_base.event.context import EventContext
-from reflex_base.registry import RegisteredEventHandler, RegistrationContext
-from reflex_base.utils.format import format_event_handler
 
 from azure_auth import audit
 from azure_auth.auth import states
+from azure_auth.auth.messages import HYDRATING, LOADING, counts, is_event, is_reflexs, registered
 from azure_auth.auth.sessions import Session, Sessions
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.errors import HandlerFailed, StoreUnavailable, whereabouts
@@ -36,25 +32,11 @@ from azure_auth.errors import HandlerFailed, StoreUnavailable, whereabouts
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _public: set[object] = set()
-_ON_LOAD = format_event_handler(OnLoadInternalState.event_handlers["on_load_internal"])
 TAB = "azure_auth.tab"
 """Where the ASGI side leaves a socket's tab in its scope."""
 STRANGER_SECONDS = 60.0
 STRANGERS = 1_000
 STATE_SECONDS = 15 * 60.0
-_LONGEST_ROUTE = 16_000
-"""How much a message may say of the page that it comes from; a state keeps it."""
-_LOADING = {
-    _ON_LOAD,
-    format_event_handler(OnLoadInternalState.event_handlers["set_is_hydrated"]),
-    *(_HYDRATING := {format_event_handler(rx.State.event_handlers[name]) for name in ("hydrate", "hydrate_and_load")}),
-}
-"""What Reflex itself does to load a page."""
-_STORING = {
-    *_HYDRATING,
-    format_event_handler(UpdateVarsInternalState.event_handlers["update_vars_internal"]),
-}
-"""What brings values that the browser keeps."""
 
 
 def public(what: _T) -> _T:
@@ -122,7 +104,7 @@ class Gate(Middleware):
 
     async def on_event(self, sid: str, data: Any = None, *_: Any) -> None:
         """Take a message from a socket; what is no event of this app is dropped, before Reflex logs all of it."""
-        if not _is_event(data):
+        if not is_event(data):
             audit.record("suspicious", reason="a message that is no event", address=self._address(sid))
             return
         tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
@@ -165,7 +147,7 @@ class Gate(Middleware):
         try:
             if not await self._sessions.stands(session):
                 return StateUpdate() if tab.leaving else self.told(leaving_to=_after(tab, session))
-            if _counts(tab, event, context):
+            if counts(tab, event, context):
                 await self._sessions.touch(session)
         except StoreUnavailable as failure:
             return self._told_of(failure)
@@ -178,15 +160,15 @@ class Gate(Middleware):
             self._running.pop(session, None)
 
     def _of_a_stranger(self, tab: Tab, context: EventContext, event: Event) -> StateUpdate | None:
-        if is_public(_registered(event).handler.fn):
+        if is_public(registered(event).handler.fn):
             return None
-        if event.name not in _LOADING:
+        if event.name not in LOADING:
             audit.record("refused", reason="an event that needs a session", address=tab.address)
         if not self._is_public_page(urlsplit(str(context.router_data.get("asPath", ""))).path):
             return StateUpdate(events=Event.from_event_type(self._begin))
-        if event.name not in _LOADING:
+        if event.name not in LOADING:
             return StateUpdate()
-        if event.name in _HYDRATING:
+        if event.name in HYDRATING:
             event.payload.clear()  # what a stranger's browser remembers is for no state
         return None
 
@@ -216,7 +198,7 @@ class Gate(Middleware):
 
     def _is_public_state(self, name: str) -> bool:
         state = rx.State.get_class_substate(name)
-        return _is_reflexs(state) or is_public(state)
+        return is_reflexs(state) or is_public(state)
 
     def told(self, **values: Any) -> StateUpdate:
         """Return an update that sets vars of the shared state in the browser, and nothing on the server."""
@@ -302,78 +284,6 @@ class Gate(Middleware):
 def _log_of_browser(exception: Exception) -> None:
     """Log what a browser reports of itself; shortened, for it says what it likes."""
     _log.error("a browser reports: %.500s", exception)
-
-
-def _registered(event: Event) -> RegisteredEventHandler:
-    return RegistrationContext.get().event_handlers[event.name]
-
-
-def _is_reflexs(state: type[BaseState]) -> bool:
-    """Tell whether a state is the framework's own; `rx.ComponentState` makes developers' states in a module of it."""
-    return state.__module__.startswith("reflex.") and state.__module__ != reflex.istate.dynamic.__name__
-
-
-def _is_event(data: Any) -> bool:
-    """Tell whether a message names a handler of this app, with arguments that it takes."""
-    if not isinstance(data, dict):
-        return False
-    fields = cast("dict[str, Any]", data)
-    name, payload, route = fields.get("name"), fields.get("payload", {}), fields.get("router_data", {})
-    if not (isinstance(name, str) and isinstance(payload, dict) and isinstance(route, dict)):
-        return False
-    registered = RegistrationContext.get().event_handlers.get(name)
-    if registered is None or not _is_route(cast("dict[str, Any]", route)):
-        return False
-    arguments = cast("dict[str, Any]", payload)
-    try:
-        signature(registered.handler.fn).bind(None, **arguments)
-        json.dumps(fields, ensure_ascii=False).encode()
-    except (TypeError, ValueError):  # not for this handler; bytes; half a character, which cannot be sent back
-        return False
-    return name not in _STORING or _are_stored(arguments.get("vars") or {})
-
-
-def _is_route(route: dict[str, Any]) -> bool:
-    """Tell whether this says where a page is, in a way that can be read."""
-    path, address = route.get("pathname", ""), route.get("asPath", "")
-    if len(json.dumps(route)) > _LONGEST_ROUTE:
-        return False
-    if not (isinstance(path, str) and isinstance(address, str) and isinstance(route.get("query", {}), dict)):
-        return False
-    try:
-        urlsplit(f"https://origin{address}")
-        urlsplit(address)
-    except ValueError:  # a bracket where a host would be
-        return False
-    return True
-
-
-def _are_stored(values: Any) -> bool:
-    """Tell whether these are values of vars that browsers keep for the app (`rx.LocalStorage` and its like)."""
-    if not isinstance(values, dict):
-        return False
-    for name in cast("dict[str, Any]", values):
-        state, _, var = name.rpartition(".")
-        try:
-            if not rx.State.get_class_substate(state)._is_client_storage(var.removesuffix(FIELD_MARKER)):  # pyright: ignore[reportPrivateUsage]
-                return False
-        except (ValueError, KeyError):
-            return False
-    return True
-
-
-def _counts(tab: Tab, event: Event, context: EventContext) -> bool:
-    """Tell whether an event is something that the person did, and not what Reflex does by itself."""
-    chained = context.parent_txid is not None
-    if event.name in _HYDRATING:
-        tab.returned = "hashes" not in event.payload  # a page load sends them, connecting again does not
-        return False
-    if event.name == _ON_LOAD and chained:
-        return not tab.returned
-    if chained or (event.name != _ON_LOAD and _is_reflexs(_registered(event).states[0])):
-        return False
-    tab.returned = False
-    return True
 
 
 def _after(tab: Tab, session: Session) -> str:
