@@ -487,7 +487,7 @@ async def test_http_is_closed_to_strangers(production, ada):
             assert CANARY not in refused.text
             assert (await http.get(path, headers=owner)).status_code == status, path
         for path in ("/%00", f"/{'x' * 300}", f"/{'x/' * 900}"):
-            assert (await http.get(path)).status_code == 401
+            assert (await http.get(path)).status_code == (400 if path == "/%00" else 401)
         for path in ("/", "/reports", "/callback?code=x", "/favicon.ico", "/ping", "/_health"):
             assert (await http.get(path)).status_code == 200, path
         for cookie in ("x" * 43, "x" * 4000, ada.cookie.partition("session=")[2][:43][::-1], "é"):
