@@ -59,6 +59,16 @@ APP = f"http://localhost:{free_port()}"
 """The public address of the app that runs as a production build."""
 
 
+@dataclass
+class Clock:
+    """A clock that stands until it is set; it counts seconds."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def clean_environ() -> dict[str, str]:
     """This machine's environment without anything that means something to the app; a developer's .env is not read."""
     ours = ("AZURE_", "REFLEX_", "LOGIN_", "SESSION_")

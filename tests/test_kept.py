@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event, get_ident
 
 import pytest
+from conftest import Clock
 
 from azure_auth.auth.kept import Kept
 
@@ -23,14 +24,6 @@ class Fetch:
         if self.fails:
             raise ConnectionError("down")
         return self.calls
-
-
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import reflex as rx
+from conftest import Clock
 from reflex.istate.manager.token import BaseStateToken
 from reflex_base.registry import RegistrationContext
 from tab import State
@@ -22,14 +23,6 @@ from azure_auth.auth.messages import is_event
 from azure_auth.auth.store import Once, OneTime
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.errors import FlowUnknown, TooManyRequests
-
-
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 def test_three_starts_within_a_minute_are_enough():

@@ -4,7 +4,7 @@ import asyncio
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from conftest import APP
+from conftest import APP, Clock
 
 from azure_auth.auth.flows import FLOW_SECONDS
 from azure_auth.auth.store import Once, OneTime
@@ -144,14 +144,6 @@ async def test_a_directory_that_is_down_is_told_at_the_callback(environ, make_si
     with pytest.raises(Unavailable) as caught:
         await sign_in.finish({"state": uri.partition("state=")[2]}, BROWSER, "tab")
     assert caught.value.return_to == "/reports"
-
-
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 async def test_a_flow_ends_after_ten_minutes():
