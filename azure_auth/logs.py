@@ -4,6 +4,8 @@ import logging
 import re
 import traceback
 
+from redis.exceptions import RedisError
+
 _NAMES = "code|state|nonce|token|ticket|client_token|id_token|access_token|refresh_token|client_secret|client_assertion"
 _SECRETS = re.compile(
     rf"""((?:\b|_)(?i:{_NAMES}|code_verifier|session_state|login_hint|logout_hint|sid|azure_auth_\w+)['"]?\s*[=:]\s*['"]?)"""
@@ -49,6 +51,9 @@ def _clean(record: logging.LogRecord) -> None:
     except (TypeError, ValueError, KeyError):
         text = f"{record.msg} {record.args}"
     record.msg, record.args = _on_one_line(clean(text)), None
+    if record.exc_info and isinstance(record.exc_info[1], RedisError):
+        # A Redis that is gone concerns every task there is: one sentence each, for where it was met tells nothing.
+        record.msg, record.exc_info = f"{record.msg} ({type(record.exc_info[1]).__name__})", None
     if record.exc_info and record.exc_info[0]:
         lines = clean("".join(traceback.format_exception(*record.exc_info))).split("\n")
         record.exc_text = "\n".join(f"  {_on_one_line(line)}" for line in lines if line)

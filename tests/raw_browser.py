@@ -41,7 +41,7 @@ class Browser:
         """Load a page in full: its document, then its socket, with the cookies of this moment."""
         answer = await self.go(f"{self._app}{path}")
         assert answer.status == 200, f"{answer.status} at {urlsplit(path).path}"
-        self.tab = await RawTab.open(self._app, path, token=self.token, cookie=self.cookie)
+        self.tab = await RawTab.open(self._app, path, token=self.token, cookie=self.cookie, trust=self._http.trust)
         return self.tab
 
     async def go(self, url: str, form: Mapping[str, str] | str | None = None) -> Answer:

@@ -30,7 +30,7 @@ class RawHttp:
 
     def __init__(self, trusted: str) -> None:
         """Trust the certificates in the file `trusted`."""
-        self._trust = ssl.create_default_context(cafile=trusted)
+        self.trust = ssl.create_default_context(cafile=trusted)
         self._idle: dict[str, list[_Connection]] = {}
 
     async def ask(
@@ -75,7 +75,7 @@ class RawHttp:
             if not reader.at_eof() and not writer.is_closing():
                 return reader, writer
         parts = urlsplit(origin)
-        tls = {"ssl": self._trust, "server_hostname": parts.hostname} if parts.scheme == "https" else {}
+        tls = {"ssl": self.trust, "server_hostname": parts.hostname} if parts.scheme == "https" else {}
         return await asyncio.open_connection("127.0.0.1", parts.port, **tls)
 
 

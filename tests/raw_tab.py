@@ -5,6 +5,7 @@ It renders nothing, follows nothing by itself and checks nothing, so an attacker
 
 import asyncio
 import json
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -54,7 +55,15 @@ class RawTab:
 
     @classmethod
     async def open(
-        cls, app: str, address: str, *, token: str, cookie: str = "", origin: str | None = None, boot: bool = True
+        cls,
+        app: str,
+        address: str,
+        *,
+        token: str,
+        cookie: str = "",
+        origin: str | None = None,
+        boot: bool = True,
+        trust: ssl.SSLContext | None = None,
     ) -> "RawTab":
         """Open a page's socket, the way a page does once its script runs.
 
@@ -65,17 +74,19 @@ class RawTab:
             cookie: The Cookie header of the handshake.
             origin: The Origin header; the app's own when left out, none when empty.
             boot: Whether the event that loads the page goes with the handshake.
+            trust: Whom to trust where the app is on https.
 
         Raises:
             websockets.InvalidStatus: When the server refuses the handshake.
         """
-        port = urlsplit(app).port
+        scheme, port = urlsplit(app).scheme.replace("http", "ws", 1), urlsplit(app).port
         socket = await websockets.connect(
-            f"ws://localhost:{port}/_event/?EIO=4&transport=websocket&token={quote(token)}",
+            f"{scheme}://localhost:{port}/_event/?EIO=4&transport=websocket&token={quote(token)}",
             host="127.0.0.1",  # loopback only, and no look-up
             port=port,
             origin=websockets.Origin(app if origin is None else origin) if origin != "" else None,
             additional_headers={"Cookie": cookie} if cookie else None,
+            ssl=trust if scheme == "wss" else None,
             compression=None,
             proxy=None,
             ping_interval=None,  # Engine.IO has pings of its own

@@ -26,7 +26,7 @@ class RunningRedis:
         self.start()
 
     def start(self) -> None:
-        """Start, with nothing in it."""
+        """Start; with what `stop` kept, else with nothing in it."""
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         with (self._folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen([self._command, *arguments], cwd=self._folder, stdout=log, stderr=log)
@@ -38,9 +38,14 @@ class RunningRedis:
             time.sleep(0.05)
         pytest.fail("Redis did not start")
 
-    def stop(self) -> None:
-        """End it; what was in it is gone."""
-        self.process.kill()
+    def stop(self, *, keep: bool = False) -> None:
+        """End it; what was in it is gone, or comes back with the next start."""
+        (self._folder / "dump.rdb").unlink(missing_ok=True)
+        if keep:
+            with suppress(redis.ConnectionError), redis.Redis(port=self.port) as client:
+                client.shutdown(save=True)
+        else:
+            self.process.kill()
         self.process.wait(10)
 
     def pause(self, *, on: bool) -> None:

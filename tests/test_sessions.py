@@ -189,7 +189,7 @@ async def test_a_late_write_revives_nothing(sessions, make, clock):
     cookie = await sessions.start(ADA, "browser", None)
     here, elsewhere = await sessions.find(cookie), make()
     await elsewhere.end(await elsewhere.find(cookie), "signed_out")
-    clock.now += 61
+    clock.now += 95  # more than the minute after which the store hears of it, on the slower clock too
     await sessions.touch(here)
     assert not await sessions.stands(here)
     assert await make().find(cookie) is None
@@ -201,10 +201,10 @@ async def test_two_processes_see_each_others_writes(sessions, make, clock):
     other = make()
     here, there = await sessions.find(cookie), await other.find(cookie)
     for _ in range(3):
-        clock.now += 61
+        clock.now += 95  # more than the minute after which the store hears of it, on the slower clock too
         await sessions.touch(here)
         assert await other.stands(there)
-        clock.now += 61
+        clock.now += 95  # more than the minute after which the store hears of it, on the slower clock too
         await other.touch(there)
         assert await sessions.stands(here)
     assert here.version == there.version == 7
@@ -269,7 +269,7 @@ async def test_an_older_record_put_back_is_no_way_back(sessions, make, path, clo
     cookie = await sessions.start(ADA, "browser", None)
     before = first_row(path, "SELECT version, sealed, reference FROM sessions")
     session = await sessions.find(cookie)
-    clock.now += 61
+    clock.now += 95  # more than the minute after which the store hears of it, on the slower clock too
     await sessions.touch(session)
     rewritten(path, "UPDATE sessions SET version = ?, sealed = ? WHERE reference = ?", before)
     assert not await sessions.stands(session)
@@ -347,3 +347,26 @@ def test_nothing_but_the_seal_opens(sealed, cookie):
     assert keys.open(keys.seal(sealed)) == sealed
     with pytest.raises(SealBroken):
         CookieKeys(f"{cookie}x").open(keys.seal(sealed))
+
+
+@pytest.mark.parametrize("off", [-30, 30])
+async def test_a_clock_that_is_off_ends_nobody_early(path, clock, off):
+    """A process whose clock is half a minute off finds the others' sessions, and is off by no more than that."""
+
+    def other_clock():
+        return clock() + off
+
+    ours = Sessions(EmbeddedStore(path), Settings.load(ENVIRON), clock)
+    theirs = Sessions(EmbeddedStore(path), Settings.load(ENVIRON), other_clock)
+    cookie = await ours.start(ADA, "browser", None)
+    here, there = await ours.find(cookie), await theirs.find(cookie)
+    clock.now += 95  # more than the minute after which the store hears of it, on the slower clock too
+    await theirs.touch(there)
+    assert await ours.stands(here)
+    clock.now += 60 * 60 - 31
+    assert await ours.stands(here)
+    assert await theirs.stands(there)
+    clock.now += 62
+    assert not await ours.stands(here)
+    assert not await theirs.stands(there)
+    assert await theirs.find(cookie) is None

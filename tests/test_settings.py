@@ -310,3 +310,11 @@ def test_redis_takes_the_states_out_of_memory():
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
         assert done.stdout.split()[-1] == chosen, done.stdout
+
+
+@pytest.mark.parametrize("name", ["REFLEX_FRONTEND_PATH", "REFLEX_BACKEND_PATH", "REFLEX_DEPLOY_URL"])
+def test_a_path_prefix_is_refused(name):
+    """The app has a host to itself; a prefix stops the start, by whichever setting it comes."""
+    value = "https://app.example.com/hr" if name == "REFLEX_DEPLOY_URL" else "/hr"
+    (fault,) = faults({**REAL, name: value, "REFLEX_ENV_MODE": "prod"})
+    assert fault.startswith(name)

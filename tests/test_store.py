@@ -1,6 +1,8 @@
 """What every store can do; one suite for all of them."""
 
 import asyncio
+import hmac
+import json
 import sqlite3
 import time
 from dataclasses import replace
@@ -266,3 +268,42 @@ async def test_counting_is_exact_and_forgets(store):
     await store.forget("tab")
     for _ in range(3):
         assert await store.admit("tab", 3, 60)
+
+
+@pytest.mark.parametrize(
+    "said", [b"no JSON", b"\xff\xfe", b"[]", b"{}", json.dumps({"v": 1, "ended": None, "why": "idle"}).encode()]
+)
+@pytest.mark.parametrize("proven", [False, True])
+async def test_a_message_that_is_none_is_passed_over(server, said, proven):
+    """Forged, unauthenticated or malformed, it does nothing, and the next one is heard."""
+    place = InRedis(server)
+    store = place.open()
+    proof = hmac.digest(b"shared", said, "sha256").hex() if proven else "\u00e9" * 64
+    heard = store.announced()
+    assert await anext(heard) == ([], "")
+    place.client.publish("azure_auth:ended", proof.encode() + b" " + said)
+    forged = json.dumps({"v": 1, "ended": ["b"], "why": "idle"}).encode()
+    place.client.publish("azure_auth:ended", hmac.digest(b"another", forged, "sha256").hex().encode() + b" " + forged)
+    await store.announce(["a"], "idle")
+    assert await asyncio.wait_for(anext(heard), 5) == (["a"], "idle")
+    await heard.aclose()
+    await store.close()
+    place.client.close()
+
+
+@pytest.mark.parametrize("fault", ["max_page_count = 1", "query_only = ON"])
+async def test_a_full_or_read_only_file_says_so_and_heals(tmp_path, fault):
+    """Nothing new is kept, which is an error of ours; what is there is still told; with room again all is well."""
+    store = EmbeddedStore(tmp_path / "sessions.sqlite")
+    await store.start(record("a"), None, NOW)
+    store._db.execute(f"PRAGMA {fault}")
+    big = replace(record("b"), sealed=b"s" * 100_000)
+    with pytest.raises(StoreUnavailable):
+        await store.start(big, None, NOW)
+    assert await store.version("a") == 1
+    assert await store.read("b") is None
+    store._db.execute("PRAGMA max_page_count = 1000000")
+    store._db.execute("PRAGMA query_only = OFF")
+    await store.start(big, None, NOW)
+    assert await store.version("b") == 1
+    await store.close()

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import reflex as rx
+from redis.exceptions import RedisError
 from reflex.middleware.middleware import Middleware
 from reflex.state import BaseState, StateUpdate
 from reflex.utils.token_manager import RedisTokenManager
@@ -37,6 +38,8 @@ TAB = "azure_auth.tab"
 STRANGER_SECONDS = 60.0
 STRANGERS = 1_000
 STATE_SECONDS = 15 * 60.0
+LATE_SECONDS = 4.0
+"""How long an event may be on its way to the gate before the store is asked whether it is there at all."""
 
 
 def public(what: _T) -> _T:
@@ -97,10 +100,16 @@ class Gate(Middleware):
 
     async def on_connect(self, sid: str, environ: Any = None, auth: Any = None, *_: Any) -> None:
         """Let a socket in; Socket.IO brings a client's message that calls itself `connect` here as well."""
-        if environ is not None and environ is self._server.get_environ(sid, self._namespace.namespace):
-            await self._connect(sid, environ, auth)
-        else:
+        if environ is None or environ is not self._server.get_environ(sid, self._namespace.namespace):
             audit.record("suspicious", reason="a message that says it is a connection", address=self._address(sid))
+            return
+        try:
+            if trouble := environ["asgi.scope"][TAB].trouble:
+                raise trouble
+            async with asyncio.timeout(LATE_SECONDS):  # Reflex asks its Redis, without a limit
+                await self._connect(sid, environ, auth)
+        except (StoreUnavailable, RedisError, TimeoutError) as why:
+            await self._namespace.emit("event", self._told_of(_unavailable(why)), to=sid)
 
     async def on_event(self, sid: str, data: Any = None, *_: Any) -> None:
         """Take a message from a socket; what is no event of this app is dropped, before Reflex logs all of it."""
@@ -118,11 +127,22 @@ class Gate(Middleware):
         if path.rstrip("/") == "/callback":
             tab.answer = dict(parse_qsl(query))
             data["router_data"] = {**where, "asPath": path, "query": {}}  # a code is for no state and no log
+        tab.late = tab.late or asyncio.get_running_loop().call_later(
+            LATE_SECONDS, lambda: self._soon(self._ask_why(tab, sid))
+        )
         await self._receive(sid, data)
 
     def _address(self, sid: str) -> str:
         tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
         return tab.address if tab else ""
+
+    async def _ask_why(self, tab: Tab, sid: str) -> None:
+        """Tell a tab whose event has not come to the gate, for Reflex waits for its Redis without a limit."""
+        tab.late = None
+        try:
+            await self._sessions.reach()
+        except StoreUnavailable as failure:
+            await self._namespace.emit("event", self._told_of(failure), to=sid)
 
     async def preprocess(self, app: rx.App, state: BaseState, event: Event) -> StateUpdate | None:  # noqa: ARG002
         """Let an event pass (None), or answer in its handler's place."""
@@ -131,6 +151,9 @@ class Gate(Middleware):
         page = str(context.router_data.get("asPath", "/"))
         if tab is None:  # it left meanwhile
             return StateUpdate()
+        if tab.late:
+            tab.late.cancel()
+            tab.late = None
         tab.socket = str(context.router_data.get("sid", tab.socket))
         if context.router_data:
             tab.page = "/" + page.lstrip("/\\")
@@ -206,9 +229,12 @@ class Gate(Middleware):
 
     def report(self, exception: Exception) -> None:
         """Tell a person that a handler failed, and the log where; Reflex's own message needs `eval` in the browser."""
-        failure = HandlerFailed(whereabouts(exception))
-        _log.error("%s", failure, exc_info=exception)
-        told = self.told(broken=failure.shown("", ""))
+        if isinstance(exception, RedisError):  # Reflex's own: the event did not even come to the gate
+            told = self._told_of(_unavailable(exception))
+        else:
+            failure = HandlerFailed(whereabouts(exception))
+            _log.error("%s", failure, exc_info=exception)
+            told = self.told(broken=failure.shown("", ""))
         self._soon(self.emit_update(told, EventContext.get().token))
 
     def _told_of(self, failure: StoreUnavailable) -> StateUpdate:
@@ -279,6 +305,10 @@ class Gate(Middleware):
         environs: dict[str, dict[str, Any]] = self._server.environ
         for engine_id in [i for i, environ in environs.items() if environ.get("asgi.scope", {}).get(TAB) is tab]:
             await self._server.eio.disconnect(engine_id)
+
+
+def _unavailable(why: Exception) -> StoreUnavailable:
+    return why if isinstance(why, StoreUnavailable) else StoreUnavailable(type(why).__name__)
 
 
 def _log_of_browser(exception: Exception) -> None:

@@ -219,9 +219,9 @@ class RedisStore:
 
     async def announce(self, references: Sequence[str], why: str) -> None:
         """Publish it, with a proof that it comes from one of us."""
-        text = json.dumps({"v": 1, "ended": list(references), "why": why})
+        text = json.dumps({"v": 1, "ended": list(references), "why": why}).encode()
         with suppress(StoreUnavailable), _translated():  # lost, it is found out by whoever looks next
-            await self._redis.publish(_CHANNEL, f"{self._proof(text)} {text}")
+            await self._redis.publish(_CHANNEL, self._proof(text) + b" " + text)
 
     async def announced(self) -> AsyncIterator[tuple[list[str], str]]:
         """Hear what is published; connects anew for ever, and what is not ours is passed over."""
@@ -231,14 +231,26 @@ class RedisStore:
                     await channel.subscribe(_CHANNEL)
                     yield [], ""  # whoever listens has missed what came before
                     async for message in cast("AsyncIterator[dict[str, object]]", channel.listen()):
-                        proof, _, text = _text(message["data"]).partition(" ")
-                        if hmac.compare_digest(proof, self._proof(text)):
-                            said = json.loads(text)
-                            yield said["ended"], said["why"]
+                        if said := self._heard(message["data"]):
+                            yield said
             await asyncio.sleep(1)
 
-    def _proof(self, text: str) -> str:
-        return hmac.digest(self._secret, text.encode(), "sha256").hex()
+    def _heard(self, data: object) -> tuple[list[str], str] | None:
+        """Return what a message says; None when it is not from one of us, or not in a form that we write."""
+        proof, _, text = data.partition(b" ") if isinstance(data, bytes) else (b"", b"", b"")
+        if not hmac.compare_digest(proof, self._proof(text)):
+            return None
+        try:
+            match json.loads(text):
+                case {"v": 1, "ended": [*references], "why": str(why)}:
+                    return [str(reference) for reference in references], why
+                case _:
+                    return None
+        except ValueError:
+            return None
+
+    def _proof(self, text: bytes) -> bytes:
+        return hmac.digest(self._secret, text, "sha256").hex().encode()
 
     async def put(self, kind: str, name: str, once: Once, seconds: float) -> None:
         """Keep something for one use; when there are too many, the heaviest address loses its oldest."""
@@ -278,10 +290,6 @@ class RedisStore:
     async def _run(self, name: str, *arguments: str | bytes | int) -> Any:
         with _translated():
             return cast("Any", await self._scripts[name](args=arguments))
-
-
-def _text(data: object) -> str:
-    return data.decode("utf-8", "replace") if isinstance(data, bytes) else ""
 
 
 def _milliseconds(seconds: float) -> int:

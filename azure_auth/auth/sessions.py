@@ -142,6 +142,14 @@ class Sessions:
                 await self.end(session, over)
         return session.ended is None
 
+    async def reach(self) -> None:
+        """Ask the store for nothing.
+
+        Raises:
+            StoreUnavailable: When it does not answer.
+        """
+        await self._store.version("")
+
     async def touch(self, session: Session) -> None:
         """Note that the person did something; the store hears of it once a minute."""
         session.seen = self._clock()

@@ -1,5 +1,6 @@
 """Who is connected here: each socket or upload by the key that was derived for it, and whose it is."""
 
+from asyncio import TimerHandle
 from collections import defaultdict
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ class Tab:
         answer: The query of `/callback`, which goes to no state.
         returned: Whether it connected again by itself, and its person did nothing since.
         leaving: Whether it is on its way to another page already.
+        late: Goes off when an event of it does not come to the gate in time.
     """
 
     key: str
@@ -39,6 +41,7 @@ class Tab:
     answer: Mapping[str, str] = field(default_factory=dict[str, str])
     returned: bool = False
     leaving: bool = False
+    late: TimerHandle | None = None
 
     @classmethod
     def of(cls, client_token: str, session: Session | None, browser: str | None) -> "Tab":

@@ -1,0 +1,364 @@
+"""Two replicas behind a proxy that ends TLS: nobody needs the same one twice, and either may go."""
+
+import asyncio
+import http.client
+import os
+import re
+import time
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import redis as client
+import websockets
+from conftest import trust
+from raw_browser import Browser
+from raw_http import RawHttp
+from raw_tab import APP_STATE, RawTab, close_all
+from replicas import running_replicas
+
+from azure_auth.auth.sealing import CookieKeys, stranger_key
+from azure_auth.demo.people import PEOPLE
+
+pytestmark = pytest.mark.anyio
+ADA, GRACE = PEOPLE[0].oid, PEOPLE[1].oid
+REPORTS = f"{APP_STATE}.azure_auth___pages___reports____reports"
+FLOW, SESSION = "__Host-azure_auth_flow", "__Host-azure_auth_session"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with running_replicas(tmp_path_factory.mktemp("replicas")) as replicas:
+        yield replicas
+
+
+@pytest.fixture
+async def visitor(site):
+    http = RawHttp(os.environ["SSL_CERT_FILE"])
+    yield lambda: Browser(http, site.url)
+    await close_all()
+    await http.close()
+
+
+@pytest.fixture
+def server(site):
+    with client.Redis.from_url(site.redis.url) as server:
+        yield server
+
+
+async def opened(site, replica, browser, token, path="/reports"):
+    """Open a tab at one replica, past the proxy; a key that another socket still has is given up first."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        tab = await RawTab.open(replica.url, path, token=token, cookie=browser.cookie, origin=site.url)
+        await tab.until(lambda tab=tab: tab.sees.get("is_hydrated") or tab.new_token, 10)
+        if not tab.new_token:
+            return tab
+        await tab.close()
+        await asyncio.sleep(0.05)
+    pytest.fail("the key stayed another socket's")
+
+
+async def eventually(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        await asyncio.sleep(0.05)
+    assert condition()
+
+
+async def test_what_the_browser_is_told_is_of_the_public_address(site, visitor):
+    """Redirect URI, origin and cookies are those of https outside, though the app itself is asked over http."""
+    ada = visitor()
+    start = await ada.go(f"{site.url}/auth/sign-in")
+    assert parse_qs(urlsplit(start.location).query)["redirect_uri"] == [f"{site.url}/callback"]
+    set_flow = next(cookie for cookie in start.cookies if cookie.startswith(FLOW))
+    ticket = await ada.ticket()
+    answer = await ada.go(f"{site.url}/auth/session", ticket)
+    assert answer.text == f"{site.url}/"
+    set_session = next(cookie for cookie in answer.cookies if cookie.startswith(SESSION))
+    for cookie in (set_flow, set_session):
+        assert {"secure", "httponly", "samesite=lax", "path=/"} <= set(cookie.lower().split("; "))
+        assert "domain" not in cookie.lower()
+    tab = await ada.open("/")
+    await tab.until(lambda: tab.sees.get("is_hydrated"))
+    assert tab.sees["token"]["name"] == "Ada Lovelace"
+
+
+async def test_only_the_public_origin_connects(site):
+    """Through the proxy as past it: neither another site nor the replica's own inner address may open a socket."""
+    trusted = trust(os.environ["SSL_CERT_FILE"])
+    for origin in ("https://evil.example", site.both[0].url, site.url.replace("https", "http"), f"{site.url}.evil"):
+        for address in (site.url, site.both[0].url):
+            with pytest.raises(websockets.InvalidStatus):
+                await RawTab.open(address, "/", token="t", origin=origin, trust=trusted)
+
+
+def test_the_client_address_is_the_one_that_the_proxy_saw(site):
+    """One hop counts: what the client itself puts into X-Forwarded-For does not."""
+    trusted = trust(os.environ["SSL_CERT_FILE"])
+    port = urlsplit(site.url).port
+    connection = http.client.HTTPSConnection("localhost", port, context=trusted, source_address=("127.0.0.7", 0))
+    connection.request("GET", "/auth/sign-in", headers={"X-Forwarded-For": "203.0.113.9"})
+    assert connection.getresponse().status == 303
+    connection.close()
+    end = time.monotonic() + 5
+    while "127.0.0.7" not in site.console() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert "127.0.0.7" in site.console()
+    assert "203.0.113.9" not in site.console()
+
+
+@pytest.mark.parametrize("way", ["sign out", "everywhere", "replaced", "directory"])
+async def test_an_end_reaches_all_tabs_on_both(site, visitor, way):
+    """However a session ends, its tabs at either replica are told at once where to go, and an event there is denied."""
+    ada, again = visitor(), visitor()
+    await ada.sign_in(ADA)
+    tabs = [await opened(site, site.both[n % 2], ada, f"{way.replace(' ', '')}{n}") for n in range(6)]
+    begun = time.monotonic()
+    if way == "sign out":
+        await tabs[0].send(f"{APP_STATE}.logout")
+    elif way == "everywhere":
+        await again.sign_in(ADA)
+        begun = time.monotonic()
+        await again.tab.send(f"{APP_STATE}.logout_everywhere")
+    elif way == "replaced":
+        await ada.sign_in(GRACE, anew=True)
+    else:
+        frame = await _front_channel(site, ada)
+        begun = time.monotonic()
+        await again.go(frame)
+    await asyncio.gather(*(tab.until(lambda tab=tab: tab.sees.get("leaving_to"), 10) for tab in tabs))
+    assert time.monotonic() - begun < (5 if way == "replaced" else 1)
+
+
+async def _front_channel(site, browser):
+    """The address in the frame of the directory's sign-out page."""
+    url = f"{site.environ['AZURE_AUTHORITY_HOST']}/{site.environ['AZURE_TENANT_ID']}/oauth2/v2.0/logout"
+    page = await browser._http.ask("GET", url, cookie=browser.cookie)
+    return re.search(rf"{site.url}/auth/frontchannel-logout\?sid=[0-9a-f-]+", page.text)[0]
+
+
+async def test_an_event_is_denied_though_no_message_came(site, visitor, server):
+    """A message that is lost grants nothing: the gate asks the store itself."""
+    ada = visitor()
+    await ada.sign_in(ADA)
+    tab = await opened(site, site.both[1], ada, "lost")
+    reference = CookieKeys(ada.cookies[SESSION]).reference
+    server.delete(f"azure_auth:session:{reference}")  # as if ended elsewhere, and nobody said so
+    await tab.send(f"{REPORTS}.add", {"row": "too late"})
+    await tab.until(lambda: tab.sees.get("leaving_to"), 5)
+    assert "too late" not in str(tab.updates)
+
+
+async def test_a_background_handler_follows_its_tab_to_the_other_replica(site, visitor, server):
+    """It goes on reaching the tab through Reflex's own messages and our filter, and stops at sign-out."""
+    ada = visitor()
+    await ada.sign_in(ADA)
+    one, two = site.both
+    tab = await opened(site, one, ada, "wanderer")
+    await tab.send(f"{REPORTS}.tick")
+    await tab.until(lambda: tab.sees.get("ticks", 0) > 1)
+    await tab.close()
+    tab = await opened(site, two, ada, "wanderer")
+    before = tab.sees["ticks"]
+    await tab.until(lambda: tab.sees["ticks"] > before + 3, 5)
+    await tab.send(f"{APP_STATE}.logout")
+    await tab.until(lambda: tab.sees.get("leaving_to"), 5)
+    told = len(tab.updates)
+    await asyncio.sleep(0.5)
+    work = one.work()
+    await asyncio.sleep(0.5)
+    assert one.work() == work
+    assert not any("ticks" in str(update) for update in tab.updates[told:])
+
+
+async def test_states_go_with_their_session(site, visitor, server):
+    """At its end the states of a session's tabs, at both replicas, open or closed, are gone from Redis."""
+    ada = visitor()
+    await ada.sign_in(ADA)
+    keys = CookieKeys(ada.cookies[SESSION])
+    closed, left, right = [
+        await opened(site, site.both[n % 2], ada, token) for n, token in enumerate(("closed", "left", "right"))
+    ]
+    await closed.close()
+
+    def kept():
+        names = [keys.tab_key(token) for token in ("closed", "left", "right")]
+        return [key for key in server.scan_iter(count=1000) if any(name.encode() in key for name in names)]
+
+    assert len(kept()) > 3
+    await left.send(f"{APP_STATE}.logout")
+    await asyncio.gather(*(tab.until(lambda tab=tab: tab.sees.get("leaving_to"), 5) for tab in (left, right)))
+    await left.close()
+    await right.close()
+    await eventually(lambda: not kept())
+
+
+async def test_a_strangers_states_expire(site, visitor, server):
+    """What a stranger's tab leaves in Redis is gone within a quarter of an hour."""
+    tab = await RawTab.open(site.both[0].url, "/logout", token="stranger", origin=site.url)
+    await tab.until(lambda: tab.sees.get("is_hydrated"))
+    name = stranger_key("stranger", "").encode()
+
+    def kept():
+        return [key for key in server.scan_iter(count=1000) if name in key]
+
+    assert kept()
+    await tab.close()
+    await eventually(lambda: all(0 < server.ttl(key) <= 15 * 60 for key in kept()))
+    assert kept()
+
+
+async def _nobody_acts(site, tab, within):
+    """A signed-in tab's event does nothing; the page is told, in a sentence with a reference, what is wrong."""
+    tab.sees.pop("failure", None)
+    tab.sees.pop("broken", None)
+    before = sum(replica.work() for replica in site.both)
+    await tab.send(f"{REPORTS}.add", {"row": "while it cannot be asked"})
+    await tab.until(lambda: tab.sees.get("failure") or tab.sees.get("broken"), within)
+    told = tab.sees.get("failure") or tab.sees["broken"]
+    assert told["heading"] == "This site cannot remember anybody right now"
+    assert re.fullmatch(r"[0-9a-f]{10}", told["reference"])
+    assert sum(replica.work() for replica in site.both) == before
+
+
+async def _a_page_says_so(site, browser, within):
+    """A page that is opened with a session, and a sign-in that is begun, end on a page that says what is wrong."""
+    tab = await RawTab.open(site.both[1].url, "/", token="arrives", cookie=browser.cookie, origin=site.url)
+    await tab.until(lambda: tab.sees.get("failure"), within)
+    assert tab.sees["failure"]["reference"]
+    assert not tab.sees.get("check_auth")
+    start = await browser._http.ask("GET", f"{site.url}/auth/sign-in")
+    assert start.location == f"{site.url}/callback?problem=store_unavailable"
+    tab = await RawTab.open(site.both[0].url, "/callback?problem=store_unavailable", token="begins", origin=site.url)
+    await tab.until(lambda: tab.sees.get("failure"), within)
+    assert tab.sees["failure"]["reference"]
+
+
+@pytest.mark.parametrize("fault", ["gone", "hangs"])
+async def test_while_redis_cannot_be_asked_nobody_is_let_in(site, visitor, fault):
+    """The gate denies, pages say why, and once Redis is back the signed-in go on and others sign in."""
+    ada = visitor()
+    await ada.sign_in(ADA)
+    tab = await opened(site, site.both[0], ada, f"fault{fault}")
+    site.redis.stop(keep=True) if fault == "gone" else site.redis.pause(on=True)
+    try:
+        await _nobody_acts(site, tab, 12)
+        await _a_page_says_so(site, ada, 12)
+    finally:
+        site.redis.start() if fault == "gone" else site.redis.pause(on=False)
+    await _healed(site, ada, visitor)
+    tab = await opened(site, site.both[0], ada, f"back{fault}")
+    assert tab.sees["owner"] == "Reports for Ada Lovelace"
+    await tab.send(f"{REPORTS}.add", {"row": "again"})
+    await tab.until(lambda: "again" in tab.sees["rows"], 10)
+
+
+async def _healed(site, browser, visitor):
+    """Somebody new signs in, within the time that connections take to be made anew."""
+    end = time.monotonic() + 20
+    while True:
+        try:
+            async with asyncio.timeout(10):
+                await visitor().sign_in(GRACE)
+            return
+        except (AssertionError, TimeoutError, ConnectionError):
+            assert time.monotonic() < end
+
+
+async def test_redis_that_comes_back_empty_asks_everybody_to_sign_in(site, visitor):
+    """Nobody is let in by what a replica remembers: tabs are sent to sign in, which works."""
+    ada = visitor()
+    await ada.sign_in(ADA)
+    tab = await opened(site, site.both[0], ada, "emptied")
+    site.redis.stop()
+    site.redis.start()
+    await tab.until(lambda: tab.sees.get("leaving_to"), 10)  # whoever listens anew looks at all it has open
+    await _healed(site, ada, visitor)
+    await ada.sign_in(ADA)
+
+
+class Crowd:
+    """A few people who sign in again and again through the proxy, and one who stays signed in and comes back."""
+
+    def __init__(self, site, visitor):
+        self.site, self.visitor = site, visitor
+        self.signed_in, self.retried, self.refused = 0, [], []
+        self.over = asyncio.Event()
+
+    async def newcomer(self):
+        while not self.over.is_set():
+            for _ in range(10):
+                browser = self.visitor()
+                try:
+                    async with asyncio.timeout(10):
+                        await browser.sign_in(GRACE)
+                    self.signed_in += 1
+                    break
+                except (AssertionError, TimeoutError, OSError, EOFError, websockets.WebSocketException) as why:
+                    self.retried.append(f"{type(why).__name__}: {why}")
+                    await asyncio.sleep(0.3)
+                finally:
+                    await browser.close()
+            else:
+                self.refused.append("a newcomer")
+            await asyncio.sleep(0.2)
+
+    async def returning(self, browser):
+        while not self.over.is_set():
+            try:
+                async with asyncio.timeout(10):
+                    tab = await browser.open("/")
+                    await tab.until(lambda tab=tab: tab.sees.get("is_hydrated") or tab.sees.get("leaving_to"))
+                if not tab.sees.get("check_auth"):
+                    self.refused.append("somebody who is signed in")
+            except (AssertionError, TimeoutError, OSError, EOFError, websockets.WebSocketException) as why:
+                self.retried.append(f"page: {type(why).__name__}: {why}")
+            await browser.close()
+            await asyncio.sleep(0.2)
+
+    async def during(self, ada, what):
+        people = [asyncio.create_task(self.newcomer()) for _ in range(3)] + [asyncio.create_task(self.returning(ada))]
+        await asyncio.sleep(1)
+        for step in what:
+            await asyncio.to_thread(step)
+        await asyncio.sleep(1)
+        self.over.set()
+        await asyncio.gather(*people)
+
+
+async def test_a_replica_that_is_killed_costs_a_retry_at_most(site, visitor):
+    """Killed in the middle of sign-ins, the other goes on: whoever tries again gets in, and returning tabs are in."""
+    ada, one = visitor(), site.both[0]
+    await ada.sign_in(ADA)
+    tab = await opened(site, one, ada, "bereaved")
+    crowd = Crowd(site, visitor)
+    await crowd.during(ada, [one.kill, lambda: time.sleep(2)])
+    assert crowd.refused == []
+    assert crowd.signed_in > 5
+    assert tab.ended.is_set()
+    tab = await RawTab.open(site.both[1].url, "/reports", token="bereaved", cookie=ada.cookie, origin=site.url)
+    # Redis still has the key as the dead socket's: Reflex names the tab anew, and it loads once more.
+    await tab.until(lambda: tab.new_token and tab.sees.get("leaving_to"), 10)
+    tab = await opened(site, site.both[1], ada, tab.new_token)
+    assert tab.sees["owner"] == "Reports for Ada Lovelace"
+    await asyncio.to_thread(one.start)
+
+
+async def test_a_rolling_restart_signs_nobody_out(site, visitor):
+    """One after the other is stopped and started under load; sockets close, tabs go on at the other, nobody is out."""
+    ada = visitor()
+    await ada.sign_in(ADA)
+    tab = await opened(site, site.both[0], ada, "moving")
+    crowd = Crowd(site, visitor)
+    await crowd.during(ada, [step for replica in site.both for step in (replica.stop, replica.start)])
+    assert crowd.refused == []
+    assert crowd.signed_in > 10
+    assert tab.ended.is_set()
+    tab = await opened(site, site.both[1], ada, "moving")
+    assert tab.sees["owner"] == "Reports for Ada Lovelace"
+
+
+def test_the_console_has_no_traceback(site):
+    """Whatever happened to Redis and the replicas, the operator reads sentences, but for a lock that Reflex lost."""
+    console = site.console()  # Reflex's lock of an event that was under way went with an emptied Redis
+    assert console.count("Traceback") == console.count("exceptions.LockExpiredError: "), console
