@@ -147,9 +147,7 @@ class _Reading:
         """Read the public address; a faulty one is empty, for it is not known to be loopback."""
         for name in ("REFLEX_FRONTEND_PATH", "REFLEX_BACKEND_PATH"):
             if self.environ.get(name, "").strip("/ "):
-                self.fault(
-                    name, "is set: cookies and the gate are for a whole host, so give the app its own"
-                )
+                self.fault(name, "is set: cookies and the gate are for a whole host, so give the app its own")
         port = self.environ.get("REFLEX_FRONTEND_PORT") or "3000"
         public_url = self.value("REFLEX_DEPLOY_URL", parsing.public_url, f"http://localhost:{port}")
         return "" if self.faults else public_url
