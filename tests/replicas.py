@@ -117,7 +117,7 @@ def running_replicas(folder: Path) -> Iterator[Replicas]:
             running.callback(replica.stop)
         with ThreadPoolExecutor() as threads:
             list(threads.map(Replica.start, both))
-        servers = " ".join(f"server 127.0.0.1:{replica.port} fail_timeout=1s;" for replica in both)
+        servers = " ".join(f"server 127.0.0.1:{replica.port} max_fails=0;" for replica in both)
         config = _CONFIG.format(folder=folder, port=port, servers=servers, certificate=certificate, key=key)
         (folder / "nginx.conf").write_text(config)
         command = [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "nginx.log")]

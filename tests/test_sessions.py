@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sealing import CookieKeys, SealBroken
-from azure_auth.auth.sessions import Sessions
+from azure_auth.auth.sessions import _LOOK_SECONDS, Sessions
 from azure_auth.auth.store import EmbeddedStore
 from azure_auth.errors import StoreUnavailable
 from azure_auth.settings import Settings
@@ -370,3 +370,22 @@ async def test_a_clock_that_is_off_ends_nobody_early(path, clock, off):
     assert not await ours.stands(here)
     assert not await theirs.stands(there)
     assert await theirs.find(cookie) is None
+
+
+async def test_an_end_of_which_no_message_came_is_found(make, monkeypatch):
+    """Somebody who does nothing is signed out by the look that is had at all sessions now and then."""
+    monkeypatch.setattr("azure_auth.auth.sessions._LOOK_SECONDS", 0.05)
+    ours, theirs, told = make(), make(), asyncio.Event()
+    cookie = await ours.start(ADA, "browser", None)
+    here, there = await ours.find(cookie), await theirs.find(cookie)
+    ours.on_end = lambda _: told.set()
+    listening = asyncio.create_task(ours.listen())
+    await theirs.end(there, "signed_out")
+    await asyncio.wait_for(told.wait(), 5)
+    assert here.ended == "signed_out"
+    listening.cancel()
+
+
+def test_the_look_comes_within_half_a_minute():
+    """What a lost message would have said is known within 30 s."""
+    assert _LOOK_SECONDS + 2 < 30

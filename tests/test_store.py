@@ -307,3 +307,22 @@ async def test_a_full_or_read_only_file_says_so_and_heals(tmp_path, fault):
     await store.start(big, None, NOW)
     assert await store.version("b") == 1
     await store.close()
+
+
+async def test_a_start_costs_the_same_however_many_sessions_a_person_has(server):
+    """What Redis does at a start does not grow with them: it tidies some up, not all."""
+    place = InRedis(server)
+    store = place.open()
+
+    async def asked(count):
+        before = place.client.info("commandstats").get("cmdstat_exists", {"calls": 0})["calls"]
+        for number in range(count):
+            await store.start(record(f"{before} {number}"), None, NOW)
+        return place.client.info("commandstats").get("cmdstat_exists", {"calls": 0})["calls"] - before
+
+    await asked(50)
+    few = await asked(10)
+    await asked(200)
+    assert await asked(10) == few
+    await store.close()
+    place.client.close()

@@ -106,7 +106,7 @@ class Gate(Middleware):
         try:
             if trouble := environ["asgi.scope"][TAB].trouble:
                 raise trouble
-            async with asyncio.timeout(LATE_SECONDS):  # Reflex asks its Redis, without a limit
+            async with asyncio.timeout(2 * LATE_SECONDS):  # Reflex asks its Redis, and sets no limit
                 await self._connect(sid, environ, auth)
         except (StoreUnavailable, RedisError, TimeoutError) as why:
             await self._namespace.emit("event", self._told_of(_unavailable(why)), to=sid)

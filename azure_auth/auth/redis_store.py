@@ -51,7 +51,7 @@ redis.call('HSET', session, 'version', version, 'ends', ends, 'person', person, 
     'sealed', sealed)
 redis.call('PEXPIREAT', session, ends)
 for kind, name in pairs({person = person, sid = sid, browser = browser}) do
-    for _, other in ipairs(redis.call('SMEMBERS', key(kind, name))) do
+    for _, other in ipairs(redis.call('SRANDMEMBER', key(kind, name), 10)) do -- more go than come, and nobody waits
         if redis.call('EXISTS', key('session', other)) == 0 then redis.call('SREM', key(kind, name), other) end
     end
     redis.call('SADD', key(kind, name), reference)
