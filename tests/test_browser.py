@@ -390,3 +390,39 @@ def test_the_console_is_clean(app, page):
     assert not re.search(r"traceback|deprecat|warning|\berror\b", console, re.IGNORECASE), console
     for secret in [*re.findall(r"=([^&]+)", caught.value.url), "ada@contoso.example", "Lovelace"]:
         assert secret not in console
+
+
+def test_all_tabs_leave_at_once_and_nothing_comes_back(app, page):
+    """Sign-out in one tab: the others leave by themselves; Back and a copy of a tab show nothing of what was there."""
+    page.goto(f"{app.url}/reports")
+    choose(page, ADA)
+    expect(page.get_by_text("salaries-of-everybody", exact=True)).to_be_visible()
+    other = page.context.new_page()
+    other.goto(f"{app.url}/reports")
+    expect(other.get_by_text("Reports for Ada Lovelace")).to_be_visible()
+    page.goto(app.url)
+    greeted(page, ADA)
+    page.get_by_role("button", name="Sign out").click()
+    for tab in (other, page):
+        expect(tab.get_by_role("heading", name="You are signed out")).to_be_visible()
+    with page.context.expect_page() as copied:
+        other.evaluate("path => void window.open(path)", f"{app.url}/reports")
+    copied.value.get_by_role("button", name=ADA).wait_for()
+    page.go_back()
+    page.get_by_role("button", name=ADA).wait_for()  # a stranger again, who is asked to sign in
+    for tab in (page, other, copied.value):
+        assert "salaries-of-everybody" not in tab.content()
+
+
+def test_a_duplicated_tab_is_signed_in(app, page):
+    """A copy of a live tab, with its sessionStorage, loads once more under a key of its own, and both go on."""
+    page.goto(app.url)
+    choose(page, ADA)
+    greeted(page, ADA)
+    token = page.evaluate("sessionStorage.token")
+    with page.context.expect_page() as copied:
+        page.evaluate("void window.open(location.href)")
+    greeted(copied.value, ADA)
+    assert copied.value.evaluate("sessionStorage.token") != token
+    page.reload()
+    greeted(page, ADA)

@@ -3,13 +3,15 @@
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import hypothesis
 import pytest
 from conftest import APP
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from azure_auth.auth.cookies import Cookie
+from azure_auth.auth.cookies import Cookie, well_formed
 from azure_auth.auth.doors import Doors
 from azure_auth.auth.headers import SecurityHeaders
 from azure_auth.auth.http import ServePages, routes
@@ -165,3 +167,33 @@ async def test_https_is_asked_for_on_https_alone(tmp_path, public_url, hsts, soc
     assert answer.headers.get("strict-transport-security") == hsts
     assert socket in answer.headers["content-security-policy"].partition("connect-src")[2].partition(";")[0].split()
     assert answer.headers["referrer-policy"] == "no-referrer"  # what an answer says of itself stays
+
+
+@hypothesis.settings(derandomize=True, database=None, max_examples=500)
+@hypothesis.given(
+    st.lists(st.one_of(st.text(max_size=80), st.from_regex(r"( ?c=[A-Za-z0-9_-]{42,44};?){1,3}")), max_size=4)
+)
+def test_no_header_makes_a_cookie_of_what_is_none(headers):
+    """Whatever Cookie headers come: nothing, or the one value of our form that they have under our name."""
+    value = Cookie("c", "http://localhost:3000", 600).read(headers)
+    pairs = [pair.strip(" \t") for header in headers for pair in header.split(";")]
+    ours = [pair for pair in pairs if pair.startswith("c=")]
+    assert value is None or (ours == [f"c={value}"] and well_formed(value) == value)
+
+
+async def test_no_text_is_a_ticket(sign_in):
+    """Whatever is brought as a ticket, and with whatever cookies: no session starts."""
+    texts = st.one_of(st.text(max_size=60), st.from_regex(r"\A[A-Za-z0-9_-]{43}\Z"))
+    tried = 0
+
+    @hypothesis.settings(derandomize=True, database=None, max_examples=200)
+    @hypothesis.given(texts, texts)
+    def collect(ticket, cookie):
+        attempts.append((ticket, [f"azure_auth_flow={cookie}", f"azure_auth_session={cookie}"]))
+
+    attempts: list[tuple[str, list[str]]] = []
+    collect()
+    for ticket, cookies in attempts:
+        assert (await sign_in.start_session(ticket, cookies))[0] is None
+        tried += 1
+    assert tried >= 100
