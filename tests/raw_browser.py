@@ -1,16 +1,27 @@
 """A browser that renders nothing: a cookie jar, one tab, and the steps of a sign-in, which stand here alone."""
 
+import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from urllib.parse import parse_qsl, urlsplit
 
 from raw_http import Answer, RawHttp
-from raw_tab import RawTab
+from raw_tab import RawTab, close_all
 
 from azure_auth.demo.people import PEOPLE
 
 ADA = PEOPLE[0].oid
+
+
+@asynccontextmanager
+async def visitors(app: str) -> AsyncIterator[Callable[[], "Browser"]]:
+    """Give out browsers that have not been to the app at the address `app`; close all that they opened."""
+    http = RawHttp(os.environ["SSL_CERT_FILE"])
+    yield lambda: Browser(http, app)
+    await close_all()
+    await http.close()
 
 
 class Browser:

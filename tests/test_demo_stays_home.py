@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import ROOT, clean_environ, free_port
+from conftest import CONTRACT, ROOT, clean_environ, free_port
 from running import cloned
 
 from azure_auth.demo.loopback import LoopbackOnly
@@ -14,16 +14,7 @@ from azure_auth.errors import NotConfigured
 from azure_auth.settings import Settings
 
 PERSON = "ada00000-0000-4000-8000-000000000001"
-NAMES = [
-    "AZURE_TENANT_ID",
-    "AZURE_CLIENT_ID",
-    "AZURE_CLIENT_SECRET",
-    "AZURE_CLIENT_CERTIFICATE_PATH",
-    "AZURE_CLIENT_CERTIFICATE_PASSWORD",
-    "AZURE_FEDERATED_TOKEN_FILE",
-    "AZURE_AUTHORITY_HOST",
-    "AZURE_ALLOWED_TENANTS",
-]
+NAMES = [name for name in CONTRACT if name.startswith("AZURE_")]
 DEV = {"REFLEX_ENV_MODE": "dev"}
 WRONG = {
     "production": {"REFLEX_ENV_MODE": "prod"},

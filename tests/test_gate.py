@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import re
 import sqlite3
 import subprocess
@@ -16,9 +15,8 @@ import httpx
 import pytest
 import websockets
 from conftest import clean_environ
-from raw_browser import Browser
-from raw_http import RawHttp
-from raw_tab import APP_STATE, HYDRATE, ROOT_STATE, RawTab, close_all
+from raw_browser import Browser, visitors
+from raw_tab import APP_STATE, HYDRATE, ROOT_STATE, RawTab
 from reflex.state import StateUpdate
 
 from azure_auth.auth.core import State
@@ -38,10 +36,8 @@ CANARY = "salaries-of-everybody"
 @pytest.fixture
 async def visitor(production, directory) -> AsyncIterator[Callable[[], Browser]]:
     """Browsers that have not been here before."""
-    http = RawHttp(os.environ["SSL_CERT_FILE"])
-    yield lambda: Browser(http, production.url)
-    await close_all()
-    await http.close()
+    async with visitors(production.url) as visit:
+        yield visit
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ import pytest
 import redis as client
 import websockets
 from conftest import trust
-from raw_browser import Browser
-from raw_http import RawHttp
-from raw_tab import APP_STATE, RawTab, close_all
+from raw_browser import visitors
+from raw_tab import APP_STATE, RawTab
 from replicas import running_replicas
 
 from azure_auth.auth.sealing import CookieKeys, stranger_key
@@ -33,10 +32,8 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 async def visitor(site):
-    http = RawHttp(os.environ["SSL_CERT_FILE"])
-    yield lambda: Browser(http, site.url)
-    await close_all()
-    await http.close()
+    async with visitors(site.url) as visit:
+        yield visit
 
 
 @pytest.fixture

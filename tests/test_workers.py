@@ -1,15 +1,13 @@
 """Several workers on one Redis: what one begins another ends, and what ends anywhere ends everywhere."""
 
 import asyncio
-import os
 import time
 
 import pytest
 import redis as client
 from conftest import free_port, running_directory
-from raw_browser import Browser
-from raw_http import RawHttp
-from raw_tab import APP_STATE, RawTab, close_all
+from raw_browser import visitors
+from raw_tab import APP_STATE, RawTab
 from redis_server import running_redis
 from running import reflex_run
 
@@ -39,10 +37,8 @@ def app(redis, tmp_path_factory):
 
 @pytest.fixture
 async def visitor(app):
-    http = RawHttp(os.environ["SSL_CERT_FILE"])
-    yield lambda: Browser(http, app.url)
-    await close_all()
-    await http.close()
+    async with visitors(app.url) as visit:
+        yield visit
 
 
 def test_there_are_two(app, redis):

@@ -13,10 +13,9 @@ from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 import reflex as rx
-from reflex_base.constants.state import FIELD_MARKER
 from reflex_base.event.context import EventContext
 
-from azure_auth.auth.gate import public
+from azure_auth.auth.gate import public, told
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.tabs import Tab, Tabs
@@ -159,8 +158,7 @@ class State(rx.State):
 
     async def _tell(self, **values: object) -> None:
         """Set vars in the browser alone: what leads somewhere once is not to lie in a state."""
-        told = {f"{name}{FIELD_MARKER}": value for name, value in values.items()}
-        await EventContext.get().emit_delta({State.get_full_name(): told})
+        await EventContext.get().emit_delta(told(State, **values))
 
     async def _show(self, failure: AuthError) -> None:
         _log.warning("sign-in failed: %s", failure)

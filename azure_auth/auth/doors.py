@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from azure_auth import audit
 from azure_auth.auth.addresses import client_address
 from azure_auth.auth.gate import TAB, Gate, is_public
+from azure_auth.auth.sessions import Session
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.errors import StoreUnavailable
@@ -81,7 +82,11 @@ class Doors:
             audit.record("suspicious", reason="a socket without a proper client token", address=self._address(scope))
             await send({"type": "websocket.close", "code": 1008})
             return
-        tab = await self._tab(scope, tokens[0])
+        try:
+            tab = await self._tab(scope, tokens[0], await self._session(scope))
+        except StoreUnavailable as failure:
+            tab = await self._tab(scope, tokens[0], None)
+            tab.trouble = failure
         if tab.session is None:
             self._gate.watch(tab)
         others = [(n, v) for n, v in parse_qsl(scope["query_string"].decode("latin-1")) if n != "token"]
@@ -93,41 +98,41 @@ class Doors:
 
     async def _closed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through with a session that stands; a stranger who wants to see a page goes to sign in."""
-        headers = Headers(scope=scope)
         try:
-            session = await self._sign_in.session(headers.getlist("cookie"))
+            session = await self._session(scope)
         except StoreUnavailable as failure:
-            await PlainTextResponse(f"{failure.heading}.", 503, _NO_STORE)(scope, receive, send)
+            await _unavailable(failure)(scope, receive, send)
             return
         if session is None:
             audit.record("refused", reason="an HTTP path that needs a session", address=self._address(scope))
-            await self._refusal(scope, headers)(scope, receive, send)
+            await self._refusal(scope)(scope, receive, send)
         elif _is_below(_UPLOAD, scope["path"]) and scope["method"] == "POST":
-            await self._upload(scope, receive, send)
+            await self._upload(scope, receive, send, session)
         else:
             await self.app(scope, receive, send)
 
-    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _upload(self, scope: Scope, receive: Receive, send: Send, session: Session) -> None:
         tokens = Headers(scope=scope).getlist(_TOKEN_HEADER.decode())
         if len(tokens) != 1 or not _CLIENT_TOKEN.fullmatch(tokens[0]):
             await PlainTextResponse("One client token, please.", 400, _NO_STORE)(scope, receive, send)
             return
-        tab = await self._tab(scope, tokens[0])
+        try:
+            tab = await self._tab(scope, tokens[0], session)
+        except StoreUnavailable as failure:
+            await _unavailable(failure)(scope, receive, send)
+            return
         headers = [(n, tab.key.encode() if n == _TOKEN_HEADER else v) for n, v in _without_cookies(scope)]
         with self._tabs.connected(self._tabs.at(tab.key) or tab):
             await self.app({**scope, "headers": headers}, receive, send)
 
-    async def _tab(self, scope: Scope, client_token: str) -> Tab:
-        cookies = Headers(scope=scope).getlist("cookie")
-        session, trouble = None, None
-        try:
-            session = await self._sign_in.session(cookies)
-            if session:
-                await self._sign_in.sessions.joined(session, session.keys.tab_key(client_token))
-        except StoreUnavailable as failure:
-            session, trouble = None, failure
-        tab = Tab.of(client_token, session, self._sign_in.flow_cookie.read(cookies))
-        tab.address, tab.trouble = self._address(scope), trouble
+    async def _session(self, scope: Scope) -> Session | None:
+        return await self._sign_in.session(Headers(scope=scope).getlist("cookie"))
+
+    async def _tab(self, scope: Scope, client_token: str, session: Session | None) -> Tab:
+        tab = Tab.of(client_token, session, self._sign_in.flow_cookie.read(Headers(scope=scope).getlist("cookie")))
+        tab.address = self._address(scope)
+        if session:
+            await self._sign_in.sessions.joined(session, tab.key)
         return tab
 
     def _address(self, scope: Scope) -> str:
@@ -145,10 +150,14 @@ class Doors:
                 return is_public(found.get("endpoint"))
         return path in _HEALTH or (scope["method"] in ("GET", "HEAD") and self._is_built(path))
 
-    def _refusal(self, scope: Scope, headers: Headers) -> Response:
-        if scope["method"] == "GET" and headers.get("sec-fetch-mode") == "navigate":
+    def _refusal(self, scope: Scope) -> Response:
+        if scope["method"] == "GET" and Headers(scope=scope).get("sec-fetch-mode") == "navigate":
             return RedirectResponse(f"/auth/sign-in?return_to={quote(scope['path'])}", 303, _NO_STORE)
         return PlainTextResponse("Sign in first.", 401, _NO_STORE)
+
+
+def _unavailable(failure: StoreUnavailable) -> Response:
+    return PlainTextResponse(f"{failure.heading}.", 503, _NO_STORE)
 
 
 def _client_tokens(query: bytes) -> list[str]:

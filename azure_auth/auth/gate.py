@@ -56,6 +56,11 @@ def is_public(what: Any) -> bool:
     return isinstance(what, Hashable) and what in _public  # a component, also that of a page, is not hashable
 
 
+def told(state: type[rx.State], **values: object) -> dict[str, dict[str, object]]:
+    """Return the delta that sets vars of a state in the browser, and nothing on the server."""
+    return {state.get_full_name(): {f"{name}{FIELD_MARKER}": value for name, value in values.items()}}
+
+
 class Gate(Middleware):
     """Stands between browsers and the app's states, in both directions."""
 
@@ -224,18 +229,18 @@ class Gate(Middleware):
         return is_reflexs(state) or is_public(state)
 
     def told(self, **values: Any) -> StateUpdate:
-        """Return an update that sets vars of the shared state in the browser, and nothing on the server."""
-        return StateUpdate(delta={self._state.get_full_name(): {f"{n}{FIELD_MARKER}": v for n, v in values.items()}})
+        """Return an update that tells the browser vars of the shared state."""
+        return StateUpdate(delta=told(self._state, **values))
 
     def report(self, exception: Exception) -> None:
         """Tell a person that a handler failed, and the log where; Reflex's own message needs `eval` in the browser."""
         if isinstance(exception, RedisError):  # Reflex's own: the event did not even come to the gate
-            told = self._told_of(_unavailable(exception))
+            update = self._told_of(_unavailable(exception))
         else:
             failure = HandlerFailed(whereabouts(exception))
             _log.error("%s", failure, exc_info=exception)
-            told = self.told(broken=failure.shown("", ""))
-        self._soon(self.emit_update(told, EventContext.get().token))
+            update = self.told(broken=failure.shown("", ""))
+        self._soon(self.emit_update(update, EventContext.get().token))
 
     def _told_of(self, failure: StoreUnavailable) -> StateUpdate:
         failure = failure.again()
