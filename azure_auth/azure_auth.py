@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import reflex as rx
+from reflex.istate.manager.redis import StateManagerRedis
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
@@ -22,6 +23,7 @@ from azure_auth.auth.http import ServePages, build, is_built, routes
 from azure_auth.auth.redis_store import RedisStore
 from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.sign_in import SignIn
+from azure_auth.auth.states import SharedStates
 from azure_auth.auth.store import EmbeddedStore
 from azure_auth.auth.tabs import Tabs
 from azure_auth.components.brand import APP_NAME
@@ -96,7 +98,9 @@ app = Site(
     # The code in the address of /callback does not travel further.
     head_components=[rx.el.meta(name="referrer", content="same-origin")],
 )
-gate = Gate(app, sessions, tabs, State, begin=State.require_auth)
+if isinstance(app.state_manager, StateManagerRedis):
+    app._state_manager = SharedStates.instead_of(app.state_manager)  # pyright: ignore[reportPrivateUsage]
+gate = Gate(app, sessions, tabs, State, sign_in.start_url)
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from azure_auth.auth.core import State
 from azure_auth.auth.gate import Gate
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.demo.people import PEOPLE
+from azure_auth.pages.callback import callback
 
 pytestmark = pytest.mark.anyio
 ADA, GRACE = PEOPLE[0].oid, PEOPLE[1].oid
@@ -214,7 +215,8 @@ async def test_a_duplicated_tab_brings_no_code_to_reflex():
     namespace = SimpleNamespace(on_event=receive, on_connect=None, emit=emit, emit_update=None, sid_to_token=keys)
     server = SimpleNamespace(eio=SimpleNamespace(handlers={"message": None}, on=lambda *_: None))
     app = SimpleNamespace(event_namespace=namespace, sio=server, add_middleware=lambda *_, **__: None)
-    Gate(app, SimpleNamespace(), tabs, State, State.require_auth)
+    app.router, app._unevaluated_pages = lambda path: path, {"/callback": SimpleNamespace(component=callback)}
+    Gate(app, SimpleNamespace(), tabs, State, lambda *_: "/")
     route = {"pathname": "/callback", "asPath": "/callback?code=secret&state=s"}
     with tabs.connected(Tab("of ours", "id", None, None)):
         for sid in keys:

@@ -163,7 +163,7 @@ async def gate(sign_in, monkeypatch) -> AsyncIterator[Gate]:
     context = RegistrationContext.set(RegistrationContext.ensure_context().fork())  # one app for each
     app = rx.App()
     app._enable_state()
-    made = Gate(app, sign_in.sessions, Tabs(), State, begin=State.require_auth)
+    made = Gate(app, sign_in.sessions, Tabs(), State, sign_in.start_url)
     made.dismissed = []
 
     async def dismiss(tab: Tab) -> None:
@@ -251,7 +251,7 @@ def test_a_message_says_little_of_its_page(tab, message, taken):
 @pytest.mark.anyio
 async def test_a_limit_is_a_page_with_a_sentence(tab, sign_in, trail, monkeypatch):
     """The 21st start of a browser in a minute, and too many of an address, lead to our page; the trail says why."""
-    monkeypatch.setattr("azure_auth.auth.sign_in._MOST_OF_ADDRESS", 21)
+    monkeypatch.setattr("azure_auth.auth.sign_in._MOST", {"tab": 3, "browser": 20, "address": 21})
     browser = "c" * 43
     for number in range(20):
         assert "/oauth2/" in await sign_in.begin(browser, "", tab=f"{number:043}", address="192.0.2.7")
@@ -278,7 +278,7 @@ async def test_an_office_gets_in(sign_in):
 @pytest.mark.anyio
 async def test_unknown_sids_are_limited(sign_in, trail, monkeypatch):
     """An address can only ask so often, and then nothing is looked up; others still can."""
-    monkeypatch.setattr("azure_auth.auth.sign_in._MOST_OF_ADDRESS", 1)
+    monkeypatch.setattr("azure_auth.auth.sign_in._MOST", {"address": 1})
     await sign_in.end_by_directory("no sid", "192.0.2.7")
     ended: list[str] = []
     sign_in.sessions.end_by_directory = lambda sid: noted(ended, sid)

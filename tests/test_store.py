@@ -260,14 +260,22 @@ async def test_the_heaviest_address_loses_first(store, monkeypatch):
 async def test_counting_is_exact_and_forgets(store):
     """So many within the time and no more, by name; afterwards, or when told to, it begins anew."""
     for _ in range(3):
-        assert await store.admit("tab", 3, 0.3)
-    assert not await store.admit("tab", 3, 0.3)
-    assert await store.admit("another", 3, 0.3)
+        assert await store.admit({"tab": 3}, 0.3) is None
+    assert await store.admit({"tab": 3}, 0.3) == "tab"
+    assert await store.admit({"another": 3}, 0.3) is None
     await asyncio.sleep(0.4)
-    assert await store.admit("tab", 3, 60)
+    assert await store.admit({"tab": 3}, 60) is None
     await store.forget("tab")
     for _ in range(3):
-        assert await store.admit("tab", 3, 60)
+        assert await store.admit({"tab": 3}, 60) is None
+
+
+async def test_several_counts_are_taken_in_turn_up_to_the_first_that_is_full(store):
+    """The one that is full is told and not counted, nor are those behind it; those before it are."""
+    assert await store.admit({"first": 3, "full": 1, "behind": 1}, 60) is None
+    assert await store.admit({"first": 3, "full": 1, "last": 1}, 60) == "full"
+    assert await store.admit({"last": 1, "first": 3}, 60) is None
+    assert await store.admit({"first": 3}, 60) == "first"
 
 
 @pytest.mark.parametrize(

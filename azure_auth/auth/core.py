@@ -10,7 +10,6 @@ from the session, and kept out of Reflex's pickles.
 
 import logging
 from typing import Any, ClassVar
-from urllib.parse import urlencode
 
 import reflex as rx
 from reflex_base.event.context import EventContext
@@ -76,7 +75,7 @@ class State(rx.State):
         else:
             url = self.router.url
             page = url.path + (f"?{url.query}" if url.query else "")
-            await self._tell(leaving_to=self._start_url(return_to="" if page == "/" else page))
+            await self._tell(leaving_to=self.sign_in.start_url(tab.id, page))
 
     @rx.event
     @public
@@ -113,7 +112,7 @@ class State(rx.State):
     @rx.var
     def sign_in_url(self) -> str:
         """The address at which a sign-in starts, for a "Sign in" control; it leads to the page that was left."""
-        return self._start_url(return_to=return_target(self._asked("return_to")) or "")
+        return self.sign_in.start_url(self._tab().id, return_target(self._asked("return_to")) or "/")
 
     @rx.var
     def notice(self) -> str:
@@ -162,14 +161,10 @@ class State(rx.State):
 
     async def _show(self, failure: AuthError) -> None:
         _log.warning("sign-in failed: %s", failure)
-        return_to = failure.return_to
-        again = self._start_url(return_to=return_to)
-        other_account = self._start_url(return_to=return_to, prompt="select_account")
+        tab, return_to = self._tab().id, failure.return_to
+        again = self.sign_in.start_url(tab, return_to)
+        other_account = self.sign_in.start_url(tab, return_to, choose_account=True)
         await self._tell(failure=failure.shown(again, other_account))
 
     def _asked(self, name: str) -> str:
         return self.router.url.query_parameters.get(name, "")
-
-    def _start_url(self, **asked: str) -> str:
-        query = urlencode({name: value for name, value in {**asked, "tab": self._tab().id}.items() if value})
-        return f"{self.sign_in.settings.backend_url}/auth/sign-in?{query}"

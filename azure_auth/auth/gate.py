@@ -10,8 +10,9 @@ handler, and no update a browser, unless the tab that it belongs to is known her
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Hashable
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Hashable
+from itertools import islice
+from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import reflex as rx
@@ -19,6 +20,7 @@ from redis.exceptions import RedisError
 from reflex.middleware.middleware import Middleware
 from reflex.state import BaseState, StateUpdate
 from reflex.utils.token_manager import RedisTokenManager
+from reflex_base.constants import CompileVars
 from reflex_base.constants.state import FIELD_MARKER
 from reflex_base.event import Event
 from reflex_base.event.context import EventContext
@@ -65,7 +67,7 @@ class Gate(Middleware):
     """Stands between browsers and the app's states, in both directions."""
 
     def __init__(
-        self, app: rx.App, sessions: Sessions, tabs: Tabs, state: type[rx.State], begin: rx.event.EventType[()]
+        self, app: rx.App, sessions: Sessions, tabs: Tabs, state: type[rx.State], start_url: Callable[[str, str], str]
     ) -> None:
         """Put the gate in front of everything that `app` does with states.
 
@@ -74,13 +76,13 @@ class Gate(Middleware):
             sessions: Who is signed in.
             tabs: Who is connected.
             state: The state that has `leaving_to` and `failure`, which every page shows.
-            begin: The handler that sends a stranger to sign in.
+            start_url: Returns where a stranger signs in, given the id of the tab and the page to come back to.
         """
         if app.event_namespace is None or app.sio is None:
             raise RuntimeError("the app has no states yet")
         self._app, self._sessions, self._tabs = app, sessions, tabs
         self._namespace, self._server = app.event_namespace, app.sio
-        self._state, self._begin = state, begin
+        self._state, self._start_url = state, start_url
         self._running: dict[Session, set[asyncio.Task[Any]]] = {}
         self._farewells: set[asyncio.Task[None]] = set()
         self._left: dict[str, asyncio.TimerHandle] = {}
@@ -108,6 +110,13 @@ class Gate(Middleware):
         if environ is None or environ is not self._server.get_environ(sid, self._namespace.namespace):
             audit.record("suspicious", reason="a message that says it is a connection", address=self._address(sid))
             return
+        tab: Tab = environ["asgi.scope"][TAB]
+        loading = cast("dict[str, Any]", auth).get(CompileVars.CONNECT_AUTH_EVENT) if isinstance(auth, dict) else None
+        if not is_event(loading) or not await self._is_turned_away(tab, sid, loading):
+            await self._link(sid, environ, auth)
+
+    async def _link(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
+        """Let Reflex know a socket."""
         try:
             if trouble := environ["asgi.scope"][TAB].trouble:
                 raise trouble
@@ -121,6 +130,9 @@ class Gate(Middleware):
         if not is_event(data):
             audit.record("suspicious", reason="a message that is no event", address=self._address(sid))
             return
+        if sid not in self._namespace.sid_to_token:  # a stranger who was turned away when the page loaded
+            environ = cast("dict[str, Any]", self._server.get_environ(sid, self._namespace.namespace))
+            await self._link(sid, environ, None)
         tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
         where = data.get("router_data", {})
         path, _, query = where.get("asPath", "").partition("?")
@@ -129,6 +141,8 @@ class Gate(Middleware):
             again = self.told(leaving_to="/" + where.get("asPath", "/").lstrip("/\\"))
             await self._namespace.emit("event", again, to=sid)
             return
+        if await self._is_turned_away(tab, sid, data):
+            return
         if path.rstrip("/") == "/callback":
             tab.answer = dict(parse_qsl(query))
             data["router_data"] = {**where, "asPath": path, "query": {}}  # a code is for no state and no log
@@ -136,6 +150,17 @@ class Gate(Middleware):
             LATE_SECONDS, lambda: self._soon(self._ask_why(tab, sid))
         )
         await self._receive(sid, data)
+
+    async def _is_turned_away(self, tab: Tab, sid: str, event: dict[str, Any]) -> bool:
+        """Answer a stranger's event that reaches no handler, before Reflex makes a state for it."""
+        address = event.get("router_data", {}).get("asPath", "/")
+        tab.socket, tab.page = sid, "/" + address.lstrip("/\\")
+        if tab.session or tab.trouble:
+            return False
+        answer = self._of_a_stranger(tab, event["name"], address.partition("?")[0])
+        if answer and answer.delta:
+            await self._namespace.emit("event", answer, to=sid)
+        return answer is not None
 
     def _address(self, sid: str) -> str:
         tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
@@ -153,20 +178,18 @@ class Gate(Middleware):
         """Let an event pass (None), or answer in its handler's place."""
         context = EventContext.get()
         tab = self._tabs.at(context.token)
-        page = str(context.router_data.get("asPath", "/"))
         if tab is None:  # it left meanwhile
             return StateUpdate()
         if tab.late:
             tab.late.cancel()
             tab.late = None
-        tab.socket = str(context.router_data.get("sid", tab.socket))
-        if context.router_data:
-            tab.page = "/" + page.lstrip("/\\")
         if tab.trouble:
             return self._told_of(tab.trouble)
         if tab.session:
             return await self._of_somebody(tab, tab.session, event, context)
-        return self._of_a_stranger(tab, context, event)
+        if event.name in HYDRATING:
+            event.payload.clear()  # what a stranger's browser remembers is for no state
+        return self._of_a_stranger(tab, event.name, urlsplit(str(context.router_data.get("asPath", ""))).path)
 
     async def _of_somebody(self, tab: Tab, session: Session, event: Event, context: EventContext) -> StateUpdate | None:
         if task := asyncio.current_task():  # before the session is asked for: it may end while the store answers
@@ -187,18 +210,14 @@ class Gate(Middleware):
         if not running:
             self._running.pop(session, None)
 
-    def _of_a_stranger(self, tab: Tab, context: EventContext, event: Event) -> StateUpdate | None:
+    def _of_a_stranger(self, tab: Tab, event: str, path: str) -> StateUpdate | None:
         if is_public(registered(event).handler.fn):
             return None
-        if event.name not in LOADING:
+        if event not in LOADING:
             audit.record("refused", reason="an event that needs a session", address=tab.address)
-        if not self._is_public_page(urlsplit(str(context.router_data.get("asPath", ""))).path):
-            return StateUpdate(events=Event.from_event_type(self._begin))
-        if event.name not in LOADING:
-            return StateUpdate()
-        if event.name in HYDRATING:
-            event.payload.clear()  # what a stranger's browser remembers is for no state
-        return None
+        if not self._is_public_page(path):
+            return self.told(leaving_to=self._start_url(tab.id, tab.page))
+        return None if event in LOADING else StateUpdate()
 
     def _is_public_page(self, path: str) -> bool:
         # What `app.add_page` was given; Reflex has no public name for it.
@@ -274,21 +293,20 @@ class Gate(Middleware):
     async def left(self, tab: Tab) -> None:
         """Forget the state of a tab that is gone: at once if its session has ended, a stranger's after a while."""
         if tab.session is None:
-            await states.shorten(self._app.state_manager, tab.key, int(STATE_SECONDS))
             if timer := self._left.pop(tab.key, None):
                 timer.cancel()
             loop = asyncio.get_running_loop()
-            self._left[tab.key] = loop.call_later(STATE_SECONDS, lambda: self._soon(self._forget_left(tab.key)))
-            if len(self._left) > STRANGERS:
-                await self._forget_left(next(iter(self._left)))
+            self._left[tab.key] = loop.call_later(STATE_SECONDS, lambda: self._soon(self._forget_left([tab.key])))
+            if len(self._left) > STRANGERS:  # many at once, for each time costs a question to Redis
+                await self._forget_left(list(islice(self._left, 1 + STRANGERS // 10)))
         elif tab.session.ended:
-            await self._forget_left(tab.key)
+            await self._forget_left([tab.key])
 
-    async def _forget_left(self, key: str) -> None:
-        if timer := self._left.pop(key, None):
-            timer.cancel()
-        if self._tabs.at(key) is None:
-            await self._forget_states({key})
+    async def _forget_left(self, keys: list[str]) -> None:
+        for key in keys:
+            if timer := self._left.pop(key, None):
+                timer.cancel()
+        await self._forget_states({key for key in keys if self._tabs.at(key) is None})
 
     async def _forget_states(self, keys: set[str]) -> None:
         await states.forget(self._app.state_manager, keys)

@@ -5,7 +5,7 @@
 
 import json
 from inspect import signature
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 from urllib.parse import urlsplit
 
 import reflex as rx
@@ -35,9 +35,9 @@ _STORING = {
 """What brings values that the browser keeps."""
 
 
-def registered(event: Event) -> RegisteredEventHandler:
-    """Return what Reflex knows of an event's handler."""
-    return RegistrationContext.get().event_handlers[event.name]
+def registered(event: str) -> RegisteredEventHandler:
+    """Return what Reflex knows of the handler that an event names."""
+    return RegistrationContext.get().event_handlers[event]
 
 
 def is_reflexs(state: type[BaseState]) -> bool:
@@ -45,7 +45,7 @@ def is_reflexs(state: type[BaseState]) -> bool:
     return state.__module__.startswith("reflex.") and state.__module__ != reflex.istate.dynamic.__name__
 
 
-def is_event(data: Any) -> bool:
+def is_event(data: Any) -> TypeGuard[dict[str, Any]]:
     """Tell whether a message names a handler of this app, with arguments that it takes."""
     if not isinstance(data, dict):
         return False
@@ -102,7 +102,7 @@ def counts(tab: Tab, event: Event, context: EventContext) -> bool:
         return False
     if event.name == _ON_LOAD and chained:
         return not tab.returned
-    if chained or (event.name != _ON_LOAD and is_reflexs(registered(event).states[0])):
+    if chained or (event.name != _ON_LOAD and is_reflexs(registered(event.name).states[0])):
         return False
     tab.returned = False
     return True

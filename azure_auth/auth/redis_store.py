@@ -9,7 +9,7 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, cast
 
@@ -121,13 +121,24 @@ return {'taken', was[3]}
 """
 )
 _ADMIT = """
-local name, most, now, since, ends, mark = unpack(ARGV)
-local times = key('limit', name)
-redis.call('ZREMRANGEBYSCORE', times, '-inf', since)
-if redis.call('ZCARD', times) >= tonumber(most) then return 0 end
-redis.call('ZADD', times, now, mark)
-redis.call('PEXPIREAT', times, ends)
-return 1
+local now, since, ends, mark = unpack(ARGV)
+for i = 5, #ARGV, 2 do
+    local times = key('limit', ARGV[i])
+    redis.call('ZREMRANGEBYSCORE', times, '-inf', since)
+    if redis.call('ZCARD', times) >= tonumber(ARGV[i + 1]) then return ARGV[i] end
+    redis.call('ZADD', times, now, mark)
+    redis.call('PEXPIREAT', times, ends)
+end
+return false
+"""
+_NOTE = """
+redis.call('SADD', key('tabs', ARGV[1]), ARGV[2])
+redis.call('PEXPIREAT', key('tabs', ARGV[1]), ARGV[3])
+"""
+_TABS = """
+local found = redis.call('SMEMBERS', key('tabs', ARGV[1]))
+redis.call('DEL', key('tabs', ARGV[1]))
+return found
 """
 _END_ALL = """
 local gone = {}
@@ -151,6 +162,8 @@ class RedisStore:
             "replace": _REPLACE,
             "end": _END,
             "all": _END_ALL,
+            "note": _NOTE,
+            "tabs": _TABS,
             "put": _PUT,
             "take": _TAKE,
             "admit": _ADMIT,
@@ -159,7 +172,7 @@ class RedisStore:
 
     async def start(self, record: Record, replacing: str | None, now: float) -> list[str]:  # noqa: ARG002
         """Add a record; end the one it replaces and those of its browser."""
-        return await self._gone(
+        return await self._names(
             "start",
             record.reference,
             record.version,
@@ -192,30 +205,19 @@ class RedisStore:
 
     async def end(self, reference: str, until: float) -> bool:
         """End one record."""
-        return bool(await self._gone("end", reference, _milliseconds(until)))
+        return bool(await self._names("end", reference, _milliseconds(until)))
 
     async def end_all(self, of: Literal["person", "sid"], value: str, until: float) -> list[str]:
         """End all records with a hash in one of the indexes."""
-        return await self._gone("all", of, value, _milliseconds(until))
+        return await self._names("all", of, value, _milliseconds(until))
 
     async def note_tab(self, reference: str, key: str, until: float) -> None:
         """Remember a tab, as long as its session may last."""
-        name = f"azure_auth:tabs:{reference}"
-        with _translated():
-            async with self._redis.pipeline() as pipeline:
-                pipeline.sadd(name, key)
-                pipeline.pexpireat(name, _milliseconds(until))
-                await pipeline.execute()
+        await self._run("note", reference, key, _milliseconds(until))
 
     async def tabs(self, reference: str) -> set[str]:
         """Return a session's tabs on all workers."""
-        name = f"azure_auth:tabs:{reference}"
-        with _translated():
-            async with self._redis.pipeline() as pipeline:
-                pipeline.smembers(name)
-                pipeline.delete(name)
-                found = cast("tuple[set[bytes], int]", await pipeline.execute())[0]
-        return {key.decode() for key in found}
+        return set(await self._names("tabs", reference))
 
     async def announce(self, references: Sequence[str], why: str) -> None:
         """Publish it, with a proof that it comes from one of us."""
@@ -267,11 +269,13 @@ class RedisStore:
             raise FlowUnknown("nothing waits under it")
         return sealed[0]
 
-    async def admit(self, name: str, most: int, seconds: float) -> bool:
+    async def admit(self, most: Mapping[str, int], seconds: float) -> str | None:
         """Count once more, exactly, over all workers."""
         now = _milliseconds(time.time())
         since, ends = now - _milliseconds(seconds), now + _milliseconds(seconds)
-        return bool(await self._run("admit", name, most, now, since, ends, secrets.token_hex(8)))
+        counts = (word for count in most.items() for word in count)
+        full: bytes | None = await self._run("admit", now, since, ends, secrets.token_hex(8), *counts)
+        return full.decode() if full else None
 
     async def forget(self, name: str) -> None:
         """Begin anew with a count."""
@@ -283,9 +287,9 @@ class RedisStore:
         await self._redis.aclose()
         await self._listener.aclose()
 
-    async def _gone(self, name: str, *arguments: str | bytes | int) -> list[str]:
-        gone: list[bytes] = await self._run(name, *arguments)
-        return [reference.decode() for reference in gone]
+    async def _names(self, name: str, *arguments: str | bytes | int) -> list[str]:
+        found: list[bytes] = await self._run(name, *arguments)
+        return [name.decode() for name in found]
 
     async def _run(self, name: str, *arguments: str | bytes | int) -> Any:
         with _translated():

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 _NONCE_BYTES = 12
+STRANGER = "0" * 16
+"""What the keys of tabs without a session begin with."""
 
 
 class SealBroken(Exception):
@@ -80,7 +82,7 @@ class CookieKeys(Seal):
 
 def stranger_key(client_token: str, browser: str) -> str:
     """Return the key of the state of a tab without a session, in the browser of that flow cookie; no session has it."""
-    return "0" * 16 + hashed("azure_auth stranger", browser, client_token)[:48]
+    return STRANGER + hashed("azure_auth stranger", browser, client_token)[:48]
 
 
 def hashed(*parts: str) -> str:

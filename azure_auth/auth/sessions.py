@@ -114,17 +114,19 @@ class Sessions:
             StoreUnavailable: When that cannot be told.
         """
         keys = CookieKeys(cookie)
-        session = self._open.get(keys.reference)
+        if session := self._open.get(keys.reference):
+            return session if await self.stands(session) else None
+        record = await self._store.read(keys.reference)
+        session = self._unsealed(keys, record) if record and keys.reference not in self._ended else None
         if session is None:
-            record = await self._store.read(keys.reference)
-            session = self._unsealed(keys, record) if record and keys.reference not in self._ended else None
-            if session is None:
-                if record:
-                    await self._store.end(keys.reference, self._until())
-                return None
-            session = self._open.setdefault(keys.reference, session)
-            self._wake_later(session)
-        return session if await self.stands(session) else None
+            if record:
+                await self._store.end(keys.reference, self._until())
+            return None
+        session = self._open.setdefault(keys.reference, session)
+        self._wake_later(session)
+        if over := self._over(session):
+            await self.end(session, over)
+        return None if session.ended else session
 
     async def stands(self, session: Session) -> bool:
         """Tell whether a session goes on; asked before everything that needs one.

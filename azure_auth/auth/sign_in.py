@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from secrets import token_urlsafe
 from typing import Literal
+from urllib.parse import urlencode
 
 from azure_auth import audit
 from azure_auth.auth.client import Client
@@ -22,7 +23,7 @@ from azure_auth.settings import Settings
 _UNTOLD_SECONDS = 60.0
 _MINUTE = 60.0
 # Tight for one browser, generous for an address: an office is one, and somebody in it may do mischief.
-_MOST_OF_BROWSER, _MOST_OF_ADDRESS = 20, 12_000
+_MOST = {"tab": 3, "browser": 20, "address": 12_000}
 _PROBLEM = "problem"
 _WITHOUT_STORE = {kind.code: kind for kind in (TooManyRequests, StoreUnavailable)}
 
@@ -64,6 +65,13 @@ class SignIn:
         """Return the value of the browser's flow cookie; a new one if it has none."""
         return self.flow_cookie.read(cookies) or token_urlsafe(32)
 
+    def start_url(self, tab: str, return_to: str, *, choose_account: bool = False) -> str:
+        """Return the address at which a sign-in starts; `begin` says what the arguments are."""
+        prompt = "select_account" if choose_account else ""
+        asked = {"return_to": "" if return_to == "/" else return_to, "prompt": prompt, "tab": tab}
+        query = urlencode({name: value for name, value in asked.items() if value})
+        return f"{self.settings.backend_url}/auth/sign-in?{query}"
+
     async def begin(
         self, browser: str, return_to: str, *, tab: str | None = None, choose_account: bool = False, address: str = ""
     ) -> str:
@@ -81,10 +89,7 @@ class SignIn:
         """
         target = return_target(return_to) or self.settings.login_redirect
         try:
-            await self._limit("start", browser, address)
-            if not await self._store.admit(f"tab {tab or browser}", 3, _MINUTE):
-                audit.record("limited", reason="starts of a tab", address=address)
-                raise TooManyStarts
+            await self._limit("start", browser, address, tab or browser)
             msal_flow = await self._client.begin(self._redirect_uri, "select_account" if choose_account else None)
             await self._flows.put(msal_flow["state"], browser, Flow(msal_flow, target), address)
         except AuthError as failure:
@@ -95,7 +100,7 @@ class SignIn:
     async def succeeded(self, tab: str) -> None:
         """Forget the starts of a tab in which somebody is signed in."""
         with suppress(StoreUnavailable):
-            await self._store.forget(f"tab {tab}")
+            await self._store.forget(f"start tab {hashed(tab)}")
 
     async def finish(
         self, answer: Mapping[str, str], browser: str | None, tab: str, address: str = "", *, signed_in: bool = False
@@ -189,16 +194,18 @@ class SignIn:
         Raises:
             StoreUnavailable: When they cannot be found.
         """
-        if not await self._store.admit(f"sid address {address}", _MOST_OF_ADDRESS, _MINUTE):
+        if await self._store.admit({f"sid address {hashed(address)}": _MOST["address"]}, _MINUTE):
             audit.record("limited", reason="front-channel sign-outs of an address", address=address)
         elif GUID.fullmatch(sid.lower()):
             await self.sessions.end_by_directory(sid.lower())
 
-    async def _limit(self, what: Literal["start", "callback"], browser: str, address: str) -> None:
-        for of, most, key in (("browser", _MOST_OF_BROWSER, browser), ("address", _MOST_OF_ADDRESS, address)):
-            if key and not await self._store.admit(f"{what} {of} {hashed(key)}", most, _MINUTE):
-                audit.record("limited", reason=f"{what}s of one {of}", address=address)
-                raise TooManyRequests
+    async def _limit(self, what: Literal["start", "callback"], browser: str, address: str, tab: str = "") -> None:
+        keys = {"browser": browser, "address": address, "tab": tab}
+        most = {f"{what} {of} {hashed(key)}": _MOST[of] for of, key in keys.items() if key}
+        if full := await self._store.admit(most, _MINUTE):
+            of = full.split()[1]
+            audit.record("limited", reason=f"{what}s of one {of}", address=address)
+            raise TooManyStarts if of == "tab" else TooManyRequests
 
     @property
     def _redirect_uri(self) -> str:

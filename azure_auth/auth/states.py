@@ -1,4 +1,4 @@
-"""Reflex's states, as far as we end them: what a tab had in them goes when its session ends."""
+"""Reflex's states: what a tab had in them goes when its session ends, and a stranger's stay in one process."""
 
 # Reflex's state managers are partly untyped.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -6,17 +6,62 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
 
 import reflex as rx
 from redis.exceptions import RedisError
 from reflex.istate.manager import StateManager
 from reflex.istate.manager.memory import StateManagerMemory
 from reflex.istate.manager.redis import StateManagerRedis
+from reflex.istate.manager.token import StateToken
 from reflex.state import BaseState
+
+from azure_auth.auth.sealing import STRANGER
+
+
+@dataclass
+class SharedStates(StateManagerRedis):
+    """Keeps states in Redis for all workers; those of strangers in the one that they are connected to.
+
+    So strangers, whose number nobody knows, fill no Redis, and a sign-in asks it a third less. A stranger who connects
+    to another worker begins there anew, which loses nothing: of the person there is nothing in their states.
+    """
+
+    strangers: StateManagerMemory = field(default_factory=StateManagerMemory)
+
+    @classmethod
+    def instead_of(cls, manager: StateManagerRedis) -> "SharedStates":
+        """Return one with the settings of Reflex's own."""
+        return cls(manager.redis, manager.token_expiration, manager.lock_expiration, manager.lock_warning_threshold)
+
+    async def get_state(self, token: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the state under a token."""
+        if _is_strangers(token):
+            return await self.strangers.get_state(token)
+        return await super().get_state(token, *args, **kwargs)
+
+    async def set_state(self, token: Any, state: Any, **context: Any) -> None:
+        """Keep a state."""
+        where = self.strangers if _is_strangers(token) else super()
+        await where.set_state(token, state, **context)
+
+    def modify_state(self, token: Any, **context: Any) -> Any:
+        """Lend a state to one at a time."""
+        where = self.strangers if _is_strangers(token) else super()
+        return where.modify_state(token, **context)
+
+    async def close(self) -> None:
+        """Let go of both."""
+        await self.strangers.close()
+        await super().close()
 
 
 async def forget(manager: StateManager, keys: Iterable[str]) -> None:
     """Delete the states that lie under the keys of tabs."""
+    if isinstance(manager, SharedStates):
+        keys = set(keys)
+        await forget(manager.strangers, {key for key in keys if key.startswith(STRANGER)})
     if isinstance(manager, StateManagerMemory):
         for key in keys:
             lock = manager._states_locks.get(key)
@@ -29,14 +74,8 @@ async def forget(manager: StateManager, keys: Iterable[str]) -> None:
             await manager.redis.delete(*names)
 
 
-async def shorten(manager: StateManager, key: str, seconds: int) -> None:
-    """Let the states under a key end after so many seconds, in Redis; in memory whoever knows the time forgets them."""
-    if isinstance(manager, StateManagerRedis):
-        with suppress(RedisError):
-            async with manager.redis.pipeline(transaction=False) as pipeline:
-                for name in _names([key]):
-                    pipeline.expire(name, seconds)
-                await pipeline.execute()
+def _is_strangers(token: StateToken[Any]) -> bool:
+    return token.ident.startswith(STRANGER)
 
 
 def _names(keys: Iterable[str]) -> list[str]:

@@ -6,7 +6,7 @@ A store moves bytes and compares versions; it can read nothing, and decides noth
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from hmac import compare_digest
@@ -136,8 +136,12 @@ class Store(Protocol):
         """
         ...
 
-    async def admit(self, name: str, most: int, seconds: float) -> bool:
-        """Count once more under a name; False, and not counted, when there were `most` within `seconds`."""
+    async def admit(self, most: Mapping[str, int], seconds: float) -> str | None:
+        """Count once more under each name, in turn, unless there were so many within `seconds`.
+
+        Returns:
+            The name that stopped it, which is not counted, nor are those behind it; None when all had room.
+        """
         ...
 
     async def forget(self, name: str) -> None:
@@ -269,10 +273,10 @@ class EmbeddedStore:
         """Take what was put; on the event loop and without waiting, so nothing is taken twice."""
         return self._once.take(f"{kind} {name}", owner)
 
-    async def admit(self, name: str, most: int, seconds: float) -> bool:
+    async def admit(self, most: Mapping[str, int], seconds: float) -> str | None:
         """Count once more, in memory."""
-        limit = self._limits.setdefault((most, seconds), Limit(most, seconds))
-        return limit.admit(name)
+        limits = ((name, self._limits.setdefault((n, seconds), Limit(n, seconds))) for name, n in most.items())
+        return next((name for name, limit in limits if not limit.admit(name)), None)
 
     async def forget(self, name: str) -> None:
         """Begin anew with a count."""
