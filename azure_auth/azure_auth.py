@@ -117,6 +117,7 @@ async def lifespan() -> AsyncIterator[None]:
     listening = asyncio.create_task(sessions.listen())
     with writing(sys.stdout):
         yield
+        await sign_in.settle()
     listening.cancel()
     client.close()
     await store.close()

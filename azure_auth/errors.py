@@ -2,7 +2,7 @@
 
     AuthError
     ├── SignInFailed           somebody said no: the person, the directory, or we
-    │   ├── FlowUnknown          expired, used before, or never begun
+    │   ├── FlowUnknown          expired, used before (FlowTaken: just now), or never begun
     │   ├── FlowForeign          begun in another browser: a forged link, or a lost cookie
     │   ├── TooManyStarts        the same tab, again and again
     │   ├── TooManyRequests      the same browser or network, again and again
@@ -121,6 +121,14 @@ class FlowUnknown(SignInFailed):
     code = "flow_unknown"
     heading = "This sign-in is over"
     message = "It took too long, or was used already. Start a new one."
+
+
+class FlowTaken(FlowUnknown):
+    """It was used a moment ago, by the same browser; how it ended may be about to be known."""
+
+    code = "flow_taken"
+    heading = "This sign-in was used already"
+    message = "Its page was opened a second time. If you are not signed in, start a new one."
 
 
 class FlowForeign(SignInFailed):

@@ -1,12 +1,15 @@
 """A browser that renders nothing: a cookie jar, one tab, and the steps of a sign-in, which stand here alone."""
 
+import asyncio
 import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import websockets
 from raw_http import Answer, RawHttp
 from raw_tab import RawTab, close_all
 
@@ -55,6 +58,25 @@ class Browser:
         self.tab = await RawTab.open(self._app, path, token=self.token, cookie=self.cookie, trust=self._http.trust)
         return self.tab
 
+    async def see(self, path: str, condition: Callable[[dict[str, Any]], object]) -> RawTab:
+        """Load a page and wait for what it sees; a socket that is lost is connected again, as a page's script does."""
+        tab = await self.open(path)
+        while True:
+            try:
+                await tab.until(lambda tab=tab: condition(tab.sees) or tab.new_token)
+            except ConnectionError:
+                await asyncio.sleep(0.1)
+                with suppress(OSError, EOFError, websockets.InvalidStatus, websockets.InvalidMessage):
+                    tab = self.tab = await RawTab.open(
+                        self._app, path, token=self.token, cookie=self.cookie, trust=self._http.trust
+                    )
+                continue
+            if condition(tab.sees):
+                return tab
+            self.token = tab.new_token  # Reflex took it for a duplicate: it is told to load once more
+            await self.close()
+            tab = await self.open(path)
+
     async def go(self, url: str, form: Mapping[str, str] | str | None = None) -> Answer:
         """Leave the page for an address, by a POST where there is a form, and keep the cookies that it sets."""
         await self.close()
@@ -83,13 +105,10 @@ class Browser:
         """
         start = f"{self._app}/auth/sign-in"
         if not anew:
-            tab = await self.open("/")
-            await tab.until(lambda: tab.sees.get("leaving_to"))
-            start = tab.sees["leaving_to"]
+            start = (await self.see("/", lambda sees: sees.get("leaving_to"))).sees["leaving_to"]
         ticket, at_directory = await self._answered(start, person)
         page = urlsplit((await self.go(f"{self._app}/auth/session", ticket)).text)
-        tab = await self.open(page.path)
-        await tab.until(lambda: tab.sees.get("is_hydrated"))
+        tab = await self.see(page.path, lambda sees: sees.get("is_hydrated"))
         assert tab.sees["check_auth"] is True
         return at_directory
 
@@ -103,8 +122,7 @@ class Browser:
         await self.go(authorize)
         back = urlsplit((await self.go(authorize, {"person": person})).location)
         at_directory = time.monotonic() - left
-        tab = await self.open(f"{back.path}?{back.query}")
-        await tab.until(lambda: tab.sees.get("ticket") or tab.sees.get("failure"))
+        tab = await self.see(f"{back.path}?{back.query}", lambda sees: sees.get("ticket") or sees.get("failure"))
         assert tab.sees.get("ticket"), tab.sees["failure"]
         self.secrets += [*dict(parse_qsl(back.query)).values(), tab.sees["ticket"]]
         return tab.sees["ticket"], at_directory

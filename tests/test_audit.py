@@ -171,8 +171,7 @@ async def test_a_sign_in_is_told_from_start_to_end(sign_in, directory, trail):
     """Started, succeeded with tid and oid, signed out with the reason; no name, code, state or cookie."""
     uri = await sign_in.begin(BROWSER, "/", address="192.0.2.7")
     answer = directory.answer(uri, "Ada Lovelace")
-    signed_in = await sign_in.finish(answer, BROWSER, tab="t", address="192.0.2.7")
-    ticket = await sign_in.hand_over(signed_in)
+    ticket = await sign_in.finish(answer, BROWSER, address="192.0.2.7")
     cookie, _ = await sign_in.start_session(ticket, [f"azure_auth_flow={BROWSER}"])
     lines = trail()
     assert [line["event"] for line in lines] == ["started", "succeeded"]
@@ -187,7 +186,7 @@ async def test_a_failure_is_told_with_code_and_ids(sign_in, directory, trail):
     uri = await sign_in.begin(BROWSER, "/")
     answer = directory.answer(uri, "Ada Lovelace")
     with directory.fault(endpoint="token", aadsts=50105), pytest.raises(AuthError) as failed:
-        await sign_in.finish(answer, BROWSER, tab="t", address="192.0.2.7")
+        await sign_in.finish(answer, BROWSER, address="192.0.2.7")
     line = trail()[-1]
     assert (line["event"], line["failure"], line["address"]) == ("failed", failed.value.code, "192.0.2.7")
     assert line["reference"] == failed.value.reference
@@ -201,12 +200,12 @@ async def test_limits_and_forged_answers_are_told(sign_in, directory, trail):
     uri = await sign_in.begin(BROWSER, "/", tab="t" * 43)
     answer = directory.answer(uri, "Ada Lovelace")
     with pytest.raises(FlowForeign):
-        await sign_in.finish(answer, "x" * 43, tab="t", address="192.0.2.8")
+        await sign_in.finish(answer, "x" * 43, address="192.0.2.8")
     for number in range(25):
         await sign_in.begin(BROWSER, "/", tab=f"{number:043}", address="192.0.2.7")
     for _ in range(21):
         with pytest.raises(AuthError) as limited:
-            await sign_in.finish({"state": "s"}, BROWSER, tab="t", address="192.0.2.7")
+            await sign_in.finish({"state": "s"}, BROWSER, address="192.0.2.7")
     assert isinstance(limited.value, TooManyRequests)
     told = [(line["event"], line.get("failure") or line.get("reason")) for line in trail()]
     assert ("failed", "flow_foreign") in told

@@ -238,7 +238,7 @@ async def test_two_people_who_meet_one_failure_share_nothing_of_it(settings, ent
     failures = []
     for uri, browser in zip(uris, browsers, strict=True):
         with pytest.raises(Unavailable) as caught:
-            await sign_in.finish({"state": uri.partition("state=")[2]}, browser, "tab")
+            await sign_in.finish({"state": uri.partition("state=")[2]}, browser)
         failures.append(caught.value)
     assert [failure.return_to for failure in failures] == [*browsers.values()]
     assert failures[0].reference != failures[1].reference

@@ -6,19 +6,28 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from conftest import APP, Clock
 
-from azure_auth.auth.flows import FLOW_SECONDS
+from azure_auth.auth.flows import FLOW_SECONDS, Outcome
+from azure_auth.auth.sealing import ticket_of
+from azure_auth.auth.sessions import Sessions
+from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.store import Once, OneTime
 from azure_auth.errors import AnswerIncomplete, FlowForeign, FlowUnknown, Refused, Unavailable
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
 BROWSER, OTHER_BROWSER = "b" * 43, "o" * 43
+COOKIES = [f"azure_auth_flow={BROWSER}"]
+
+
+async def finished(sign_in, answer) -> Outcome:
+    """How a sign-in ended for which a ticket was handed out."""
+    return await sign_in._tickets.look(await sign_in.finish(answer, BROWSER), BROWSER)
 
 
 async def test_ada_signs_in(sign_in, directory):
     """The whole way: flow, one click, redemption, and the page that was asked for."""
     uri = await sign_in.begin(BROWSER, "/reports?tab=2")
-    done = await sign_in.finish(directory.answer(uri, "Ada Lovelace"), BROWSER, "tab")
+    done = await finished(sign_in, directory.answer(uri, "Ada Lovelace"))
     assert (done.identity.name, done.identity.username) == ("Ada Lovelace", "ada@contoso.example")
     assert done.return_to == "/reports?tab=2"
 
@@ -27,14 +36,14 @@ async def test_ada_signs_in(sign_in, directory):
 async def test_anything_but_a_page_leads_to_login_redirect(sign_in, directory, asked):
     """A return target that is no page of this app is dropped, and nothing else is lost."""
     uri = await sign_in.begin(BROWSER, asked)
-    done = await sign_in.finish(directory.answer(uri, "Grace Hopper"), BROWSER, "tab")
+    done = await finished(sign_in, directory.answer(uri, "Grace Hopper"))
     assert (done.identity.name, done.return_to) == ("Grace Hopper", "/")
 
 
 async def test_a_person_without_a_name_signs_in(sign_in, directory):
     """The user name stands in."""
     uri = await sign_in.begin(BROWSER, "")
-    done = await sign_in.finish(directory.answer(uri, "frontdesk@contoso.example"), BROWSER, "tab")
+    done = await finished(sign_in, directory.answer(uri, "frontdesk@contoso.example"))
     assert done.identity.name == "frontdesk@contoso.example"
 
 
@@ -42,7 +51,7 @@ async def test_a_person_of_another_tenant_is_refused(sign_in, directory):
     """A single-tenant app takes its own people only; the failure remembers the page that was asked for."""
     uri = await sign_in.begin(BROWSER, "/reports")
     with pytest.raises(Refused) as caught:
-        await sign_in.finish(directory.answer(uri, "Charles Babbage"), BROWSER, "tab")
+        await sign_in.finish(directory.answer(uri, "Charles Babbage"), BROWSER)
     assert "AADSTS50020" in str(caught.value)
     assert caught.value.return_to == "/reports"
 
@@ -56,10 +65,10 @@ async def test_another_tenant_enters_where_it_is_allowed(environ, directory, mak
     settings = Settings.load(many)
     sign_in = make_sign_in(settings)
     answer = directory.answer(await sign_in.begin(BROWSER, ""), "Charles Babbage")
-    assert (await sign_in.finish(answer, BROWSER, "tab")).identity.tenant_id == OTHER_TENANT
+    assert (await finished(sign_in, answer)).identity.tenant_id == OTHER_TENANT
     answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
     with pytest.raises(OtherTenant):
-        await sign_in.finish(answer, BROWSER, "tab")
+        await sign_in.finish(answer, BROWSER)
 
 
 async def test_another_browser_cannot_finish_a_flow_nor_spoil_it(sign_in, directory):
@@ -67,60 +76,106 @@ async def test_another_browser_cannot_finish_a_flow_nor_spoil_it(sign_in, direct
     answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
     for stranger in (OTHER_BROWSER, None):
         with pytest.raises(FlowForeign):
-            await sign_in.finish(answer, stranger, "tab")
-    assert (await sign_in.finish(answer, BROWSER, "tab")).identity.name == "Ada Lovelace"
+            await sign_in.finish(answer, stranger)
+    assert (await finished(sign_in, answer)).identity.name == "Ada Lovelace"
 
 
 async def test_a_flow_is_used_once(sign_in, directory):
-    """The same answer again finds no flow: not in another tab, and in its own not once the session was fetched."""
+    """Once its session was fetched, the same answer finds no flow, and the same ticket no session."""
     answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
-    done = await sign_in.finish(answer, BROWSER, "tab")
+    ticket = await sign_in.finish(answer, BROWSER)
+    assert (await sign_in.start_session(ticket, COOKIES))[0]
     with pytest.raises(FlowUnknown):
-        await sign_in.finish(answer, BROWSER, "another tab")
-    await sign_in.start_session(await sign_in.hand_over(done), [f"azure_auth_flow={BROWSER}"])
-    with pytest.raises(FlowUnknown):
-        await sign_in.finish(answer, BROWSER, "tab")
+        await sign_in.finish(answer, BROWSER)
+    assert (await sign_in.start_session(ticket, COOKIES))[0] is None
 
 
-async def test_of_two_tabs_that_race_one_signs_in(sign_in, directory):
-    """The code is redeemed once, whoever asks at the same time."""
+async def test_of_two_that_race_one_redeems(sign_in, directory, monkeypatch):
+    """The code is redeemed once, whoever asks at the same time; both are told of the one session."""
+    redeemed = []
+    redeem = sign_in._client.redeem
+
+    async def counted(*arguments):
+        redeemed.append(arguments)
+        return await redeem(*arguments)
+
+    monkeypatch.setattr(sign_in._client, "redeem", counted)
     answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
-    tabs = (sign_in.finish(answer, BROWSER, tab) for tab in ("one", "two"))
-    outcomes = await asyncio.gather(*tabs, return_exceptions=True)
-    assert [type(outcome).__name__ for outcome in outcomes] == ["SignedIn", "FlowUnknown"]
+    tickets = await asyncio.gather(*(sign_in.finish(answer, BROWSER) for _ in range(3)))
+    assert len(set(tickets)) == len(redeemed) == 1
+    sessions = [(await sign_in.start_session(ticket, COOKIES))[0] for ticket in tickets]
+    assert [bool(session) for session in sessions] == [True, False, False]
 
 
-async def test_a_reload_in_the_middle_ends_well(sign_in, directory):
-    """The reload cancels the first handler; the same tab is told the outcome until its session is fetched."""
-    answer = directory.answer(await sign_in.begin(BROWSER, "/reports"), "Ada Lovelace")
-    first = asyncio.create_task(sign_in.finish(answer, BROWSER, "tab"))
-    await asyncio.sleep(0)
+async def begun(sign_in, answer) -> None:
+    """Begin to redeem, and reload the page: the handler is cancelled."""
+    first = asyncio.create_task(sign_in.finish(answer, BROWSER))
+    while not sign_in._redeeming:
+        await asyncio.sleep(0)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    for _ in range(2):
-        done = await sign_in.finish(answer, BROWSER, "tab")
-        assert done.return_to == "/reports"
-    with pytest.raises(FlowUnknown):
-        await sign_in.finish(answer, BROWSER, "another tab")
-    with pytest.raises(FlowUnknown):
-        await sign_in.finish(answer, BROWSER, "tab", signed_in=True)
-    assert (await sign_in.start_session(await sign_in.hand_over(done), [f"azure_auth_flow={BROWSER}"]))[0]
-    with pytest.raises(FlowUnknown):
-        await sign_in.finish(answer, BROWSER, "tab")
 
 
-async def test_an_outcome_that_nobody_collects_is_forgotten(sign_in, directory, monkeypatch):
-    """After the time for a reload has passed, the flow is as used as any."""
-    monkeypatch.setattr("azure_auth.auth.sign_in._UNTOLD_SECONDS", 0.0)
+@pytest.fixture(params=["same", "another"])
+def worker(request, sign_in) -> SignIn:
+    """Where the reload arrives: at the same worker, or at another one on the same store."""
+    if request.param == "same":
+        return sign_in
+    return SignIn(sign_in.settings, sign_in._client, Sessions(sign_in._store, sign_in.settings), sign_in._store)
+
+
+async def test_a_reload_in_the_middle_ends_well(sign_in, worker, directory):
+    """The outcome is waited for and told, again and again, until its session is fetched; to nobody else."""
+    answer = directory.answer(await sign_in.begin(BROWSER, "/reports"), "Ada Lovelace")
+    with directory.fault(endpoint="token", delay=0.5):
+        await begun(sign_in, answer)
+        with pytest.raises(FlowForeign):
+            await worker.finish(answer, OTHER_BROWSER)
+        tickets = [await worker.finish(answer, BROWSER) for _ in range(2)]
+    with pytest.raises(FlowForeign):
+        await worker.finish(answer, OTHER_BROWSER)
+    with pytest.raises(FlowUnknown):
+        await worker.finish(answer, BROWSER, signed_in=True)
+    assert (await worker.start_session(tickets[0], [f"azure_auth_flow={OTHER_BROWSER}"]))[0] is None
+    cookie, page = await worker.start_session(tickets[1], COOKIES)
+    assert (bool(cookie), page) == (True, f"{APP}/reports")
+    with pytest.raises(FlowUnknown):
+        await worker.finish(answer, BROWSER)
+
+
+async def test_a_reload_in_the_middle_is_told_why_it_failed(sign_in, worker, directory):
+    """The same failure with the same reference, and no session for its ticket."""
+    answer = directory.answer(await sign_in.begin(BROWSER, "/reports"), "Ada Lovelace")
+    with directory.fault(endpoint="token", aadsts=50105, delay=0.5):
+        await begun(sign_in, answer)
+        failures = []
+        for _ in range(2):
+            with pytest.raises(Refused) as caught:
+                await worker.finish(answer, BROWSER)
+            failures.append((caught.value.code, caught.value.reference, caught.value.return_to))
+    assert failures[0] == failures[1]
+    assert failures[0][2] == "/reports"
+    assert (await worker.start_session(ticket_of(answer["state"], BROWSER), COOKIES))[0] is None
+
+
+async def test_nobody_waits_for_a_worker_that_is_gone(sign_in, directory, monkeypatch):
+    """A redemption that died with its worker is over when the longest one would be."""
+    monkeypatch.setattr("azure_auth.auth.store.TAKEN_SECONDS", 0.5)
     answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
-    first = asyncio.create_task(sign_in.finish(answer, BROWSER, "tab"))
-    await asyncio.sleep(0)
-    first.cancel()
-    while sign_in._redemptions:
-        await asyncio.sleep(0.01)
+    await sign_in._flows.take(answer["state"], BROWSER)
     with pytest.raises(FlowUnknown):
-        await sign_in.finish(answer, BROWSER, "tab")
+        await sign_in.finish(answer, BROWSER)
+
+
+async def test_stopping_waits_for_what_is_under_way(sign_in, worker, directory):
+    """A worker that is told to stop finishes its redemptions, so that another has the outcome."""
+    answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
+    with directory.fault(endpoint="token", delay=0.5):
+        await begun(sign_in, answer)
+        await sign_in.settle()
+    assert not sign_in._redeeming
+    assert (await finished(worker, answer)).identity.name == "Ada Lovelace"
 
 
 async def test_a_wrong_code_proves_nothing(sign_in, directory):
@@ -128,11 +183,11 @@ async def test_a_wrong_code_proves_nothing(sign_in, directory):
     mine = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
     theirs = directory.answer(await sign_in.begin(OTHER_BROWSER, ""), "Grace Hopper")
     with pytest.raises(Refused) as caught:
-        await sign_in.finish({**mine, "code": theirs["code"]}, BROWSER, "tab")
+        await sign_in.finish({**mine, "code": theirs["code"]}, BROWSER)
     assert "AADSTS501481" in str(caught.value)
     answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
     with pytest.raises(AnswerIncomplete):
-        await sign_in.finish({"state": answer["state"]}, BROWSER, "tab")
+        await sign_in.finish({"state": answer["state"]}, BROWSER)
 
 
 async def test_a_directory_that_is_down_is_told_at_the_callback(environ, make_sign_in):
@@ -142,7 +197,7 @@ async def test_a_directory_that_is_down_is_told_at_the_callback(environ, make_si
     uri = await sign_in.begin(BROWSER, "/reports")
     assert uri.startswith(f"{APP}/callback?state=")
     with pytest.raises(Unavailable) as caught:
-        await sign_in.finish({"state": uri.partition("state=")[2]}, BROWSER, "tab")
+        await sign_in.finish({"state": uri.partition("state=")[2]}, BROWSER)
     assert caught.value.return_to == "/reports"
 
 

@@ -96,9 +96,9 @@ async def test_the_reference_is_in_the_log_and_the_code_is_not(tab, directory, c
 async def test_no_repr_shows_a_secret_or_a_person(tab, directory):
     """What a log line or a traceback would print of flow, sign-in, tab and session names none of what they hold."""
     answer = directory.answer(await State.sign_in.begin(BROWSER, ""), "Ada Lovelace")
-    done = await State.sign_in.finish(answer, BROWSER, "tab")
+    done = await State.sign_in._tickets.look(await State.sign_in.finish(answer, BROWSER), BROWSER)
     assert await sign_in_as(tab, directory, "Ada Lovelace")
-    shown = f"{State.sign_in._redemptions} {done!r} {tab.connection!r} {tab.connection.session!r}"
+    shown = f"{State.sign_in._redeeming} {done!r} {tab.connection!r} {tab.connection.session!r}"
     for secret in (*tab.cookies.values(), answer["code"], tab.connection.key, "Lovelace"):
         assert secret not in shown.replace(repr(BROWSER), "")
 

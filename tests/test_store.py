@@ -13,7 +13,7 @@ from redis_server import running_redis
 
 from azure_auth.auth.redis_store import RedisStore
 from azure_auth.auth.store import EmbeddedStore, Once, OneTime, Record
-from azure_auth.errors import FlowForeign, FlowUnknown, StoreUnavailable
+from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, StoreUnavailable
 
 pytestmark = pytest.mark.anyio
 NOW = time.time()
@@ -233,6 +233,27 @@ async def test_a_thing_is_taken_once_and_by_its_owner(store):
     assert sum(isinstance(outcome, FlowUnknown) for outcome in taken) == 4
     with pytest.raises(FlowUnknown):
         await store.take("ticket", "a", "me")
+
+
+async def test_it_is_known_for_a_while_that_a_thing_was_taken(store, monkeypatch):
+    """To its owner alone; looking leaves it in place, and afterwards nobody remembers."""
+    for module in ("store", "redis_store"):
+        monkeypatch.setattr(f"azure_auth.auth.{module}.TAKEN_SECONDS", 0.3)
+    await store.put("flow", "a", once("here"), 60)
+    assert [await store.look("flow", "a", "me") for _ in range(2)] == [b"for here"] * 2
+    with pytest.raises(FlowForeign):
+        await store.look("flow", "a", "you")
+    await store.take("flow", "a", "me")
+    for way in (store.look, store.take):
+        with pytest.raises(FlowTaken):
+            await way("flow", "a", "me")
+        with pytest.raises(FlowForeign):
+            await way("flow", "a", "you")
+    await asyncio.sleep(0.4)
+    for owner in ("me", "you"):
+        with pytest.raises(FlowUnknown) as forgotten:
+            await store.look("flow", "a", owner)
+        assert not isinstance(forgotten.value, FlowTaken)
 
 
 async def test_a_thing_lasts_its_time(store):

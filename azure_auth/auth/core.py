@@ -83,10 +83,9 @@ class State(rx.State):
         """Finish the sign-in that the directory answered, or say why it failed."""
         tab = self._tab()
         try:
-            signed_in = await self.sign_in.finish(
-                tab.answer, tab.browser, tab.id, tab.address, signed_in=tab.signed_in is not None
+            ticket = await self.sign_in.finish(
+                tab.answer, tab.browser, tab.address, signed_in=tab.signed_in is not None
             )
-            ticket = await self.sign_in.hand_over(signed_in)
         except AuthError as failure:
             if isinstance(failure, FlowUnknown) and tab.signed_in:
                 return rx.redirect(self.sign_in.settings.login_redirect, replace=True)

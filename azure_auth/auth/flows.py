@@ -4,7 +4,7 @@ Each lies sealed in the store, is bound to one browser, and is taken once.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
@@ -15,7 +15,7 @@ from azure_auth.errors import AuthError, FlowUnknown
 
 FLOW_SECONDS = 600
 TICKET_SECONDS = 30
-_T = TypeVar("_T", bound="Flow | SignedIn")
+_T = TypeVar("_T", bound="Flow | Outcome")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -45,29 +45,31 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SignedIn:
-    """The end of a successful sign-in.
+class Outcome:
+    """How a sign-in ended.
 
     Attributes:
-        identity: Who it is.
-        browser: The value of the browser's flow cookie.
         return_to: The page to go to.
-        flow: A hash of the flow's `state`.
+        identity: Who signed in.
+        failure: Why nobody did.
     """
 
-    identity: Identity
-    browser: str
     return_to: str
-    flow: str
+    identity: Identity | None = None
+    failure: AuthError | None = None
 
     def packed(self) -> dict[str, Any]:
         """Return it in a form for JSON."""
-        return asdict(self)
+        identity = asdict(self.identity) if self.identity else None
+        failure = self.failure.packed() if self.failure else None
+        return {"return_to": self.return_to, "identity": identity, "failure": failure}
 
     @classmethod
-    def unpacked(cls, packed: dict[str, Any]) -> "SignedIn":
+    def unpacked(cls, packed: dict[str, Any]) -> "Outcome":
         """Return what `packed` was made of."""
-        return cls(Identity(**packed["identity"]), packed["browser"], packed["return_to"], packed["flow"])
+        identity = Identity(**packed["identity"]) if packed["identity"] else None
+        failure = AuthError.unpacked(packed["failure"]) if packed["failure"] else None
+        return cls(packed["return_to"], identity, failure)
 
 
 class OnceOnly(Generic[_T]):
@@ -95,11 +97,21 @@ class OnceOnly(Generic[_T]):
 
         Raises:
             FlowForeign: When it is another browser's.
+            FlowTaken: When it was taken a moment ago.
             FlowUnknown: When it expired, was taken before, or never was.
             StoreUnavailable: When that cannot be told.
         """
+        return await self._found(self._store.take, secret, browser)
+
+    async def look(self, secret: str, browser: str | None) -> _T:
+        """Return a thing and leave it in place; raises what `take` raises."""
+        return await self._found(self._store.look, secret, browser)
+
+    async def _found(
+        self, way: Callable[[str, str, str | None], Awaitable[bytes]], secret: str, browser: str | None
+    ) -> _T:
         seal = Seal(self._kind, secret)
-        sealed = await self._store.take(self._kind, seal.name, hashed(browser) if browser else None)
+        sealed = await way(self._kind, seal.name, hashed(browser) if browser else None)
         try:
             return self._unpacked(json.loads(seal.open(sealed)))
         except SealBroken:

@@ -16,8 +16,8 @@ from typing import Any, Literal, cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from azure_auth.auth.store import MOST_ONCE, Once, Record
-from azure_auth.errors import FlowForeign, FlowUnknown, StoreUnavailable
+from azure_auth.auth.store import MOST_ONCE, TAKEN_SECONDS, Once, Record
+from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, StoreUnavailable
 
 # pyright: reportUnknownMemberType=false
 
@@ -112,12 +112,15 @@ redis.call('ZADD', key(kind, 'addresses'), redis.call('ZCARD', key(kind .. ':at'
 _TAKE = (
     _ONCE
     + """
-local kind, name, owner = unpack(ARGV)
+local kind, name, owner, milliseconds = unpack(ARGV)
 local was = redis.call('HMGET', key(kind, name), 'owner', 'address', 'sealed')
-if not was[1] then return {'unknown'} end
-if was[1] ~= owner then return {'foreign'} end
+local taker = redis.call('GET', key(kind .. ':taken', name))
+if (was[1] or taker or owner) ~= owner then return {'foreign'} end
+if not was[1] then return {taker and 'taken' or 'unknown'} end
+if milliseconds == '0' then return {'there', was[3]} end
+redis.call('SET', key(kind .. ':taken', name), owner, 'PX', milliseconds)
 drop(kind, name, was[2])
-return {'taken', was[3]}
+return {'there', was[3]}
 """
 )
 _ADMIT = """
@@ -262,9 +265,19 @@ class RedisStore:
 
     async def take(self, kind: str, name: str, owner: str | None) -> bytes:
         """Take what was put, in one step."""
-        outcome, *sealed = cast("list[bytes]", await self._run("take", kind, name, owner or ""))
+        return await self._taken(kind, name, owner, TAKEN_SECONDS)
+
+    async def look(self, kind: str, name: str, owner: str | None) -> bytes:
+        """Look at what was put."""
+        return await self._taken(kind, name, owner, 0)
+
+    async def _taken(self, kind: str, name: str, owner: str | None, seconds: float) -> bytes:
+        arguments = kind, name, owner or "", _milliseconds(seconds)
+        outcome, *sealed = cast("list[bytes]", await self._run("take", *arguments))
         if outcome == b"foreign":
             raise FlowForeign("the flow cookie of another browser" if owner else "no flow cookie")
+        if outcome == b"taken":
+            raise FlowTaken("just now")
         if outcome == b"unknown":
             raise FlowUnknown("nothing waits under it")
         return sealed[0]

@@ -95,5 +95,10 @@ def tab_id(client_token: str) -> str:
     return urlsafe_b64encode(sha256(b"azure_auth tab " + client_token.encode()).digest()).decode().rstrip("=")
 
 
+def ticket_of(state: str, browser: str) -> str:
+    """Return the ticket that the flow of that `state` ends with, in the browser of that flow cookie; 43 characters."""
+    return urlsafe_b64encode(bytes.fromhex(hashed("azure_auth ticket", state, browser))).decode().rstrip("=")
+
+
 def _derive(secret: str, purpose: str) -> bytes:
     return HKDF(SHA256(), 32, None, f"azure_auth {purpose}".encode()).derive(secret.encode())

@@ -8,19 +8,19 @@ from typing import Literal
 from urllib.parse import urlencode
 
 from azure_auth import audit
-from azure_auth.auth.client import Client
+from azure_auth.auth.client import LONGEST_WAIT_SECONDS, Client
 from azure_auth.auth.cookies import Cookie
-from azure_auth.auth.flows import FLOW_SECONDS, TICKET_SECONDS, Flow, OnceOnly, SignedIn
+from azure_auth.auth.flows import FLOW_SECONDS, TICKET_SECONDS, Flow, OnceOnly, Outcome
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.sealing import hashed
+from azure_auth.auth.sealing import hashed, ticket_of
 from azure_auth.auth.sessions import Session, Sessions
 from azure_auth.auth.store import Store
-from azure_auth.errors import AuthError, FlowUnknown, StoreUnavailable, TooManyRequests, TooManyStarts
+from azure_auth.errors import AuthError, FlowTaken, FlowUnknown, StoreUnavailable, TooManyRequests, TooManyStarts
 from azure_auth.parsing import GUID
 from azure_auth.return_target import return_target
 from azure_auth.settings import Settings
 
-_UNTOLD_SECONDS = 60.0
+_LOOK_AGAIN_SECONDS = 0.2
 _MINUTE = 60.0
 # Tight for one browser, generous for an address: an office is one, and somebody in it may do mischief.
 _MOST = {"tab": 3, "browser": 20, "address": 12_000}
@@ -49,8 +49,8 @@ class SignIn:
         self._client = client
         self._store = store
         self._flows = OnceOnly(store, "flow", FLOW_SECONDS, Flow.unpacked)
-        self._tickets = OnceOnly(store, "ticket", TICKET_SECONDS, SignedIn.unpacked)
-        self._redemptions: dict[tuple[str, str | None, str], asyncio.Task[SignedIn]] = {}
+        self._tickets = OnceOnly(store, "ticket", TICKET_SECONDS, Outcome.unpacked)
+        self._redeeming: set[asyncio.Task[str]] = set()
 
     async def session(self, cookies: Iterable[str]) -> Session | None:
         """Return the session that a request's Cookie headers stand for, or None.
@@ -103,54 +103,50 @@ class SignIn:
             await self._store.forget(f"start tab {hashed(tab)}")
 
     async def finish(
-        self, answer: Mapping[str, str], browser: str | None, tab: str, address: str = "", *, signed_in: bool = False
-    ) -> SignedIn:
+        self, answer: Mapping[str, str], browser: str | None, address: str = "", *, signed_in: bool = False
+    ) -> str:
         """Take the flow that an answer of the directory belongs to, and redeem its code.
 
-        A reload cancels the caller but not the redemption: asked again by the same tab, the result is told again,
-        until its session is fetched, and for a minute at most.
+        A reload cancels the caller but not the redemption: asked again by the same browser, on whichever worker, the
+        outcome is waited for and told, until its session is fetched.
 
         Args:
             answer: The query that the browser brought to `/callback`.
             browser: The value of the browser's flow cookie, if it has one.
-            tab: What tells this tab from others of the browser.
             address: The client's.
             signed_in: Whether somebody is signed in in this tab already.
+
+        Returns:
+            A ticket with which the browser fetches its session cookie: once, and soon.
 
         Raises:
             AuthError: When nobody was signed in.
         """
+        state = answer.get("state", "")
         try:
             if told := _WITHOUT_STORE.get(answer.get(_PROBLEM, "")):
                 raise told()
             await self._limit("callback", browser or "", address)
-            return await self._finish(answer, browser, tab, signed_in=signed_in)
+            task = asyncio.create_task(self._redeem(state, answer, browser))
+            self._redeeming.add(task)
+            task.add_done_callback(self._redeemed)
+            await asyncio.wait({task})  # being cancelled here leaves the task running
+            try:
+                return task.result()
+            except FlowTaken:
+                if signed_in:
+                    raise
+                return await self._redeemed_before(state, browser)
         except AuthError as failure:
             audit.record(
                 "failed", failure=failure.code, reference=failure.reference, detail=failure.detail, address=address
             )
             raise
 
-    async def _finish(self, answer: Mapping[str, str], browser: str | None, tab: str, *, signed_in: bool) -> SignedIn:
-        asked = (hashed(answer.get("state", "")), browser, tab)
-        task = self._redemptions.get(asked)
-        if task is None:
-            task = self._redemptions[asked] = asyncio.create_task(self._redeem(answer, browser))
-            task.add_done_callback(lambda done: self._forget_later(asked, done))
-        elif task.done() and signed_in:
-            raise FlowUnknown("its session was fetched, or another one stands")
-        await asyncio.wait({task})  # being cancelled here leaves the task running
-        return task.result()
-
-    async def hand_over(self, signed_in: SignedIn) -> str:
-        """Return a ticket with which the browser fetches its session cookie: once, and soon.
-
-        Raises:
-            StoreUnavailable: When it cannot be kept.
-        """
-        ticket = token_urlsafe(32)
-        await self._tickets.put(ticket, signed_in.browser, signed_in)
-        return ticket
+    async def settle(self) -> None:
+        """Wait until the redemptions under way are over, so that their browsers find the outcome elsewhere."""
+        if self._redeeming:
+            await asyncio.wait(self._redeeming, timeout=LONGEST_WAIT_SECONDS)
 
     async def start_session(self, ticket: str, cookies: Sequence[str]) -> tuple[str | None, str]:
         """Exchange a ticket for a session.
@@ -165,15 +161,15 @@ class SignIn:
         """
         browser, target = self.flow_cookie.read(cookies), ""
         try:
-            signed_in = await self._tickets.take(ticket, browser)
-            for asked in [asked for asked in self._redemptions if asked[0] == signed_in.flow]:
-                del self._redemptions[asked]
-            target, replacing = signed_in.return_to, self.session_cookie.read(cookies)
-            cookie = await self.sessions.start(signed_in.identity, signed_in.browser, replacing)
+            outcome = await self._tickets.take(ticket, browser)
+            if browser is None or outcome.identity is None:
+                raise FlowUnknown("the ticket of a failure")
+            target, replacing = outcome.return_to, self.session_cookie.read(cookies)
+            cookie = await self.sessions.start(outcome.identity, browser, replacing)
         except AuthError as failure:
             audit.record("failed", failure=failure.code, reference=failure.reference, detail=failure.detail)
             return None, await self._telling(failure, browser, target) if browser else self._redirect_uri
-        audit.record("succeeded", person=signed_in.identity.key)
+        audit.record("succeeded", person=outcome.identity.key)
         return cookie, f"{self.settings.public_url}{target}"
 
     async def sign_out_url(self, identity: Identity) -> str:
@@ -225,19 +221,39 @@ class SignIn:
             return f"{self._redirect_uri}?{_PROBLEM}={worse.code}"
         return f"{self._redirect_uri}?state={state}"
 
-    async def _redeem(self, answer: Mapping[str, str], browser: str | None) -> SignedIn:
-        state = answer.get("state", "")
+    async def _redeem(self, state: str, answer: Mapping[str, str], browser: str | None) -> str:
         flow = await self._flows.take(state, browser)
+        ticket, browser = ticket_of(state, browser or ""), browser or ""
         try:
             if flow.failure:
                 raise flow.failure
-            identity = await self._client.redeem(flow.msal, answer)
-            return SignedIn(identity, browser or "", flow.return_to, hashed(state))
+            outcome = Outcome(flow.return_to, await self._client.redeem(flow.msal, answer))
         except AuthError as failure:
             failure.return_to = flow.return_to
+            with suppress(StoreUnavailable):
+                await self._tickets.put(ticket, browser, Outcome(flow.return_to, failure=failure))
             raise
+        await self._tickets.put(ticket, browser, outcome)
+        return ticket
 
-    def _forget_later(self, asked: tuple[str, str | None, str], task: "asyncio.Task[SignedIn]") -> None:
-        if task.cancelled() or task.exception():  # looked at, so that asyncio does not complain
-            self._redemptions.pop(asked, None)
-        asyncio.get_running_loop().call_later(_UNTOLD_SECONDS, self._redemptions.pop, asked, None)
+    def _redeemed(self, task: "asyncio.Task[str]") -> None:
+        self._redeeming.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not complain when nobody waits any more
+
+    async def _redeemed_before(self, state: str, browser: str | None) -> str:
+        """Return the ticket of a flow that was taken a moment ago, perhaps by another worker that is still at it."""
+        ticket = ticket_of(state, browser or "")
+        while True:
+            try:
+                outcome = await self._tickets.look(ticket, browser)
+            except FlowTaken:  # its session was fetched
+                raise
+            except FlowUnknown:
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            else:
+                if outcome.failure:
+                    raise outcome.failure
+                return ticket
+            with suppress(FlowTaken):
+                await self._flows.look(state, browser)

@@ -4,10 +4,11 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportPrivateUsage=false
 
-from collections.abc import Iterable
-from contextlib import suppress
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import reflex as rx
 from redis.exceptions import RedisError
@@ -19,6 +20,8 @@ from reflex.state import BaseState
 
 from azure_auth.auth.sealing import STRANGER
 
+_LET_GO = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
 
 @dataclass
 class SharedStates(StateManagerRedis):
@@ -29,6 +32,7 @@ class SharedStates(StateManagerRedis):
     """
 
     strangers: StateManagerMemory = field(default_factory=StateManagerMemory)
+    _releases: set[asyncio.Task[None]] = field(default_factory=set)
 
     @classmethod
     def instead_of(cls, manager: StateManagerRedis) -> "SharedStates":
@@ -50,6 +54,38 @@ class SharedStates(StateManagerRedis):
         """Lend a state to one at a time."""
         where = self.strangers if _is_strangers(token) else super()
         return where.modify_state(token, **context)
+
+    @asynccontextmanager
+    async def _lock(self, token: Any, event_name: str | None = None) -> AsyncGenerator[bytes]:
+        lock_id = b""
+        try:
+            async with super()._lock(token, event_name) as lock_id:
+                yield lock_id
+        except asyncio.CancelledError:
+            await self._let_go(self._lock_key(token), lock_id)
+            raise
+
+    async def _wait_lock(self, lock_key: bytes, lock_id: bytes) -> None:
+        try:
+            await super()._wait_lock(lock_key, lock_id)
+        except asyncio.CancelledError:
+            await self._let_go(lock_key, lock_id)
+            raise
+
+    async def _let_go(self, lock_key: bytes, lock_id: bytes) -> None:
+        """Let go of a lock after all.
+
+        Reflex cancels an event when its tab leaves, and does not let go of the lock where that meets one of the two
+        moments in which it waits for Redis; the tab's next page would then hang until the lock expires (10 s).
+        """
+        release = asyncio.create_task(self._release(lock_key, lock_id))
+        self._releases.add(release)
+        release.add_done_callback(self._releases.discard)
+        await asyncio.shield(release)
+
+    async def _release(self, lock_key: bytes, lock_id: bytes) -> None:
+        with suppress(RedisError):  # without Redis there is no lock either
+            await cast("Any", self.redis.eval(_LET_GO, 1, cast("Any", lock_key), cast("Any", lock_id)))
 
     async def close(self) -> None:
         """Let go of both."""

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from azure_auth.auth.limits import Limit
-from azure_auth.errors import FlowForeign, FlowUnknown, StoreUnavailable
+from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, StoreUnavailable
 
 _LOCKED_SECONDS = 1.0
 MOST_ONCE = 10_000
 """How many things for one use of a kind are kept at a time."""
+TAKEN_SECONDS = 40.0
+"""How long it is known that a thing was taken: longer than the redemption of a code may last."""
 _CACHE_KIBIBYTES = 16_000
 """Room for the pages of some thousands of people at work; SQLite's own 2,000 hold a few hundred."""
 _SCHEMA = """
@@ -132,8 +134,13 @@ class Store(Protocol):
 
         Raises:
             FlowForeign: When it is another browser's.
-            FlowUnknown: When it expired, was taken before, or never was.
+            FlowTaken: When it was taken within `TAKEN_SECONDS`.
+            FlowUnknown: When it expired, was taken before that, or never was.
         """
+        ...
+
+    async def look(self, kind: str, name: str, owner: str | None) -> bytes:
+        """Return what was put, and leave it in place; raises what `take` raises."""
         ...
 
     async def admit(self, most: Mapping[str, int], seconds: float) -> str | None:
@@ -161,6 +168,7 @@ class OneTime:
         self._most = most
         self._clock = clock
         self._things: dict[str, tuple[float, Once]] = {}
+        self._taken: dict[str, tuple[float, str]] = {}
         self._of_address: Counter[str] = Counter()
 
     def put(self, name: str, once: Once, seconds: float) -> None:
@@ -168,6 +176,8 @@ class OneTime:
         now = self._clock()
         while self._things and (oldest := next(iter(self._things))) and self._things[oldest][0] <= now:
             self._drop(oldest)
+        while self._taken and (oldest := next(iter(self._taken))) and self._taken[oldest][0] <= now:
+            del self._taken[oldest]
         if len(self._things) >= self._most:
             heaviest, _ = self._of_address.most_common(1)[0]
             self._drop(next(name for name, (_, other) in self._things.items() if other.address == heaviest))
@@ -175,16 +185,22 @@ class OneTime:
         self._of_address[once.address] += 1
 
     def take(self, name: str, owner: str | None) -> bytes:
-        """Return what was put, and forget it."""
-        if name not in self._things:
-            raise FlowUnknown("nothing waits under it")
-        expires, once = self._things[name]
-        if owner is None or not compare_digest(once.owner, owner):
-            raise FlowForeign("the flow cookie of another browser" if owner else "no flow cookie")
+        """Return what was put, and remember of it only that it was taken."""
+        sealed = self.look(name, owner)
+        self._taken[name] = self._clock() + TAKEN_SECONDS, self._things[name][1].owner
         self._drop(name)
-        if expires <= self._clock():
-            raise FlowUnknown("expired")
-        return once.sealed
+        return sealed
+
+    def look(self, name: str, owner: str | None) -> bytes:
+        """Return what was put."""
+        expires, once = self._things.get(name, (0.0, None))
+        gone, taker = self._taken.get(name, (0.0, ""))
+        whose = once.owner if once else taker
+        if (once or gone > self._clock()) and (owner is None or not compare_digest(whose, owner)):
+            raise FlowForeign("the flow cookie of another browser" if owner else "no flow cookie")
+        if once and expires > self._clock():
+            return once.sealed
+        raise FlowTaken("just now") if gone > self._clock() else FlowUnknown("nothing waits under it")
 
     def _drop(self, name: str) -> None:
         address = self._things.pop(name)[1].address
@@ -272,6 +288,10 @@ class EmbeddedStore:
     async def take(self, kind: str, name: str, owner: str | None) -> bytes:
         """Take what was put; on the event loop and without waiting, so nothing is taken twice."""
         return self._once.take(f"{kind} {name}", owner)
+
+    async def look(self, kind: str, name: str, owner: str | None) -> bytes:
+        """Look at what was put."""
+        return self._once.look(f"{kind} {name}", owner)
 
     async def admit(self, most: Mapping[str, int], seconds: float) -> str | None:
         """Count once more, in memory."""
