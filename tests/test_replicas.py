@@ -252,6 +252,27 @@ async def test_while_redis_cannot_be_asked_nobody_is_let_in(site, visitor, fault
     await tab.until(lambda: "again" in tab.sees["rows"], 10)
 
 
+async def test_while_redis_is_slow_everybody_waits_and_goes_on(site, visitor):
+    """An answer that takes more than a second is waited for: events arrive, sign-ins succeed, nobody is denied."""
+    ada, grace = visitor(), visitor()
+    await ada.sign_in(ADA)
+    tab = await opened(site, site.both[0], ada, "patient")
+    for row in ("first", "second"):
+        site.redis.pause(on=True)
+        try:
+            await tab.send(f"{REPORTS}.add", {"row": row})
+            arriving = asyncio.create_task(grace.go(f"{site.url}/auth/sign-in"))
+            await asyncio.sleep(1.2)
+            assert row not in tab.sees["rows"]
+        finally:
+            site.redis.pause(on=False)
+        await tab.until(lambda row=row: row in tab.sees["rows"], 10)
+        assert "/oauth2/" in (await arriving).location
+    assert not tab.sees.get("failure")
+    assert not tab.sees.get("broken")
+    await grace.sign_in(GRACE)
+
+
 async def _healed(browser, person):
     """Somebody signs in, within the time that connections take to be made anew, trying again as people do."""
     end = time.monotonic() + 30
@@ -357,6 +378,5 @@ async def test_a_rolling_restart_signs_nobody_out_and_loses_no_sign_in(site, vis
 
 
 def test_the_console_has_no_traceback(site):
-    """Whatever happened to Redis and the replicas, the operator reads sentences, but for a lock that Reflex lost."""
-    console = site.console()  # Reflex's lock of an event that was under way went with an emptied Redis
-    assert console.count("Traceback") == console.count("exceptions.LockExpiredError: "), console
+    """Whatever happened to Redis and the replicas, the operator reads sentences."""
+    assert "Traceback" not in site.console()

@@ -24,6 +24,7 @@ from reflex_base.constants import CompileVars
 from reflex_base.constants.state import FIELD_MARKER
 from reflex_base.event import Event
 from reflex_base.event.context import EventContext
+from reflex_base.utils.exceptions import LockExpiredError
 
 from azure_auth import audit
 from azure_auth.auth import states
@@ -257,7 +258,8 @@ class Gate(Middleware):
             update = self._told_of(_unavailable(exception))
         else:
             failure = HandlerFailed(whereabouts(exception))
-            _log.error("%s", failure, exc_info=exception)
+            lost = isinstance(exception, LockExpiredError)  # Reflex's lock: it took too long, or Redis was emptied
+            _log.error("%s", failure, exc_info=None if lost else exception)
             update = self.told(broken=failure.shown("", ""))
         self._soon(self.emit_update(update, EventContext.get().token))
 
