@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from dotenv import load_dotenv
 
@@ -14,7 +14,8 @@ os.environ.setdefault("REFLEX_SOCKET_MAX_HTTP_BUFFER_SIZE", "256000")  # bytes o
 load_dotenv(Path(__file__).with_name(".env"), override=False)  # the real environment wins
 
 import reflex as rx  # noqa: E402 (the lines above must come first)
-from reflex.constants import PackageJson, StateManagerMode  # noqa: E402
+from reflex.constants import PackageJson, Reflex, StateManagerMode  # noqa: E402
+from reflex.plugins import PreCompileContext  # noqa: E402
 
 from azure_auth.components.brand import COLOURS  # noqa: E402
 from azure_auth.errors import NotConfigured  # noqa: E402
@@ -25,11 +26,16 @@ PackageJson.Commands.DEV = "react-router dev --host localhost"  # pyright: ignor
 
 # `reflex run` reads this file twice; only the second time is it known whether this is development or production.
 origins: list[str] = []
+address: dict[str, Any] = {}
 if "REFLEX_ENV_MODE" in os.environ:
     try:
         origins = [Settings.load(os.environ).public_url]
     except NotConfigured as fault:
         raise SystemExit(str(fault)) from None
+    if os.environ["REFLEX_ENV_MODE"] != "dev":
+        # Reflex would build each replica's own port into its pages, whose files another replica then does not have, and
+        # over https would look for the socket at 443 alone.
+        address = {"api_url": origins[0]}
 
 # In memory, so that nothing of a person is written to disk. A mode that is given wins over REFLEX_REDIS_URL, so it is
 # given only without Redis: several workers, each with states of its own, would lose people.
@@ -38,6 +44,21 @@ if os.environ.get("REFLEX_REDIS_URL"):
     state_manager = {}
     os.environ.setdefault("GRANIAN_WORKERS", str(os.cpu_count() or 1))  # more than that, and Granian warns
 
+
+class SameBuild(rx.plugins.Plugin):
+    """Makes all replicas' builds of one source alike, so that a page of one finds its files at another.
+
+    Reflex bundles a file for the sake of its own version in it, and the time of the start is in there as well.
+    """
+
+    def pre_compile(self, **context: Unpack[PreCompileContext]) -> None:
+        """Name the version instead."""
+        bundled, named = 'import reflexEnvironment from "$/reflex.json";', f'{{ version: "{Reflex.VERSION}" }};'
+        context["add_modify_task"](
+            "utils/state.js", lambda text: text.replace(bundled, f"const reflexEnvironment = {named}")
+        )
+
+
 look = {
     "colors": COLOURS,
     "keyframes": {"appear": {"to": {"visibility": "visible"}}},
@@ -45,11 +66,12 @@ look = {
 }
 config = rx.Config(
     app_name="azure_auth",
-    plugins=[rx.plugins.TailwindV4Plugin({"darkMode": "media", "theme": {"extend": look}})],
+    plugins=[rx.plugins.TailwindV4Plugin({"darkMode": "media", "theme": {"extend": look}}), SameBuild()],
     disable_plugins=[rx.plugins.SitemapPlugin],
     telemetry_enabled=False,
     show_built_with_reflex=False,
     cors_allowed_origins=origins,  # exactly ours, on HTTP and on the socket; Reflex's default is everybody's
     backend_host="127.0.0.1",  # a proxy on this machine reaches it; elsewhere: REFLEX_BACKEND_HOST
+    **address,
     **state_manager,
 )

@@ -2,11 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from conftest import APP, free_port
+from playwright.async_api import BrowserContext as BrowserContextOfALoop
+from playwright.async_api import async_playwright
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from running import RunningApp, reflex_run
 
@@ -14,16 +17,41 @@ ADA, GRACE = "Ada Lovelace", "Grace Hopper"
 FIX = "no Chromium found: install one (Debian: apt-get install chromium) or run 'playwright install chromium'"
 
 
+ARGUMENTS = ["--no-sandbox", "--disable-quic"]
+
+
+def chromium(own: str) -> str | None:
+    """Return the system's Chromium; None when there is only Playwright's `own`."""
+    system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not system and not Path(own).exists():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(FIX)
+    return system
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium, else Playwright's own; no longer than one module, for its event loop is in others' way."""
+    """A Chromium; no longer than one module, for its event loop is in others' way."""
     with sync_playwright() as playwright:
-        system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-        if not system and not Path(playwright.chromium.executable_path).exists():
-            (pytest.fail if os.environ.get("CI") else pytest.skip)(FIX)
-        browser = playwright.chromium.launch(executable_path=system, args=["--no-sandbox", "--disable-quic"])
+        system = chromium(playwright.chromium.executable_path)
+        browser = playwright.chromium.launch(executable_path=system, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@asynccontextmanager
+async def browser_profile() -> AsyncIterator[BrowserContextOfALoop]:
+    """A browser profile for a test that has an event loop of its own; it may see no error in its console either."""
+    errors: list[str] = []
+    async with async_playwright() as playwright:
+        system = chromium(playwright.chromium.executable_path)
+        browser = await playwright.chromium.launch(executable_path=system, args=ARGUMENTS)
+        profile = await browser.new_context(ignore_https_errors=True)
+        profile.set_default_timeout(20_000)
+        profile.on("console", lambda message: message.type == "error" and errors.append(message.text))
+        profile.on("weberror", lambda error: errors.append(str(error.error)))
+        yield profile
+        await browser.close()
+    assert errors == []
 
 
 @pytest.fixture(scope="session")

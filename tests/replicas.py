@@ -75,6 +75,10 @@ class Replica:
     def console(self) -> str:
         return "".join(console.read_text() for console in self._consoles)
 
+    def build(self) -> Path:
+        """Where the files lie that it serves."""
+        return self.app.log.parent / "web/build/client"
+
     def work(self) -> int:
         """How many lines handlers of the page in `tests/site` have written."""
         path = self._site / ".data/work"
@@ -98,7 +102,7 @@ def running_replicas(folder: Path) -> Iterator[Replicas]:
     if nginx is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(FIX)
     port = free_port()
-    url = f"https://localhost:{port}"
+    url = f"https://127.0.0.1:{port}"  # not localhost, for there a page's script does as it does nowhere else
     with ExitStack() as running:
         redis = running.enter_context(running_redis(folder))
         directory = running.enter_context(running_directory(url))

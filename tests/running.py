@@ -12,6 +12,9 @@ from pathlib import Path
 
 from conftest import ROOT, clean_environ, wait_for
 
+_SUPERVISOR = 'while :; do "$@"; echo "the run ended with $?"; done'
+"""What systemd does with the unit in README."""
+
 
 @dataclass(frozen=True)
 class RunningApp:
@@ -39,17 +42,41 @@ def cloned(folder: Path) -> Path:
     return site
 
 
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started and not outlived."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process runs; one that is over and that nobody has asked for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @contextmanager
 def reflex_run(
-    folder: Path, environ: Mapping[str, str], *, frontend: int, backend: int | None = None, site: Path | None = None
+    folder: Path,
+    environ: Mapping[str, str],
+    *,
+    frontend: int,
+    backend: int | None = None,
+    site: Path | None = None,
+    supervised: bool = False,
 ) -> Iterator[RunningApp]:
-    """Run the app, or the one in `site`: in development with two ports, as a production build with one."""
+    """Run the app, or the one in `site`: in development with two ports, as a production build with one.
+
+    Supervised, it is started again whenever it ends, and its process is the supervisor's.
+    """
     mode = ["--frontend-port", str(frontend), "--backend-port", str(backend)] if backend else []
     mode = mode or ["--env", "prod", "--frontend-port", str(frontend)]
     site, log_path = site or cloned(folder), folder / "console.log"
     # No venv is activated, and nothing but what README's command needs is set.
     environ = {**clean_environ(), **environ, "REFLEX_WEB_WORKDIR": str(folder / "web"), "PATH": "/usr/bin:/bin"}
     command = [str(Path(sys.executable).parent / "reflex"), "run", *mode]
+    if supervised:
+        command = ["/bin/sh", "-c", _SUPERVISOR, "supervisor", *command]
     with log_path.open("w") as log:
         process = subprocess.Popen(command, cwd=site, env=environ, stdout=log, stderr=log, start_new_session=True)
     backend_url = f"http://localhost:{backend or frontend}"

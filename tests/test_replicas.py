@@ -10,7 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import redis as client
 import websockets
+from browsing import browser_profile
 from conftest import trust
+from playwright.async_api import expect
 from raw_browser import visitors
 from raw_tab import APP_STATE, RawTab
 from replicas import running_replicas
@@ -78,6 +80,32 @@ async def test_what_the_browser_is_told_is_of_the_public_address(site, visitor):
     tab = await ada.open("/")
     await tab.until(lambda: tab.sees.get("is_hydrated"))
     assert tab.sees["token"]["name"] == "Ada Lovelace"
+
+
+def test_a_page_of_one_finds_its_files_at_the_other(site):
+    """Each has built for itself, at a port of its own, and the files have the same names."""
+    one, two = ({file.name for file in replica.build().rglob("*.*")} for replica in site.both)
+    assert len(one) > 20
+    assert one == two
+
+
+async def test_a_real_browser_signs_in_through_the_proxy(site):
+    """Over TLS, in two tabs and out again, with nothing to complain of in its console."""
+    async with browser_profile() as profile:
+        one, two = await profile.new_page(), await profile.new_page()
+        await one.goto(site.url)
+        await one.get_by_role("button", name="Ada Lovelace").click()
+        for page in (one, two):
+            if page is two:
+                await two.goto(site.url)
+            await expect(page.get_by_role("heading", name="Hello Ada Lovelace")).to_be_visible(timeout=20_000)
+            assert page.url == f"{site.url}/"
+        (cookie,) = [cookie for cookie in await profile.cookies(site.url) if cookie["name"] == SESSION]
+        assert cookie["secure"]
+        assert cookie["httpOnly"]
+        await one.get_by_role("button", name="Sign out").click()
+        for page in (one, two):
+            await expect(page.get_by_role("heading", name="You are signed out")).to_be_visible(timeout=20_000)
 
 
 async def test_only_the_public_origin_connects(site):
@@ -379,4 +407,5 @@ async def test_a_rolling_restart_signs_nobody_out_and_loses_no_sign_in(site, vis
 
 def test_the_console_has_no_traceback(site):
     """Whatever happened to Redis and the replicas, the operator reads sentences."""
-    assert "Traceback" not in site.console()
+    console = site.console()
+    assert "Traceback" not in console, console[console.index("Traceback") - 500 :][:5000]

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,8 +10,10 @@ import pytest
 from conftest import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from redis_server import running_redis
 
 from azure_auth.auth.identity import Identity
+from azure_auth.auth.redis_store import RedisStore
 from azure_auth.auth.sealing import CookieKeys, SealBroken
 from azure_auth.auth.sessions import _LOOK_SECONDS, Sessions
 from azure_auth.auth.store import EmbeddedStore
@@ -349,27 +352,83 @@ def test_nothing_but_the_seal_opens(sealed, cookie):
         CookieKeys(f"{cookie}x").open(keys.seal(sealed))
 
 
-@pytest.mark.parametrize("off", [-30, 30])
-async def test_a_clock_that_is_off_ends_nobody_early(path, clock, off):
-    """A process whose clock is half a minute off finds the others' sessions, and is off by no more than that."""
+@pytest.fixture(params=["embedded", "Redis"])
+def open_store(request, tmp_path, path):
+    """Opens the one store that two processes have."""
+    if request.param == "embedded":
+        yield lambda: EmbeddedStore(path)
+    else:
+        with running_redis(tmp_path) as server:
+            yield lambda: RedisStore(server.url, b"shared")
 
-    def other_clock():
-        return clock() + off
 
-    ours = Sessions(EmbeddedStore(path), Settings.load(ENVIRON), clock)
-    theirs = Sessions(EmbeddedStore(path), Settings.load(ENVIRON), other_clock)
-    cookie = await ours.start(ADA, "browser", None)
+@pytest.fixture(params=[-30, 30])
+async def two(request, open_store):
+    """Two processes on one store, the second with a clock that is half a minute off; both clocks move together."""
+    clock = Clock(time.time())  # Redis has one of its own
+    stores = [open_store(), open_store()]
+    clocks = [clock, lambda: clock() + request.param]
+    yield clock, *(Sessions(store, Settings.load(ENVIRON), now) for store, now in zip(stores, clocks, strict=True))
+    for store in stores:
+        await store.close()
+
+
+@pytest.mark.parametrize("way", ["idle", "expired"])
+@pytest.mark.parametrize("begun", ["here", "there"])
+async def test_a_clock_that_is_off_ends_nobody_early(two, way, begun):
+    """A session of one process is one of the other, and no more than half a minute longer or shorter there."""
+    clock, ours, theirs = two
+    cookie = await (ours if begun == "here" else theirs).start(ADA, "browser", None)
     here, there = await ours.find(cookie), await theirs.find(cookie)
-    clock.now += 95  # more than the minute after which the store hears of it, on the slower clock too
-    await theirs.touch(there)
-    assert await ours.stands(here)
-    clock.now += 60 * 60 - 31
+    last = clock.now
+    for minutes in range(30, 12 * 60, 30) if way == "expired" else []:
+        clock.now = last + minutes * 60
+        await (theirs if minutes % 60 else ours).touch(there if minutes % 60 else here)
+        assert await ours.stands(here)
+        assert await theirs.stands(there)
+    clock.now = last + (12 if way == "expired" else 1) * 60 * 60 - 31
     assert await ours.stands(here)
     assert await theirs.stands(there)
     clock.now += 62
     assert not await ours.stands(here)
     assert not await theirs.stands(there)
+    assert way in (here.ended, there.ended)  # the other may have found it gone
     assert await theirs.find(cookie) is None
+
+
+async def test_a_touch_on_a_clock_that_is_off_keeps_it_everywhere(two):
+    """What a person does at one process counts at the other, from either side, to within half a minute."""
+    clock, ours, theirs = two
+    cookie = await ours.start(ADA, "browser", None)
+    here, there = await ours.find(cookie), await theirs.find(cookie)
+    for sessions, session in ((theirs, there), (ours, here), (theirs, there)):
+        clock.now += 60 * 60 - 31
+        await sessions.touch(session)
+        assert await ours.stands(here)
+        assert await theirs.stands(there)
+    clock.now += 60 * 60 + 31
+    assert not await ours.stands(here)
+    assert not await theirs.stands(there)
+
+
+@pytest.mark.parametrize("way", ["sign out", "everywhere", "anew"])
+async def test_an_end_on_a_clock_that_is_off_is_one_everywhere(two, way):
+    """Signed out at one process, or replaced by another sign-in there: it is over at the other, which writes on."""
+    clock, ours, theirs = two
+    for first, second in ((ours, theirs), (theirs, ours)):
+        cookie = await first.start(ADA, "browser", None)
+        here, there = await first.find(cookie), await second.find(cookie)
+        assert await first.stands(here)
+        if way == "sign out":
+            await second.end(there, "signed_out")
+        elif way == "everywhere":
+            await second.end_everywhere(there)
+        else:
+            await second.start(GRACE, "browser", cookie)
+        clock.now += 95
+        await first.touch(here)
+        assert not await first.stands(here)
+        assert await second.find(cookie) is None
 
 
 async def test_an_end_of_which_no_message_came_is_found(make, monkeypatch):

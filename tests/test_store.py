@@ -291,6 +291,27 @@ async def test_counting_is_exact_and_forgets(store):
         assert await store.admit({"tab": 3}, 60) is None
 
 
+@pytest.mark.parametrize("off", [-30, 30])
+async def test_what_is_for_a_while_goes_by_nobodys_clock(place, monkeypatch, off):
+    """A process that is half a minute off loses no ticket of its own or of others, and lets nobody in more often."""
+    ours, theirs, real = place.open(), place.open(), time.time
+    if isinstance(ours, EmbeddedStore):
+        theirs = ours  # one process has it
+    await ours.put("ticket", "ours", once(), 30)
+    assert await ours.admit({"tab": 2}, 30) is None
+    monkeypatch.setattr(time, "time", lambda: real() + off)
+    await theirs.put("ticket", "theirs", once(), 30)
+    assert await theirs.admit({"tab": 2}, 30) is None
+    assert await theirs.admit({"tab": 2}, 30) == "tab"
+    monkeypatch.undo()
+    await ours.put("ticket", "another", once(), 30)
+    assert await ours.admit({"tab": 2}, 30) == "tab"
+    for name in ("ours", "theirs", "another"):
+        assert await ours.take("ticket", name, "me") == b"for "
+    await ours.close()
+    await theirs.close()
+
+
 async def test_several_counts_are_taken_in_turn_up_to_the_first_that_is_full(store):
     """The one that is full is told and not counted, nor are those behind it; those before it are."""
     assert await store.admit({"first": 3, "full": 1, "behind": 1}, 60) is None

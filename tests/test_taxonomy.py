@@ -139,8 +139,13 @@ async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, wh
         answer = {"code": answer["code"]} | ({"state": "unknown"} if why == "unknown" else {})
     await tab.opens(f"/callback?{urlencode(answer)}", "callback")
     assert not tab.state.check_auth
-    assert tab.told["failure"]["heading"] == "This sign-in is over"
-    assert tab.told["failure"]["message"] == "It took too long, or was used already. Start a new one."
+    words = {name: tab.told["failure"][name] for name in ("heading", "message")}
+    if why == "used":
+        again = "Its page was opened a second time. If you are not signed in, start a new one."
+        assert words == {"heading": "This sign-in was used already", "message": again}
+    else:
+        late = "It took too long, or was used already. Start a new one."
+        assert words == {"heading": "This sign-in is over", "message": late}
 
 
 async def test_a_forged_callback_has_its_words(tab, directory):

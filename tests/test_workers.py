@@ -1,15 +1,19 @@
 """Several workers on one Redis: what one begins another ends, and what ends anywhere ends everywhere."""
 
 import asyncio
+import os
+import signal
 import time
+from contextlib import suppress
 
 import pytest
 import redis as client
+import websockets
 from conftest import free_port, running_directory
 from raw_browser import visitors
 from raw_tab import APP_STATE, RawTab
 from redis_server import running_redis
-from running import reflex_run
+from running import children, is_running, reflex_run
 
 from azure_auth.demo.people import PEOPLE
 
@@ -27,11 +31,11 @@ def redis(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def app(redis, tmp_path_factory):
-    """A production build with two workers."""
+    """A production build with two workers, under a supervisor."""
     port = free_port()
     with running_directory(f"http://localhost:{port}") as directory:
         environ = {**directory.environ, "REFLEX_REDIS_URL": redis.url, "GRANIAN_WORKERS": "2"}
-        with reflex_run(tmp_path_factory.mktemp("workers"), environ, frontend=port) as app:
+        with reflex_run(tmp_path_factory.mktemp("workers"), environ, frontend=port, supervised=True) as app:
             yield app
 
 
@@ -102,6 +106,29 @@ async def test_nothing_of_a_person_lies_in_redis(app, redis, visitor):
     assert b"a developer's own" in rest
     for secret in (*ada.cookies.values(), *ada.secrets, "Lovelace", "ada@contoso.example", ADA):
         assert secret.encode() not in rest, secret
+
+
+async def test_a_killed_worker_ends_the_run_and_a_supervisor_brings_it_back(app, visitor):
+    """Within seconds the whole run is over, as a failure, and started again; who was signed in still is."""
+    ada = visitor()
+    await ada.sign_in(ADA)
+    (run,) = children(app.pid)
+    workers = children(run)
+    assert len(workers) == 2
+    assert "the run ended" not in app.console()
+    os.kill(workers[0], signal.SIGKILL)
+    async with asyncio.timeout(15):
+        while "the run ended" not in app.console() or any(map(is_running, (run, *workers))):
+            await asyncio.sleep(0.05)
+    tab = None
+    async with asyncio.timeout(120):
+        while not tab:
+            with suppress(OSError, EOFError, websockets.WebSocketException):
+                tab = await RawTab.open(app.url, PAGE, token="afterwards", cookie=ada.cookie)
+            await asyncio.sleep(0.1)
+    await tab.until(lambda: tab.sees.get("is_hydrated"))
+    assert tab.sees["owner"] == "Reports for Ada Lovelace"
+    assert app.console().count("the run ended") == app.console().count("the run ended with 1") == 1
 
 
 def test_the_console_is_clean(app):

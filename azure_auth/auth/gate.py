@@ -199,10 +199,13 @@ class Gate(Middleware):
         try:
             if not await self._sessions.stands(session):
                 return StateUpdate() if tab.leaving else self.told(leaving_to=_after(tab, session))
-            if counts(tab, event, context):
-                await self._sessions.touch(session)
         except StoreUnavailable as failure:
             return self._told_of(failure)
+        if counts(tab, event, context):
+            try:
+                await self._sessions.touch(session)
+            except StoreUnavailable as failure:  # it stands all the same; unless told later, it idles out the sooner
+                _log.error("the store was not told that somebody is there: %s", failure)
         return None
 
     def _forget(self, session: Session, task: asyncio.Task[Any]) -> None:

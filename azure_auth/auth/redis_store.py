@@ -8,7 +8,6 @@ import asyncio
 import hmac
 import json
 import secrets
-import time
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, cast
@@ -39,6 +38,10 @@ local function finish(gone, reference, until_)
 end
 local function stands(reference)
     return redis.call('EXISTS', key('ended', reference)) == 0
+end
+local function clock() -- in milliseconds; not the caller's, for half a minute is all that a ticket has
+    local time = redis.call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 """
 _START = """
@@ -93,8 +96,9 @@ end
 _PUT = (
     _ONCE
     + """
-local kind, name, owner, address, sealed, now, ends, most = unpack(ARGV)
-local all = key(kind, 'all')
+local kind, name, owner, address, sealed, lasts, most = unpack(ARGV)
+local now = clock()
+local ends, all = now + lasts, key(kind, 'all')
 for _, over in ipairs(redis.call('ZRANGEBYSCORE', all, '-inf', now, 'LIMIT', 0, 100)) do
     drop(kind, over:match('^(.-)|(.*)$'))
 end
@@ -124,13 +128,14 @@ return {'there', was[3]}
 """
 )
 _ADMIT = """
-local now, since, ends, mark = unpack(ARGV)
-for i = 5, #ARGV, 2 do
+local lasts, mark = unpack(ARGV)
+local now = clock()
+for i = 3, #ARGV, 2 do
     local times = key('limit', ARGV[i])
-    redis.call('ZREMRANGEBYSCORE', times, '-inf', since)
+    redis.call('ZREMRANGEBYSCORE', times, '-inf', now - lasts)
     if redis.call('ZCARD', times) >= tonumber(ARGV[i + 1]) then return ARGV[i] end
     redis.call('ZADD', times, now, mark)
-    redis.call('PEXPIREAT', times, ends)
+    redis.call('PEXPIREAT', times, now + lasts)
 end
 return false
 """
@@ -259,9 +264,8 @@ class RedisStore:
 
     async def put(self, kind: str, name: str, once: Once, seconds: float) -> None:
         """Keep something for one use; when there are too many, the heaviest address loses its oldest."""
-        now = _milliseconds(time.time())
-        ends = now + _milliseconds(seconds)
-        await self._run("put", kind, name, once.owner, once.address, once.sealed, now, ends, MOST_ONCE)
+        lasts = _milliseconds(seconds)
+        await self._run("put", kind, name, once.owner, once.address, once.sealed, lasts, MOST_ONCE)
 
     async def take(self, kind: str, name: str, owner: str | None) -> bytes:
         """Take what was put, in one step."""
@@ -284,10 +288,8 @@ class RedisStore:
 
     async def admit(self, most: Mapping[str, int], seconds: float) -> str | None:
         """Count once more, exactly, over all workers."""
-        now = _milliseconds(time.time())
-        since, ends = now - _milliseconds(seconds), now + _milliseconds(seconds)
         counts = (word for count in most.items() for word in count)
-        full: bytes | None = await self._run("admit", now, since, ends, secrets.token_hex(8), *counts)
+        full: bytes | None = await self._run("admit", _milliseconds(seconds), secrets.token_hex(8), *counts)
         return full.decode() if full else None
 
     async def forget(self, name: str) -> None:

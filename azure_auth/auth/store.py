@@ -21,6 +21,7 @@ MOST_ONCE = 10_000
 """How many things for one use of a kind are kept at a time."""
 TAKEN_SECONDS = 40.0
 """How long it is known that a thing was taken: longer than the redemption of a code may last."""
+_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CACHE_KIBIBYTES = 16_000
 """Room for the pages of some thousands of people at work; SQLite's own 2,000 hold a few hundred."""
 _SCHEMA = """
@@ -239,13 +240,13 @@ class EmbeddedStore:
 
     async def read(self, reference: str) -> Record | None:
         """Return a record that has not ended."""
-        with _translated():
+        with self._translated():
             row = self._db.execute(_READ, (reference,)).fetchone()
         return Record(*row) if row else None
 
     async def version(self, reference: str) -> int | None:
         """Return the version of a record that has not ended."""
-        with _translated():
+        with self._translated():
             row = self._db.execute(_VERSION, (reference,)).fetchone()
         return row[0] if row else None
 
@@ -305,6 +306,9 @@ class EmbeddedStore:
 
     async def close(self) -> None:
         """Close the file."""
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -315,19 +319,33 @@ class EmbeddedStore:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
             db = sqlite3.connect(self._path, timeout=_LOCKED_SECONDS, isolation_level=None)
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = NORMAL")
-            db.execute("PRAGMA secure_delete = ON")
-            db.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
-            db.executescript(_SCHEMA)
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = NORMAL")
+                db.execute("PRAGMA secure_delete = ON")
+                db.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
+                db.executescript(_SCHEMA)
+            except BaseException:
+                db.close()
+                raise
             self._opened = db
         return self._opened
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection]:
-        with _translated(), self._db as db:
+        with self._translated(), self._db as db:
             db.execute("BEGIN IMMEDIATE")
             yield db
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError, UnicodeError) as why:
+            # What has no code is a damaged text. A deleted file would go on as long as it is open.
+            if getattr(why, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _CORRUPT:
+                self._let_go()
+            raise StoreUnavailable(getattr(why, "sqlite_errorname", type(why).__name__)) from why
 
 
 def _end(db: sqlite3.Connection, until: float, which: str, *values: str) -> list[str]:
@@ -336,11 +354,3 @@ def _end(db: sqlite3.Connection, until: float, which: str, *values: str) -> list
     db.executemany("INSERT OR REPLACE INTO ended (reference, until) VALUES (?, ?)", [(*row, until) for row in rows])
     db.executemany("DELETE FROM sessions WHERE reference = ?", rows)
     return [reference for (reference,) in rows]
-
-
-@contextmanager
-def _translated() -> Generator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as why:
-        raise StoreUnavailable(type(why).__name__) from why
