@@ -3,20 +3,21 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import APP, free_port
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 from running import RunningApp, reflex_run
 
 ADA, GRACE = "Ada Lovelace", "Grace Hopper"
 FIX = "no Chromium found: install one (Debian: apt-get install chromium) or run 'playwright install chromium'"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The system's Chromium, else Playwright's own; no longer than one module, for its event loop is in others' way."""
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run the system's Chromium, else Playwright's own; without one the test is skipped, which fails in CI."""
     with sync_playwright() as playwright:
         system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
         if not system and not Path(playwright.chromium.executable_path).exists():
@@ -24,6 +25,13 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=system, args=["--no-sandbox", "--disable-quic"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for no longer than one module, for its event loop is in others' way."""
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +83,18 @@ def choose(page: Page, person: str) -> None:
 
 def greeted(page: Page, name: str) -> None:
     expect(page.get_by_role("heading", name=f"Hello {name}")).to_be_visible(timeout=20_000)
+
+
+def weigh(page: Page, address: str, heading: str) -> dict[str, tuple[int, int]]:
+    """Load a page until it shows a heading and rests; return the bytes of each file, on the network and unpacked."""
+    loaded: list[Request] = []
+    page.on("requestfinished", lambda request: loaded.append(request))
+    page.goto(address)
+    page.get_by_role("heading", name=heading).wait_for()
+    page.wait_for_load_state("networkidle")
+    weights: dict[str, tuple[int, int]] = {}
+    for request in loaded:
+        sizes = request.sizes()
+        body = request.response().body()
+        weights[request.url] = sizes["responseHeadersSize"] + sizes["responseBodySize"], len(body)
+    return weights

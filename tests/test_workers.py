@@ -5,11 +5,10 @@ import time
 
 import pytest
 import redis as client
-from conftest import free_port, running_directory
 from raw_browser import visitors
 from raw_tab import APP_STATE, RawTab
 from redis_server import running_redis
-from running import reflex_run
+from running import app_and_directory
 
 from azure_auth.demo.people import PEOPLE
 
@@ -28,11 +27,9 @@ def redis(tmp_path_factory):
 @pytest.fixture(scope="module")
 def app(redis, tmp_path_factory):
     """A production build with two workers."""
-    port = free_port()
-    with running_directory(f"http://localhost:{port}") as directory:
-        environ = {**directory.environ, "REFLEX_REDIS_URL": redis.url, "GRANIAN_WORKERS": "2"}
-        with reflex_run(tmp_path_factory.mktemp("workers"), environ, frontend=port) as app:
-            yield app
+    folder = tmp_path_factory.mktemp("workers")
+    with app_and_directory(folder, REFLEX_REDIS_URL=redis.url, GRANIAN_WORKERS="2") as (app, _):
+        yield app
 
 
 @pytest.fixture
