@@ -3,14 +3,14 @@
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 from conftest import APP, free_port
 from playwright.async_api import BrowserContext as BrowserContextOfALoop
 from playwright.async_api import async_playwright
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
 from running import RunningApp, reflex_run
 
 ADA, GRACE = "Ada Lovelace", "Grace Hopper"
@@ -20,22 +20,29 @@ FIX = "no Chromium found: install one (Debian: apt-get install chromium) or run 
 ARGUMENTS = ["--no-sandbox", "--disable-quic"]
 
 
-def chromium(own: str) -> str | None:
-    """Return the system's Chromium; None when there is only Playwright's `own`."""
+def system_chromium(own: str) -> str | None:
+    """Return the system's Chromium, None when there is only Playwright's `own`; without one, skip or fail in CI."""
     system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not system and not Path(own).exists():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(FIX)
     return system
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A Chromium; no longer than one module, for its event loop is in others' way."""
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run the system's Chromium, else Playwright's own."""
     with sync_playwright() as playwright:
-        system = chromium(playwright.chromium.executable_path)
+        system = system_chromium(playwright.chromium.executable_path)
         browser = playwright.chromium.launch(executable_path=system, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser for no longer than one module, for its event loop is in others' way."""
+    with chromium() as browser:
+        yield browser
 
 
 @asynccontextmanager
@@ -43,7 +50,7 @@ async def browser_profile() -> AsyncIterator[BrowserContextOfALoop]:
     """A browser profile for a test that has an event loop of its own; it may see no error in its console either."""
     errors: list[str] = []
     async with async_playwright() as playwright:
-        system = chromium(playwright.chromium.executable_path)
+        system = system_chromium(playwright.chromium.executable_path)
         browser = await playwright.chromium.launch(executable_path=system, args=ARGUMENTS)
         profile = await browser.new_context(ignore_https_errors=True)
         profile.set_default_timeout(20_000)
@@ -103,3 +110,18 @@ def choose(page: Page, person: str) -> None:
 
 def greeted(page: Page, name: str) -> None:
     expect(page.get_by_role("heading", name=f"Hello {name}")).to_be_visible(timeout=20_000)
+
+
+def weigh(page: Page, address: str, heading: str) -> dict[str, tuple[int, int]]:
+    """Load a page until it shows a heading and rests; return the bytes of each file, on the network and unpacked."""
+    loaded: list[Request] = []
+    page.on("requestfinished", lambda request: loaded.append(request))
+    page.goto(address)
+    page.get_by_role("heading", name=heading).wait_for()
+    page.wait_for_load_state("networkidle")
+    weights: dict[str, tuple[int, int]] = {}
+    for request in loaded:
+        sizes = request.sizes()
+        body = request.response().body()
+        weights[request.url] = sizes["responseHeadersSize"] + sizes["responseBodySize"], len(body)
+    return weights

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import ROOT, clean_environ, wait_for
+from conftest import ROOT, RunningDirectory, clean_environ, free_port, running_directory, wait_for
 
 _SUPERVISOR = 'while :; do "$@"; echo "the run ended with $?"; done'
 """What systemd does with the unit in README."""
@@ -90,3 +90,17 @@ def reflex_run(
             with suppress(ProcessLookupError, subprocess.TimeoutExpired):
                 os.killpg(process.pid, end)  # the group, for Vite outlives its parent
                 process.wait(15)
+
+
+@contextmanager
+def app_and_directory(
+    folder: Path, *, site: Path | None = None, supervised: bool = False, **environ: str
+) -> Iterator[tuple[RunningApp, RunningDirectory]]:
+    """Run the app as a production build, and a directory for it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    with (
+        running_directory(f"http://localhost:{port}") as directory,
+        reflex_run(folder, {**directory.environ, **environ}, frontend=port, site=site, supervised=supervised) as app,
+    ):
+        yield app, directory

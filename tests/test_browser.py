@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
-from browsing import ADA, GRACE, choose, greeted
+from browsing import ADA, GRACE, choose, greeted, weigh
 from conftest import free_port
 from playwright.sync_api import Error, Page, expect
 from running import RunningApp, reflex_run
@@ -321,12 +321,8 @@ def test_production_has_no_demo_people(production):
 
 def test_the_first_page_is_light(production, page):
     """All that the first page loads weighs at most 750 kB, uncompressed."""
-    sizes: dict[str, int] = {}
-    page.on("response", lambda response: sizes.update({response.url: len(response.body())}))
-    page.goto(f"{production.url}/logout")
-    page.get_by_role("link", name="Sign in").wait_for()
-    page.wait_for_load_state("networkidle")
-    assert 0 < sum(sizes.values()) <= 750_000, sizes
+    weights = weigh(page, f"{production.url}/logout", "You are signed out")
+    assert 0 < sum(unpacked for _, unpacked in weights.values()) <= 750_000, weights
 
 
 def test_only_our_own_origin_is_let_in(app):

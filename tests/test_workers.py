@@ -9,11 +9,10 @@ from contextlib import suppress
 import pytest
 import redis as client
 import websockets
-from conftest import free_port, running_directory
 from raw_browser import visitors
 from raw_tab import APP_STATE, RawTab
 from redis_server import running_redis
-from running import children, is_running, reflex_run
+from running import app_and_directory, children, is_running
 
 from azure_auth.demo.people import PEOPLE
 
@@ -32,11 +31,9 @@ def redis(tmp_path_factory):
 @pytest.fixture(scope="module")
 def app(redis, tmp_path_factory):
     """A production build with two workers, under a supervisor."""
-    port = free_port()
-    with running_directory(f"http://localhost:{port}") as directory:
-        environ = {**directory.environ, "REFLEX_REDIS_URL": redis.url, "GRANIAN_WORKERS": "2"}
-        with reflex_run(tmp_path_factory.mktemp("workers"), environ, frontend=port, supervised=True) as app:
-            yield app
+    folder, environ = tmp_path_factory.mktemp("workers"), {"REFLEX_REDIS_URL": redis.url, "GRANIAN_WORKERS": "2"}
+    with app_and_directory(folder, supervised=True, **environ) as (app, _):
+        yield app
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """What people wait for in a real browser: from a click at the directory to the greeting, and in a second tab."""
 
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from browsing import ADA, choose, chromium, weigh
+from playwright.sync_api import Browser, BrowserContext, Page
 
-ADA = "Ada Lovelace"
 _LONGEST_SECONDS = 30.0
 _WATCH = """(() => {
   if (!location.protocol.startsWith("http")) return;
@@ -58,7 +56,7 @@ class Person:
         """Sign in as if for the first time, then perhaps open a second tab."""
         self._context.clear_cookies()
         page = self._opened()
-        page.get_by_role("button", name=ADA).click()
+        choose(page, ADA)
         marks = self._greeted(page)
         self.waits.greeting.append(marks["greeted"] - marks["clicked"])
         self.waits.sign_in.append(marks["asked"] - marks["opened"] + marks["greeted"] - marks["clicked"])
@@ -67,6 +65,11 @@ class Person:
             self.waits.second_tab.append(marks["greeted"] - marks["opened"])
         for page in self._context.pages:
             page.close()
+
+    def first_page(self, browser: Browser) -> dict[str, tuple[int, int]]:
+        """Weigh `/` in a profile that has the person's cookies, and no files."""
+        context = browser.new_context(storage_state=self._context.storage_state())
+        return weigh(context.new_page(), f"{self._app}/", f"Hello {ADA}")
 
     def _opened(self) -> Page:
         self._marks.clear()
@@ -82,26 +85,24 @@ class Person:
         return self._marks.copy()
 
 
-@contextmanager
-def _chromium() -> Iterator[Browser]:
-    """The system's Chromium, else Playwright's own."""
-    system = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=system, args=["--no-sandbox", "--disable-quic"])
-        yield browser
-        browser.close()
+def clicks(apps: Sequence[str], rounds: int, before: str | None = None) -> list[Waits]:
+    """Measure apps, and one from before there were sessions, where there is one, in one browser and in turns.
 
-
-def clicks(app: str, before: str | None, rounds: int) -> tuple[Waits, Waits]:
-    """Measure an app and one from before there were sessions, in one browser and in turns.
-
-    The first round is not counted; where there is no app from before, nothing is measured at it.
+    The first round is not counted. In the app from before no second tab is opened, for it would greet nobody.
     """
-    with _chromium() as browser:
-        people = [Person(browser, address) for address in (app, before) if address]
+    addresses = [*apps, before] if before else apps
+    with chromium() as browser:
+        people = [Person(browser, address) for address in addresses]
         for number in range(rounds + 1):
-            for person in people:
-                person.measure(second_tab=person is people[0])
+            for person, address in zip(people, addresses, strict=True):
+                person.measure(second_tab=address != before)
                 person.waits = person.waits if number else Waits()
-    now, *others = [person.waits for person in people]
-    return now, others[0] if others else Waits()
+    return [person.waits for person in people]
+
+
+def first_page(app: str) -> list[tuple[int, int]]:
+    """Weigh the files of `/` for somebody signed in whose browser has none of them: on the network and unpacked."""
+    with chromium() as browser:
+        person = Person(browser, app)
+        person.measure(second_tab=False)
+        return list(person.first_page(browser).values())

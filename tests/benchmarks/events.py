@@ -68,11 +68,11 @@ class Crowd:
     async def gather(self) -> None:
         """Start all sessions, those that nobody will open in one transaction; open a tab of each of the others."""
         opened = min(self.size, OPENED)
-        self._cookies = [await self._sessions.start(_somebody(n), f"browser {n}", None) for n in range(opened)]
+        self._cookies = [await self._sessions.start(somebody(n), f"browser {n}", None) for n in range(opened)]
         gathering = _Gathering(self._path)
         absent = Sessions(gathering, self._settings)
         for number in range(opened, self.size):
-            await absent.start(_somebody(number), f"browser {number}", None)
+            await absent.start(somebody(number), f"browser {number}", None)
         with closing(sqlite3.connect(self._path)) as db:
             with db:
                 db.executemany(_INSERT, gathering.rows)
@@ -156,7 +156,7 @@ class _Gathering(EmbeddedStore):
         return []
 
 
-def _somebody(number: int) -> Identity:
+def somebody(number: int) -> Identity:
     """Return a person whose fields are as long as Entra's."""
     tenant, oid = "c0ffee00-0000-4000-8000-00000000cafe", f"ada00000-0000-4000-8000-{number:012}"
     return Identity(

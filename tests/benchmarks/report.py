@@ -1,8 +1,10 @@
 """One table of what was measured, and the bars that it has to clear."""
 
 import dataclasses
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from statistics import median, quantiles
 
 from load import Load
@@ -84,15 +86,37 @@ class Bar:
         low = self.at_least is None or self.value >= self.at_least
         return low and (self.at_most is None or self.value <= self.at_most)
 
+    @property
+    def limit(self) -> str:
+        """The limit in words."""
+        return f"at most {self.at_most:g}" if self.at_least is None else f"at least {self.at_least:g}"
+
+    @property
+    def verdict(self) -> str:
+        """Whether the limit is kept, in a word."""
+        return "pass" if self.cleared else "FAIL"
+
     def line(self) -> str:
         """Return the verdict in one line."""
-        limit = f"at most {self.at_most:g}" if self.at_least is None else f"at least {self.at_least:g}"
-        return f"{'pass' if self.cleared else 'FAIL'}  {self.claim}: {self.value:.2f} ({limit})"
+        return f"{self.verdict}  {self.claim}: {self.value:.2f} ({self.limit})"
 
 
 def percentile(values: Sequence[float], p: int) -> float:
     """Return the p-th percentile; zero of nothing."""
     return quantiles(values, n=100, method="inclusive")[p - 1] if len(values) > 1 else sum(values)
+
+
+def shown(seconds: float) -> str:
+    """Return a time in the unit in which people read it."""
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs"
+    return f"{seconds * 1000:.{0 if seconds >= 0.01 else 1}f} ms"
+
+
+def today() -> str:
+    """Return the date and the machine's size, without which no figure means anything."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"Measured on {datetime.now(UTC):%Y-%m-%d}, on {os.cpu_count()} cores with {memory:.0f} GB of memory:"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

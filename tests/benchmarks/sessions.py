@@ -4,7 +4,6 @@ table and which bars are cleared, and ends what it started. Exit status 1 when a
 
 import argparse
 import asyncio
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,10 +16,9 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from clicks import Waits, clicks  # noqa: E402 (found by the line above)
-from conftest import RunningDirectory, free_port, running_directory  # noqa: E402
 from events import OPENED, Crowd, crowds  # noqa: E402
-from report import Bar, percentile, table  # noqa: E402
-from running import RunningApp, reflex_run  # noqa: E402
+from report import Bar, percentile, shown, table, today  # noqa: E402
+from running import app_and_directory  # noqa: E402
 from sign_out import TABS, SignOuts, sign_outs  # noqa: E402
 
 from azure_auth.settings import Settings  # noqa: E402
@@ -43,21 +41,9 @@ def extracted(commit: str, folder: Path) -> Path | None:
     return folder
 
 
-def started(running: ExitStack, folder: Path, site: Path | None = None) -> tuple[RunningApp, RunningDirectory]:
-    """Start an app as a production build, and a directory for it."""
-    folder.mkdir(exist_ok=True)
-    port, known = free_port(), os.environ.get("SSL_CERT_FILE")
-    directory = running.enter_context(running_directory(f"http://localhost:{port}"))
-    os.environ.pop("SSL_CERT_FILE")  # two directories have certificates of the same name: nobody is to trust both
-    os.environ.update({"SSL_CERT_FILE": known} if known else {})
-    return running.enter_context(reflex_run(folder, directory.environ, frontend=port, site=site)), directory
-
-
-def times(what: str, situation: str, seconds: Sequence[float], unit: str = "ms") -> tuple[str, ...]:
+def times(what: str, situation: str, seconds: Sequence[float]) -> tuple[str, ...]:
     """Return the cells of a row of times."""
-    factor = {"µs": 1e6, "ms": 1e3}[unit]
-    shown = [f"{percentile(seconds, p) * factor:.0f} {unit}" for p in (50, 95)]
-    return what, situation, *shown, f"{len(seconds):,}"
+    return what, situation, *(shown(percentile(seconds, p)) for p in (50, 95)), f"{len(seconds):,}"
 
 
 def rows(measured: list[Crowd], outs: SignOuts, now: Waits, before: Waits) -> Iterator[tuple[str, ...]]:
@@ -68,7 +54,7 @@ def rows(measured: list[Crowd], outs: SignOuts, now: Waits, before: Waits) -> It
         ("session of a cookie found, at a handshake", "handshakes"),
     ):
         for crowd in measured:
-            yield times(what, _sessions(crowd.size), getattr(crowd, name), "µs")
+            yield times(what, _sessions(crowd.size), getattr(crowd, name))
     largest = measured[-1]
     yield "a session in the store's file", _sessions(largest.size), f"{largest.file_bytes:,.0f} B", "", ""
     yield "an open session and its tab, in memory", f"{OPENED:,} open", f"{largest.memory_bytes:,.0f} B", "", ""
@@ -115,13 +101,14 @@ def main() -> int:
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="sessions-")))
         old = extracted(SECOND_ISSUE, folder / "before/site")
-        app, directory = started(running, folder / "now")
-        before = started(running, folder / "before", old)[0].url if old else None
+        app, directory = running.enter_context(app_and_directory(folder / "now"))
+        before = running.enter_context(app_and_directory(folder / "before", site=old))[0].url if old else None
         measured = asyncio.run(crowds(folder, SIZES, EVENTS, Settings.load(directory.environ)))
         outs = asyncio.run(sign_outs(app.url, directory.environ["SSL_CERT_FILE"], SIGN_OUTS))
-        waits = clicks(app.url, before, options.clicks)
-    judged = list(bars(measured, outs, *waits))
-    print(table(HEAD, list(rows(measured, outs, *waits))), "", *(bar.line() for bar in judged), sep="\n")
+        now, *earlier = clicks([app.url], options.clicks, before)
+    found = measured, outs, now, earlier[0] if earlier else Waits()
+    judged = list(bars(*found))
+    print(today(), "", table(HEAD, list(rows(*found))), "", *(bar.line() for bar in judged), sep="\n")
     if not before:
         print(f"skip  click to greeting above the second issue's: commit {SECOND_ISSUE} is not in this repository")
     return int(not all(bar.cleared for bar in judged))

@@ -15,11 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from conftest import RunningDirectory, free_port, running_directory  # noqa: E402 (found by the line above)
+from conftest import RunningDirectory  # noqa: E402 (found by the line above)
 from load import Bystander, Load, bystander, closed_loop, processor_seconds  # noqa: E402
 from raw_http import RawHttp  # noqa: E402
-from report import HEAD, Bar, Row, table  # noqa: E402
-from running import RunningApp, reflex_run  # noqa: E402
+from report import HEAD, Bar, Row, table, today  # noqa: E402
+from running import RunningApp, app_and_directory  # noqa: E402
 
 FEW, MANY, CROWD = 4, 20, 60
 DELAY, HANG = 0.3, 20.0
@@ -105,16 +105,13 @@ def main() -> int:
         parser.error("at most 7 seconds, since a redemption hangs for 20 s only, and at most 20 rounds")
     with ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="storm-")))
-        port = free_port()
-        directory = running.enter_context(running_directory(f"http://localhost:{port}"))
-        app = running.enter_context(reflex_run(folder, directory.environ, frontend=port))
+        app, directory = running.enter_context(app_and_directory(folder))
         trusted = os.environ["SSL_CERT_FILE"]
         watcher = running.enter_context(bystander(app.url, trusted))
         storm = Storm(app, directory, watcher, RawHttp(trusted), options.seconds)
         asyncio.run(storm.rounds(options.rounds))
-    print(
-        table(HEAD, [row.cells() for row in storm.rows.values()]), "", *(bar.line() for bar in storm.bars()), sep="\n"
-    )
+    rows = [row.cells() for row in storm.rows.values()]
+    print(today(), "", table(HEAD, rows), "", *(bar.line() for bar in storm.bars()), sep="\n")
     failures = [f"{row.name}: {failure}" for row in storm.rows.values() for failure in row.failures]
     print(f"{len(failures)} sign-ins failed", *failures[:5], sep="\n  ")
     return int(bool(failures) or not all(bar.cleared for bar in storm.bars()))
