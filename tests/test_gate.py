@@ -329,6 +329,16 @@ async def test_a_sign_out_reaches_every_tab_and_all_that_runs(production, ada, v
     await again.close()
 
 
+async def test_no_code_leaves_the_callback_page(production, ada):
+    """A tab at `/callback` whose session ends is sent away without the code, which would come to a state and a log."""
+    tab = await loaded(ada)
+    other = await RawTab.open(production.url, "/callback?code=secret&state=s", token="back", cookie=ada.cookie)
+    await other.until(lambda: other.redirects)
+    await tab.send(f"{APP_STATE}.logout")
+    await other.until(lambda: other.sees.get("leaving_to"))
+    assert other.sees["leaving_to"] == "/logout?because=signed_out&return_to=%2Fcallback"
+
+
 async def test_a_sign_out_that_cannot_be_kept_says_so(production, ada):
     """While the store is locked, signing out works here, shows a page with a reference, and stays true afterwards."""
     tab = await loaded(ada)

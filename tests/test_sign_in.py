@@ -159,6 +159,30 @@ async def test_a_reload_in_the_middle_is_told_why_it_failed(sign_in, worker, dir
     assert (await worker.start_session(ticket_of(answer["state"], BROWSER), COOKIES))[0] is None
 
 
+async def test_a_reload_while_another_person_signs_in_still_signs_them_in(sign_in, worker, directory):
+    """Somebody who is signed in and signs in anew waits for the outcome like a stranger; told once, it is over."""
+    answer = directory.answer(await sign_in.begin(BROWSER, ""), "Grace Hopper")
+    with directory.fault(endpoint="token", delay=0.5):
+        await begun(sign_in, answer)
+        ticket = await worker.finish(answer, BROWSER, signed_in=True)
+    with pytest.raises(FlowUnknown):
+        await worker.finish(answer, BROWSER, signed_in=True)
+    assert (await worker.start_session(ticket, COOKIES))[0]
+
+
+async def test_failures_of_one_address_cost_nobody_else_a_ticket(sign_in, directory):
+    """What a stranger leaves behind counts for their own address, which alone loses when there is too much."""
+    sign_in._store._once._most = 6
+    answer = directory.answer(await sign_in.begin(BROWSER, "", address="192.0.2.1"), "Ada Lovelace")
+    ticket = await sign_in.finish(answer, BROWSER, "192.0.2.1")
+    for number in range(10):
+        stranger = f"{number}" * 43
+        answer = directory.answer(await sign_in.begin(stranger, "", address="198.51.100.1"), "nobody")
+        with pytest.raises(Refused):
+            await sign_in.finish(answer, stranger, "198.51.100.1")
+    assert (await sign_in.start_session(ticket, COOKIES))[0]
+
+
 async def test_nobody_waits_for_a_worker_that_is_gone(sign_in, directory, monkeypatch):
     """A redemption that died with its worker is over when the longest one would be."""
     monkeypatch.setattr("azure_auth.auth.store.TAKEN_SECONDS", 0.5)

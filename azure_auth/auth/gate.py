@@ -155,10 +155,12 @@ class Gate(Middleware):
     async def _is_turned_away(self, tab: Tab, sid: str, event: dict[str, Any]) -> bool:
         """Answer a stranger's event that reaches no handler, before Reflex makes a state for it."""
         address = event.get("router_data", {}).get("asPath", "/")
-        tab.socket, tab.page = sid, "/" + address.lstrip("/\\")
+        path = address.partition("?")[0]
+        page = path if path.rstrip("/") == "/callback" else address  # a code goes nowhere else
+        tab.socket, tab.page = sid, "/" + page.lstrip("/\\")
         if tab.session or tab.trouble:
             return False
-        answer = self._of_a_stranger(tab, event["name"], address.partition("?")[0])
+        answer = self._of_a_stranger(tab, event["name"], path)
         if answer and answer.delta:
             await self._namespace.emit("event", answer, to=sid)
         return answer is not None

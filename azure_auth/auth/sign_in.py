@@ -127,16 +127,14 @@ class SignIn:
             if told := _WITHOUT_STORE.get(answer.get(_PROBLEM, "")):
                 raise told()
             await self._limit("callback", browser or "", address)
-            task = asyncio.create_task(self._redeem(state, answer, browser))
+            task = asyncio.create_task(self._redeem(state, answer, browser, address))
             self._redeeming.add(task)
             task.add_done_callback(self._redeemed)
             await asyncio.wait({task})  # being cancelled here leaves the task running
             try:
                 return task.result()
             except FlowTaken:
-                if signed_in:
-                    raise
-                return await self._redeemed_before(state, browser)
+                return await self._redeemed_before(state, browser, signed_in=signed_in)
         except AuthError as failure:
             audit.record(
                 "failed", failure=failure.code, reference=failure.reference, detail=failure.detail, address=address
@@ -221,7 +219,7 @@ class SignIn:
             return f"{self._redirect_uri}?{_PROBLEM}={worse.code}"
         return f"{self._redirect_uri}?state={state}"
 
-    async def _redeem(self, state: str, answer: Mapping[str, str], browser: str | None) -> str:
+    async def _redeem(self, state: str, answer: Mapping[str, str], browser: str | None, address: str) -> str:
         flow = await self._flows.take(state, browser)
         ticket, browser = ticket_of(state, browser or ""), browser or ""
         try:
@@ -231,9 +229,9 @@ class SignIn:
         except AuthError as failure:
             failure.return_to = flow.return_to
             with suppress(StoreUnavailable):
-                await self._tickets.put(ticket, browser, Outcome(flow.return_to, failure=failure))
+                await self._tickets.put(ticket, browser, Outcome(flow.return_to, failure=failure), address)
             raise
-        await self._tickets.put(ticket, browser, outcome)
+        await self._tickets.put(ticket, browser, outcome, address)
         return ticket
 
     def _redeemed(self, task: "asyncio.Task[str]") -> None:
@@ -241,17 +239,23 @@ class SignIn:
         if not task.cancelled():
             task.exception()  # looked at, so that asyncio does not complain when nobody waits any more
 
-    async def _redeemed_before(self, state: str, browser: str | None) -> str:
-        """Return the ticket of a flow that was taken a moment ago, perhaps by another worker that is still at it."""
-        ticket = ticket_of(state, browser or "")
+    async def _redeemed_before(self, state: str, browser: str | None, *, signed_in: bool) -> str:
+        """Return the ticket of a flow that was taken a moment ago, perhaps by another worker that is still at it.
+
+        For somebody who is signed in, what is over already is no reason to become somebody else.
+        """
+        ticket, waited = ticket_of(state, browser or ""), False
         while True:
             try:
                 outcome = await self._tickets.look(ticket, browser)
             except FlowTaken:  # its session was fetched
                 raise
             except FlowUnknown:
+                waited = True
                 await asyncio.sleep(_LOOK_AGAIN_SECONDS)
             else:
+                if signed_in and not waited:
+                    raise FlowTaken("another session stands")
                 if outcome.failure:
                     raise outcome.failure
                 return ticket
