@@ -192,6 +192,20 @@ async def test_nobody_waits_for_a_worker_that_is_gone(sign_in, directory, monkey
         await sign_in.finish(answer, BROWSER)
 
 
+async def test_whoever_waits_asks_ever_less_often(sign_in, directory, monkeypatch):
+    """A stranger who keeps many pages waiting for a flow that is lost makes the store little work."""
+    monkeypatch.setattr("azure_auth.auth.sign_in._LOOK_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr("azure_auth.auth.store.TAKEN_SECONDS", 0.6)
+    looked = []
+    look = sign_in._store.look
+    monkeypatch.setattr(sign_in._store, "look", lambda *which: looked.append(which) or look(*which))
+    answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
+    await sign_in._flows.take(answer["state"], BROWSER)
+    with pytest.raises(FlowUnknown):
+        await sign_in.finish(answer, BROWSER)
+    assert 2 < len(looked) < 15
+
+
 async def test_stopping_waits_for_what_is_under_way(sign_in, worker, directory):
     """A worker that is told to stop finishes its redemptions, so that another has the outcome."""
     answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")

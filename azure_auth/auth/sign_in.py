@@ -20,7 +20,7 @@ from azure_auth.parsing import GUID
 from azure_auth.return_target import return_target
 from azure_auth.settings import Settings
 
-_LOOK_AGAIN_SECONDS = 0.2
+_LOOK_AGAIN_SECONDS, _LOOK_AT_LEAST_SECONDS = 0.2, 2.0
 _MINUTE = 60.0
 # Tight for one browser, generous for an address: an office is one, and somebody in it may do mischief.
 _MOST = {"tab": 3, "browser": 20, "address": 12_000}
@@ -244,17 +244,17 @@ class SignIn:
 
         For somebody who is signed in, what is over already is no reason to become somebody else.
         """
-        ticket, waited = ticket_of(state, browser or ""), False
+        ticket, waits = ticket_of(state, browser or ""), 0
         while True:
             try:
                 outcome = await self._tickets.look(ticket, browser)
             except FlowTaken:  # its session was fetched
                 raise
             except FlowUnknown:
-                waited = True
-                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+                await asyncio.sleep(min(_LOOK_AGAIN_SECONDS * 2**waits, _LOOK_AT_LEAST_SECONDS))
+                waits += 1
             else:
-                if signed_in and not waited:
+                if signed_in and not waits:
                     raise FlowTaken("another session stands")
                 if outcome.failure:
                     raise outcome.failure
