@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable
-from itertools import islice
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -303,17 +302,17 @@ class Gate(Middleware):
             if timer := self._left.pop(tab.key, None):
                 timer.cancel()
             loop = asyncio.get_running_loop()
-            self._left[tab.key] = loop.call_later(STATE_SECONDS, lambda: self._soon(self._forget_left([tab.key])))
-            if len(self._left) > STRANGERS:  # many at once, for each time costs a question to Redis
-                await self._forget_left(list(islice(self._left, 1 + STRANGERS // 10)))
+            self._left[tab.key] = loop.call_later(STATE_SECONDS, lambda: self._soon(self._forget_left(tab.key)))
+            if len(self._left) > STRANGERS:
+                await self._forget_left(next(iter(self._left)))
         elif tab.session.ended:
-            await self._forget_left([tab.key])
+            await self._forget_left(tab.key)
 
-    async def _forget_left(self, keys: list[str]) -> None:
-        for key in keys:
-            if timer := self._left.pop(key, None):
-                timer.cancel()
-        await self._forget_states({key for key in keys if self._tabs.at(key) is None})
+    async def _forget_left(self, key: str) -> None:
+        if timer := self._left.pop(key, None):
+            timer.cancel()
+        if self._tabs.at(key) is None:
+            await self._forget_states({key})
 
     async def _forget_states(self, keys: set[str]) -> None:
         await states.forget(self._app.state_manager, keys)
