@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 from redis_server import running_redis
 from reflex.istate.manager.redis import StateManagerRedis
 
-from azure_auth.auth.states import SharedStates
+from azure_auth.auth.sealing import STRANGER
+from azure_auth.auth.states import SharedStates, forget
 
 pytestmark = pytest.mark.anyio
 TOKEN = rx.BaseStateToken(ident="f" * 64, cls=rx.State)
@@ -28,6 +29,20 @@ async def states(request, server):
     made = manager if request.param is StateManagerRedis else request.param(manager)
     yield made
     await made.close()
+
+
+@pytest.mark.parametrize("states", [SharedStates.instead_of], ids=["ours"], indirect=True)
+async def test_a_strangers_state_is_forgotten_where_it_is(states):
+    """It goes from the process; Redis, where it never was, is not asked."""
+    stranger = rx.BaseStateToken(ident=STRANGER + "f" * 48, cls=rx.State)
+    await states.get_state(stranger)
+    assert states.strangers.states
+    redis, states.redis = states.redis, None
+    try:
+        await forget(states, {stranger.ident})
+    finally:
+        states.redis = redis
+    assert not states.strangers.states
 
 
 async def test_an_event_that_is_cancelled_leaves_no_lock(states, server):

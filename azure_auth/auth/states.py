@@ -15,7 +15,6 @@ from redis.exceptions import RedisError
 from reflex.istate.manager import StateManager
 from reflex.istate.manager.memory import StateManagerMemory
 from reflex.istate.manager.redis import StateManagerRedis
-from reflex.istate.manager.token import StateToken
 from reflex.state import BaseState
 
 from azure_auth.auth.sealing import STRANGER
@@ -41,18 +40,18 @@ class SharedStates(StateManagerRedis):
 
     async def get_state(self, token: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the state under a token."""
-        if _is_strangers(token):
+        if _is_strangers(token.ident):
             return await self.strangers.get_state(token)
         return await super().get_state(token, *args, **kwargs)
 
     async def set_state(self, token: Any, state: Any, **context: Any) -> None:
         """Keep a state."""
-        where = self.strangers if _is_strangers(token) else super()
+        where = self.strangers if _is_strangers(token.ident) else super()
         await where.set_state(token, state, **context)
 
     def modify_state(self, token: Any, **context: Any) -> Any:
         """Lend a state to one at a time."""
-        where = self.strangers if _is_strangers(token) else super()
+        where = self.strangers if _is_strangers(token.ident) else super()
         return where.modify_state(token, **context)
 
     @asynccontextmanager
@@ -62,7 +61,8 @@ class SharedStates(StateManagerRedis):
             async with super()._lock(token, event_name) as lock_id:
                 yield lock_id
         except asyncio.CancelledError:
-            await self._let_go(self._lock_key(token), lock_id)
+            if lock_id:  # else it was let go of where it was waited for
+                await self._let_go(self._lock_key(token), lock_id)
             raise
 
     async def _wait_lock(self, lock_key: bytes, lock_id: bytes) -> None:
@@ -97,7 +97,9 @@ async def forget(manager: StateManager, keys: Iterable[str]) -> None:
     """Delete the states that lie under the keys of tabs."""
     if isinstance(manager, SharedStates):
         keys = set(keys)
-        await forget(manager.strangers, {key for key in keys if key.startswith(STRANGER)})
+        strangers = set(filter(_is_strangers, keys))
+        await forget(manager.strangers, strangers)
+        keys -= strangers
     if isinstance(manager, StateManagerMemory):
         for key in keys:
             lock = manager._states_locks.get(key)
@@ -110,8 +112,8 @@ async def forget(manager: StateManager, keys: Iterable[str]) -> None:
             await manager.redis.delete(*names)
 
 
-def _is_strangers(token: StateToken[Any]) -> bool:
-    return token.ident.startswith(STRANGER)
+def _is_strangers(key: str) -> bool:
+    return key.startswith(STRANGER)
 
 
 def _names(keys: Iterable[str]) -> list[str]:
