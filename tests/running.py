@@ -44,7 +44,8 @@ def cloned(folder: Path) -> Path:
 
 def children(pid: int) -> list[int]:
     """Return the processes that a process has started and not outlived."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    of_threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for listed in of_threads for child in listed.read_text().split()]
 
 
 def is_running(pid: int) -> bool:

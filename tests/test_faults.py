@@ -9,11 +9,10 @@ from contextlib import closing, contextmanager
 
 import pytest
 from browsing import browser_profile
-from conftest import free_port, running_directory
 from playwright.async_api import expect
 from raw_browser import visitors
 from raw_tab import APP_STATE, RawTab
-from running import children, cloned, reflex_run
+from running import app_and_directory, children, cloned
 
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions import Sessions
@@ -38,11 +37,7 @@ def app(tmp_path_factory):
     often = sessions.read_text().replace("_WRITE_SECONDS = 60.0", "_WRITE_SECONDS = 0.0")
     assert often != sessions.read_text()
     sessions.write_text(often)
-    port = free_port()
-    with (
-        running_directory(f"http://localhost:{port}") as directory,
-        reflex_run(folder, directory.environ, frontend=port, site=site) as app,
-    ):
+    with app_and_directory(folder, site=site) as (app, _):
         yield app
 
 

@@ -65,7 +65,7 @@ async def test_everybody_gets_in(visitor):
 
 
 async def test_a_sign_out_reaches_tabs_on_all_workers(app, visitor):
-    """Twenty tabs, whichever worker has them, are told within 250 ms, and what ran for them writes no more."""
+    """Twenty tabs, whichever worker has them, are told at once (a benchmark holds 250 ms), and what ran stops."""
     ada = visitor()
     await ada.sign_in(ADA)
     tabs = [await RawTab.open(app.url, PAGE, token=f"t{n}", cookie=ada.cookie) for n in range(20)]

@@ -25,7 +25,7 @@ from raw_http import RawHttp  # noqa: E402
 from raw_tab import RawTab, close_all  # noqa: E402
 from redis_server import running_redis  # noqa: E402
 from report import Bar, Row, percentile, shown, table, today  # noqa: E402
-from running import RunningApp, app_and_directory  # noqa: E402
+from running import RunningApp, app_and_directory, children  # noqa: E402
 from sign_out import TABS, sign_outs  # noqa: E402
 
 from azure_auth.auth.redis_store import RedisStore  # noqa: E402
@@ -133,8 +133,7 @@ def _resident(root: int) -> int:
     """Return the bytes that a process and its descendants hold, shared pages in proportion."""
     pids, found = [root], 0
     for pid in pids:
-        for children in Path(f"/proc/{pid}/task").glob("*/children"):
-            pids += [int(child) for child in children.read_text().split()]
+        pids += children(pid)
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         found += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
     return found
