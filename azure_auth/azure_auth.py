@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import reflex as rx
-from reflex.istate.manager.redis import StateManagerRedis
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
@@ -21,9 +20,10 @@ from azure_auth.auth.gate import Gate, public
 from azure_auth.auth.headers import FRONT_CHANNEL, SecurityHeaders
 from azure_auth.auth.http import ServePages, build, is_built, routes
 from azure_auth.auth.redis_store import RedisStore
+from azure_auth.auth.server_keys import ServerKeys, kept_in
 from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.states import SharedStates
+from azure_auth.auth.states import SharedStates, instead_of
 from azure_auth.auth.store import EmbeddedStore
 from azure_auth.auth.tabs import Tabs
 from azure_auth.components.brand import APP_NAME
@@ -38,8 +38,8 @@ from azure_auth.pages.logout import logout
 from azure_auth.pages.not_found import not_found
 from azure_auth.settings import Settings
 
-DATA = Path(".data")
-"""Where this process keeps what must survive a restart; hidden, so that Reflex does not reload when it changes."""
+DATA, SECRET = Path(".data"), Path(".secret/session")
+"""What must survive a restart, and the secret beside it; hidden, so that Reflex does not reload when they change."""
 
 try:
     settings = Settings.load(os.environ)
@@ -61,14 +61,11 @@ if settings.demo:
     api.mount("/demo", public(directory.app()))
     mounts[settings.authority_host] = LoopbackTransport(f"{settings.backend_url}/demo")
 client = Client(settings, mounts)
-store = (
-    RedisStore(settings.redis_url, settings.shared_secret)
-    if settings.redis_url
-    else EmbeddedStore(DATA / "sessions.sqlite")
-)
-sessions = Sessions(store, settings)
+keys = ServerKeys(lambda: settings.session_secrets or kept_in(SECRET))
+store = RedisStore(settings.redis_url, keys) if settings.redis_url else EmbeddedStore(DATA / "sessions.sqlite")
+sessions = Sessions(store, settings, keys)
 tabs = State.tabs = Tabs()
-sign_in = State.sign_in = SignIn(settings, client, sessions, store)
+sign_in = State.sign_in = SignIn(settings, client, sessions, store, keys)
 api.routes.extend(routes(sign_in))
 
 
@@ -98,9 +95,10 @@ app = Site(
     # The code in the address of /callback does not travel further.
     head_components=[rx.el.meta(name="referrer", content="same-origin")],
 )
-if isinstance(app.state_manager, StateManagerRedis):
-    app._state_manager = SharedStates.instead_of(app.state_manager)  # pyright: ignore[reportPrivateUsage]
+app._state_manager = states = instead_of(app.state_manager, sessions.is_over)  # pyright: ignore[reportPrivateUsage]
 gate = Gate(app, sessions, tabs, State, sign_in.start_url)
+if isinstance(states, SharedStates):
+    states.on_unreadable = gate.note_lost_state
 
 
 @asynccontextmanager

@@ -2,7 +2,8 @@
 
     AuthError
     ├── SignInFailed           somebody said no: the person, the directory, or we
-    │   ├── FlowUnknown          expired, used before (FlowTaken: just now), or never begun
+    │   ├── FlowUnknown          expired, used before (FlowTaken: just now), or never begun;
+    │   │                        SignedOutMeanwhile: a sign-out came after it began
     │   ├── FlowForeign          begun in another browser: a forged link, or a lost cookie
     │   ├── TooManyStarts        the same tab, again and again
     │   ├── TooManyRequests      the same browser or network, again and again
@@ -81,14 +82,16 @@ class AuthError(Exception):
         return {"code": self.code, **{name: getattr(self, name) for name in kept}}
 
     @staticmethod
-    def unpacked(packed: Mapping[str, str]) -> "AuthError":
-        """Return the failure that `packed` was made of."""
+    def unpacked(packed: Mapping[str, object]) -> "AuthError":
+        """Return the failure that `packed` was made of; what another release left out or added is passed over."""
         kinds: list[type[AuthError]] = [AuthError]
         for kind in kinds:
             kinds += kind.__subclasses__()
-        kind = next((kind for kind in kinds[1:] if kind.code == packed["code"]), SignInFailed)
+        kind = next((kind for kind in kinds[1:] if kind.code == packed.get("code")), SignInFailed)
         failure = kind.__new__(kind)
-        failure.__dict__ |= {name: value for name, value in packed.items() if name != "code"}
+        AuthError.__init__(failure)
+        kept = ("detail", "reference", "return_to", "message")
+        failure.__dict__ |= {name: packed[name] for name in kept if type(packed.get(name)) is str}
         return failure
 
     def shown(self, again: str, other_account: str) -> dict[str, str]:
@@ -129,6 +132,14 @@ class FlowTaken(FlowUnknown):
     code = "flow_taken"
     heading = "This sign-in was used already"
     message = "Its page was opened a second time. If you are not signed in, start a new one."
+
+
+class SignedOutMeanwhile(FlowUnknown):
+    """The person signed out after this sign-in had begun, so it starts no session."""
+
+    code = "signed_out_meanwhile"
+    heading = "You signed out meanwhile"
+    message = "This sign-in began before you signed out, so it was stopped. Start a new one."
 
 
 class FlowForeign(SignInFailed):

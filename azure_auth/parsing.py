@@ -11,6 +11,7 @@ GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:]+\]")
 _RESERVED_SCOPES = {"openid", "profile", "offline_access"}
+_SHORTEST_SECRET = 32
 
 
 def is_loopback(host: str) -> bool:
@@ -115,3 +116,14 @@ def local_path(value: str) -> str:
     if return_target(value) is None:
         raise ValueError("is not a page of this app: write a path like /reports, and neither /logout nor /callback")
     return value
+
+
+def session_secrets(value: str) -> tuple[bytes, ...]:
+    """Read one secret or two, between commas or spaces, the new one first."""
+    listed = tuple(item.encode() for item in re.split(r"[,\s]+", value) if item)
+    if not 1 <= len(listed) <= 2 or any(len(item) < _SHORTEST_SECRET for item in listed):
+        raise ValueError(
+            "is not one value or two of 32 characters or more, the new one first: make one with"
+            " python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    return listed

@@ -41,7 +41,9 @@ class Settings:
         login_redirect: The path that a sign-in leads to when no other page was asked for.
         login_scopes: The API permissions that a sign-in asks for.
         session_idle: A session ends after this long without its person doing anything.
-        session_max: A session ends after this long, whatever its person does.
+        session_max: A session ends this long after its person signed in, whatever they do.
+        session_secrets: Key the hashes of people, the browser's name and messages; new first. Empty where the app
+            makes one for itself.
         public_url: The origin under which browsers reach the app; redirect URIs begin with it.
         backend_url: The origin of the ASGI side; in development its port is another than that of the pages.
         redis_url: Where several workers keep what they share; None for one process, which keeps it in a file.
@@ -58,6 +60,7 @@ class Settings:
     login_scopes: tuple[str, ...]
     session_idle: timedelta
     session_max: timedelta
+    session_secrets: tuple[bytes, ...] = field(repr=False)
     public_url: str
     backend_url: str
     redis_url: str | None = field(repr=False)
@@ -91,6 +94,7 @@ class Settings:
             login_scopes=reading.value("LOGIN_SCOPES", parsing.scopes, ("User.Read",)),
             session_idle=idle,
             session_max=longest,
+            session_secrets=reading.session_secrets(None if why_no_demo is None else credential),
             public_url=public_url,
             backend_url=_backend_url(environ) if _mode(environ) == "dev" else public_url,
             redis_url=reading.redis_url(),
@@ -105,13 +109,6 @@ class Settings:
     def fingerprint(self) -> str:
         """What a session is of: another directory, tenant, app, or the demo, and it does not count."""
         return f"{self.authority_host} {self.tenant_id} {self.client_id} {'demo' if self.demo else 'real'}"
-
-    @property
-    def shared_secret(self) -> bytes:
-        """What all processes of this app know, and nobody who can only reach their Redis."""
-        credential = self.credential
-        secret = credential if isinstance(credential, str) else credential.get("private_key", self.redis_url or "")
-        return hmac.digest(str(secret).encode(), b"azure_auth shared secret", "sha256")
 
 
 def _demo_registration() -> tuple[str, str, Credential]:
@@ -182,6 +179,16 @@ class _Reading:
         """Read where Redis is; production takes it only where nobody else can read or write on the way to it."""
         in_production = _mode(self.environ) == "prod"
         return self.value("REFLEX_REDIS_URL", lambda value: parsing.redis_url(value, guarded=in_production), None)
+
+    def session_secrets(self, credential: Credential | None) -> tuple[bytes, ...]:
+        """Read the secrets that all processes share; on Redis without them, derive one from the credential, if any."""
+        given = self.value("SESSION_SECRET", parsing.session_secrets, ())
+        if given or credential is None or not self.environ.get("REFLEX_REDIS_URL", "").strip():
+            return given
+        secret = credential if isinstance(credential, str) else credential.get("private_key", "")
+        if not secret and "AZURE_FEDERATED_TOKEN_FILE" in self.environ:
+            self.fault("SESSION_SECRET", "is not set: with Redis and a federated token there is no secret to stand in")
+        return (hmac.digest(str(secret).encode(), b"azure_auth session secret", "sha256"),)
 
     def lifetimes(self) -> tuple[timedelta, timedelta]:
         """Read how long a session may idle, and how long it may last."""

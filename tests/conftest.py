@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from azure_auth.auth.client import Client
+from azure_auth.auth.server_keys import ServerKeys
 from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.store import EmbeddedStore
@@ -42,6 +43,7 @@ CONTRACT = [
     "LOGIN_SCOPES",
     "SESSION_IDLE_MINUTES",
     "SESSION_MAX_HOURS",
+    "SESSION_SECRET",
     "REFLEX_DEPLOY_URL",
     "REFLEX_REDIS_URL",
     "REFLEX_TRUSTED_PROXY_HOPS",
@@ -57,6 +59,7 @@ def free_port() -> int:
 
 APP = f"http://localhost:{free_port()}"
 """The public address of the app that runs as a production build."""
+KEYS = ServerKeys(lambda: [b"the secret of the tests, 32 bytes"])
 
 
 @dataclass
@@ -177,7 +180,7 @@ def make_sign_in(tmp_path: Path) -> Iterator[Callable[[Settings], SignIn]]:
     def make(settings: Settings) -> SignIn:
         clients.append(Client(settings))
         store = EmbeddedStore(tmp_path / "sessions.sqlite")
-        return SignIn(settings, clients[-1], Sessions(store, settings), store)
+        return SignIn(settings, clients[-1], Sessions(store, settings, KEYS), store, KEYS)
 
     yield make
     for client in clients:

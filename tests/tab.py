@@ -38,8 +38,8 @@ class Tab:
         if self._connected:
             self._connected.__exit__(None, None, None)
         headers = [cookie if cookie is not None else "; ".join(f"{n}={v}" for n, v in self.cookies.items())]
-        session, browser = await State.sign_in.session(headers), State.sign_in.flow_cookie.read(headers)
-        self.connection = Connection.of("tab", session, browser)
+        held, flow_cookie = await State.sign_in.session(headers), State.sign_in.flow_cookie.read(headers)
+        self.connection = Connection.of("tab", held, flow_cookie, State.sign_in.browser(headers))
         parts = urlsplit(address)
         self.connection.answer = dict(parse_qsl(parts.query))
         self._connected = State.tabs.connected(self.connection)
@@ -106,9 +106,10 @@ async def finishes(tab: Tab, address: str) -> str | None:
     if "ticket" not in tab.told:
         return None
     headers = ["; ".join(f"{name}={value}" for name, value in tab.cookies.items())]
-    cookie, led_to = await State.sign_in.start_session(tab.told["ticket"], headers)
-    assert cookie
-    tab.cookies["azure_auth_session"] = cookie
+    exchanged = await State.sign_in.start_session(tab.told["ticket"], headers)
+    assert exchanged.cookie
+    tab.cookies["azure_auth_session"], led_to = exchanged.cookie, exchanged.address
+    tab.cookies |= {"azure_auth_browser": exchanged.browser} if exchanged.browser else {}
     await tab.opens(led_to.removeprefix(APP))
     return led_to.removeprefix(APP)
 

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
-from conftest import APP
+from conftest import APP, KEYS
 
 from azure_auth import audit
 from azure_auth.errors import AuthError, FlowForeign, TooManyRequests
@@ -172,7 +172,7 @@ async def test_a_sign_in_is_told_from_start_to_end(sign_in, directory, trail):
     uri = await sign_in.begin(BROWSER, "/", address="192.0.2.7")
     answer = directory.answer(uri, "Ada Lovelace")
     ticket = await sign_in.finish(answer, BROWSER, address="192.0.2.7")
-    cookie, _ = await sign_in.start_session(ticket, [f"azure_auth_flow={BROWSER}"])
+    cookie = (await sign_in.start_session(ticket, [f"azure_auth_flow={BROWSER}"])).cookie
     lines = trail()
     assert [line["event"] for line in lines] == ["started", "succeeded"]
     assert lines[0]["address"] == "192.0.2.7"
@@ -197,15 +197,15 @@ async def test_a_failure_is_told_with_code_and_ids(sign_in, directory, trail):
 
 async def test_limits_and_forged_answers_are_told(sign_in, directory, trail):
     """Another browser's answer fails as such; the limit that was reached says whose it was."""
-    uri = await sign_in.begin(BROWSER, "/", tab="t" * 43)
+    uri, name = await sign_in.begin(BROWSER, "/", tab="t" * 43), KEYS.new_name()
     answer = directory.answer(uri, "Ada Lovelace")
     with pytest.raises(FlowForeign):
         await sign_in.finish(answer, "x" * 43, address="192.0.2.8")
     for number in range(25):
-        await sign_in.begin(BROWSER, "/", tab=f"{number:043}", address="192.0.2.7")
+        await sign_in.begin(BROWSER, "/", browser=name, tab=f"{number:043}", address="192.0.2.7")
     for _ in range(21):
         with pytest.raises(AuthError) as limited:
-            await sign_in.finish({"state": "s"}, BROWSER, address="192.0.2.7")
+            await sign_in.finish({"state": "s"}, BROWSER, browser=name, address="192.0.2.7")
     assert isinstance(limited.value, TooManyRequests)
     told = [(line["event"], line.get("failure") or line.get("reason")) for line in trail()]
     assert ("failed", "flow_foreign") in told

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 from browsing import browser_profile
+from conftest import KEYS
 from playwright.async_api import expect
 from raw_browser import visitors
 from raw_tab import APP_STATE, RawTab
@@ -235,12 +236,12 @@ def settings():
 async def test_no_damage_makes_anybody_somebody(tmp_path, settings):
     """Whichever bytes of the file are others: each cookie's answer is its own person, nobody, or that it cannot say."""
     store = EmbeddedStore(tmp_path / "sessions.sqlite")
-    sessions = Sessions(store, settings)
+    sessions = Sessions(store, settings, KEYS)
     people = [
         Identity(settings.tenant_id, f"oid {n}", f"Person {n}", f"{n}@contoso.example", "h" * 500) for n in range(9)
     ]
     cookies = [await sessions.start(person, f"browser of {person.name}", None) for person in people]
-    await sessions.end(await sessions.find(cookies[0]), "signed_out")
+    await sessions.end((await sessions.find(cookies[0])).session, "signed_out")
     await store.close()
     whole, chance, answers = (tmp_path / "sessions.sqlite").read_bytes(), random.Random(7), []
     for number in range(100):
@@ -250,15 +251,15 @@ async def test_no_damage_makes_anybody_somebody(tmp_path, settings):
         path = tmp_path / f"{number}.sqlite"
         path.write_bytes(damaged)
         store = EmbeddedStore(path)
-        again = Sessions(store, settings)
+        again = Sessions(store, settings, KEYS)
         for person, cookie in zip(people, cookies, strict=True):
             try:
-                session = await again.find(cookie)
+                held = await again.find(cookie)
             except StoreUnavailable:
                 answers.append("it cannot say")
                 continue
-            answers.append("its own" if session else "nobody")
-            assert session is None or (session.identity == person and person is not people[0])
+            answers.append("its own" if held else "nobody")
+            assert held is None or (held.session.identity == person and person is not people[0])
         await store.close()
     assert {answer: answers.count(answer) > 30 for answer in answers} == dict.fromkeys(
         ["its own", "nobody", "it cannot say"], True

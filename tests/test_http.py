@@ -194,6 +194,6 @@ async def test_no_text_is_a_ticket(sign_in):
     attempts: list[tuple[str, list[str]]] = []
     collect()
     for ticket, cookies in attempts:
-        assert (await sign_in.start_session(ticket, cookies))[0] is None
+        assert (await sign_in.start_session(ticket, cookies)).cookie is None
         tried += 1
     assert tried >= 100

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import reflex as rx
-from conftest import Clock
+from conftest import KEYS, Clock
 from reflex.istate.manager.token import BaseStateToken
 from reflex_base.registry import RegistrationContext
 from tab import State
@@ -75,7 +75,7 @@ def put(things: OneTime, number: int, address: str) -> str:
 
 def waits(things: OneTime, name: str) -> bool:
     try:
-        return things.take(name, "browser") == name.encode()
+        return things.take(name, "browser")[0] == name.encode()
     except FlowUnknown:
         return False
 
@@ -187,7 +187,7 @@ async def test_of_too_many_strangers_the_heaviest_loses_its_oldest(gate, trail):
     tabs = [stranger(0, "office"), *(stranger(number, "attacker") for number in range(10))]
     connected = [gate._tabs.connected(tab) for tab in tabs]
     for tab, connection in zip(tabs, connected, strict=True):
-        gate.watch(tab)
+        gate.welcome(tab)
         connection.__enter__()
     await asyncio.sleep(0.05)
     assert gate.dismissed == tabs[1:7]
@@ -201,7 +201,7 @@ async def test_a_stranger_stays_for_a_while_only(gate):
     """After its time the socket is closed."""
     tab = stranger(0, "office")
     with gate._tabs.connected(tab):
-        gate.watch(tab)
+        gate.welcome(tab)
         await asyncio.sleep(0.1)
         assert gate.dismissed == []
         await asyncio.sleep(0.2)
@@ -251,11 +251,11 @@ def test_a_message_says_little_of_its_page(tab, message, taken):
 @pytest.mark.anyio
 async def test_a_limit_is_a_page_with_a_sentence(tab, sign_in, trail, monkeypatch):
     """The 21st start of a browser in a minute, and too many of an address, lead to our page; the trail says why."""
-    monkeypatch.setattr("azure_auth.auth.sign_in._MOST", {"tab": 3, "browser": 20, "address": 21})
-    browser = "c" * 43
+    monkeypatch.setattr("azure_auth.auth.sign_in._MOST", {"tab": 3, "browser": 20, "nameless": 12_000, "address": 21})
+    flow, name = "c" * 43, KEYS.new_name()
     for number in range(20):
-        assert "/oauth2/" in await sign_in.begin(browser, "", tab=f"{number:043}", address="192.0.2.7")
-    uri = await sign_in.begin(browser, "", tab="t" * 43, address="192.0.2.7")
+        assert "/oauth2/" in await sign_in.begin(flow, "", browser=name, tab=f"{number:043}", address="192.0.2.7")
+    uri = await sign_in.begin(flow, "", browser=name, tab="t" * 43, address="192.0.2.7")
     url = urlsplit(uri)
     await tab.opens(f"{url.path}?{url.query}", "callback")
     assert tab.told["failure"]["heading"] == TooManyRequests.heading

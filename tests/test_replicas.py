@@ -17,7 +17,8 @@ from raw_browser import visitors
 from raw_tab import APP_STATE, RawTab
 from replicas import running_replicas
 
-from azure_auth.auth.sealing import CookieKeys, stranger_key
+from azure_auth.auth.sealing import STRANGER, SessionKeys, handle_of
+from azure_auth.auth.session import opened as opened_keys
 from azure_auth.demo.people import PEOPLE
 
 pytestmark = pytest.mark.anyio
@@ -162,12 +163,19 @@ async def _front_channel(site, browser):
     return re.search(rf"{site.url}/auth/frontchannel-logout\?sid=[0-9a-f-]+", page.text)[0]
 
 
+def keys_of(server, browser) -> SessionKeys:
+    """The keys of the session that a browser has, opened with its cookie."""
+    value = browser.cookies[SESSION]
+    handle = server.hgetall(f"azure_auth:handle:{handle_of(value).name}")
+    return opened_keys(handle[b"session"].decode(), value, handle[b"sealed"])
+
+
 async def test_an_event_is_denied_though_no_message_came(site, visitor, server):
     """A message that is lost grants nothing: the gate asks the store itself."""
     ada = visitor()
     await ada.sign_in(ADA)
     tab = await opened(site, site.both[1], ada, "lost")
-    reference = CookieKeys(ada.cookies[SESSION]).reference
+    reference = keys_of(server, ada).reference
     server.delete(f"azure_auth:session:{reference}")  # as if ended elsewhere, and nobody said so
     await tab.send(f"{REPORTS}.add", {"row": "too late"})
     await tab.until(lambda: tab.sees.get("leaving_to"), 5)
@@ -200,7 +208,7 @@ async def test_states_go_with_their_session(site, visitor, server):
     """At its end the states of a session's tabs, at both replicas, open or closed, are gone from Redis."""
     ada = visitor()
     await ada.sign_in(ADA)
-    keys = CookieKeys(ada.cookies[SESSION])
+    keys = keys_of(server, ada)
     closed, left, right = [
         await opened(site, site.both[n % 2], ada, token) for n, token in enumerate(("closed", "left", "right"))
     ]
@@ -229,8 +237,8 @@ async def test_a_strangers_state_does_not_come_to_redis(site, visitor, server):
     def kept(key):
         return [name for name in server.scan_iter(count=1000) if key.encode() in name and b"socket_record" not in name]
 
-    assert kept(CookieKeys(ada.cookies[SESSION]).tab_key("stranger"))
-    assert not kept(stranger_key("stranger", ""))
+    assert kept(keys_of(server, ada).tab_key("stranger"))
+    assert not kept(STRANGER)
     await owner.close()
     await tab.close()
 

@@ -4,9 +4,10 @@ import asyncio
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from conftest import APP, Clock
+from conftest import APP, KEYS, Clock
 
 from azure_auth.auth.flows import FLOW_SECONDS, Outcome
+from azure_auth.auth.identity import Identity
 from azure_auth.auth.sealing import ticket_of
 from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.sign_in import SignIn
@@ -17,6 +18,7 @@ from azure_auth.settings import Settings
 pytestmark = pytest.mark.anyio
 BROWSER, OTHER_BROWSER = "b" * 43, "o" * 43
 COOKIES = [f"azure_auth_flow={BROWSER}"]
+THERE_BEFORE = Identity("a tenant", "somebody else")
 
 
 async def finished(sign_in, answer) -> Outcome:
@@ -84,10 +86,10 @@ async def test_a_flow_is_used_once(sign_in, directory):
     """Once its session was fetched, the same answer finds no flow, and the same ticket no session."""
     answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
     ticket = await sign_in.finish(answer, BROWSER)
-    assert (await sign_in.start_session(ticket, COOKIES))[0]
+    assert (await sign_in.start_session(ticket, COOKIES)).cookie
     with pytest.raises(FlowUnknown):
         await sign_in.finish(answer, BROWSER)
-    assert (await sign_in.start_session(ticket, COOKIES))[0] is None
+    assert (await sign_in.start_session(ticket, COOKIES)).cookie is None
 
 
 async def test_of_two_that_race_one_redeems(sign_in, directory, monkeypatch):
@@ -103,7 +105,7 @@ async def test_of_two_that_race_one_redeems(sign_in, directory, monkeypatch):
     answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
     tickets = await asyncio.gather(*(sign_in.finish(answer, BROWSER) for _ in range(3)))
     assert len(set(tickets)) == len(redeemed) == 1
-    sessions = [(await sign_in.start_session(ticket, COOKIES))[0] for ticket in tickets]
+    sessions = [(await sign_in.start_session(ticket, COOKIES)).cookie for ticket in tickets]
     assert [bool(session) for session in sessions] == [True, False, False]
 
 
@@ -122,7 +124,8 @@ def worker(request, sign_in) -> SignIn:
     """Where the reload arrives: at the same worker, or at another one on the same store."""
     if request.param == "same":
         return sign_in
-    return SignIn(sign_in.settings, sign_in._client, Sessions(sign_in._store, sign_in.settings), sign_in._store)
+    settings, store = sign_in.settings, sign_in._store
+    return SignIn(settings, sign_in._client, Sessions(store, settings, KEYS), store, KEYS)
 
 
 async def test_a_reload_in_the_middle_ends_well(sign_in, worker, directory):
@@ -136,9 +139,11 @@ async def test_a_reload_in_the_middle_ends_well(sign_in, worker, directory):
     with pytest.raises(FlowForeign):
         await worker.finish(answer, OTHER_BROWSER)
     with pytest.raises(FlowUnknown):
-        await worker.finish(answer, BROWSER, signed_in=True)
-    assert (await worker.start_session(tickets[0], [f"azure_auth_flow={OTHER_BROWSER}"]))[0] is None
-    cookie, page = await worker.start_session(tickets[1], COOKIES)
+        await worker.finish(answer, BROWSER, signed_in=THERE_BEFORE)
+    ada = (await worker._tickets.look(tickets[0], BROWSER)).identity
+    assert await worker.finish(answer, BROWSER, signed_in=ada) == tickets[0]
+    assert (await worker.start_session(tickets[0], [f"azure_auth_flow={OTHER_BROWSER}"])).cookie is None
+    page, cookie, _ = await worker.start_session(tickets[1], COOKIES)
     assert (bool(cookie), page) == (True, f"{APP}/reports")
     with pytest.raises(FlowUnknown):
         await worker.finish(answer, BROWSER)
@@ -156,7 +161,7 @@ async def test_a_reload_in_the_middle_is_told_why_it_failed(sign_in, worker, dir
             failures.append((caught.value.code, caught.value.reference, caught.value.return_to))
     assert failures[0] == failures[1]
     assert failures[0][2] == "/reports"
-    assert (await worker.start_session(ticket_of(answer["state"], BROWSER), COOKIES))[0] is None
+    assert (await worker.start_session(ticket_of(answer["state"], BROWSER), COOKIES)).cookie is None
 
 
 async def test_a_reload_while_another_person_signs_in_still_signs_them_in(sign_in, worker, directory):
@@ -164,10 +169,10 @@ async def test_a_reload_while_another_person_signs_in_still_signs_them_in(sign_i
     answer = directory.answer(await sign_in.begin(BROWSER, ""), "Grace Hopper")
     with directory.fault(endpoint="token", delay=0.5):
         await begun(sign_in, answer)
-        ticket = await worker.finish(answer, BROWSER, signed_in=True)
+        ticket = await worker.finish(answer, BROWSER, signed_in=THERE_BEFORE)
     with pytest.raises(FlowUnknown):
-        await worker.finish(answer, BROWSER, signed_in=True)
-    assert (await worker.start_session(ticket, COOKIES))[0]
+        await worker.finish(answer, BROWSER, signed_in=THERE_BEFORE)
+    assert (await worker.start_session(ticket, COOKIES)).cookie
 
 
 async def test_failures_of_one_address_cost_nobody_else_a_ticket(sign_in, directory):
@@ -180,7 +185,7 @@ async def test_failures_of_one_address_cost_nobody_else_a_ticket(sign_in, direct
         answer = directory.answer(await sign_in.begin(stranger, "", address="198.51.100.1"), "nobody")
         with pytest.raises(Refused):
             await sign_in.finish(answer, stranger, "198.51.100.1")
-    assert (await sign_in.start_session(ticket, COOKIES))[0]
+    assert (await sign_in.start_session(ticket, COOKIES)).cookie
 
 
 async def test_nobody_waits_for_a_worker_that_is_gone(sign_in, directory, monkeypatch):
@@ -246,7 +251,7 @@ async def test_a_flow_ends_after_ten_minutes():
     kept.put("early", Once("me", "", b"early"), FLOW_SECONDS)
     kept.put("late", Once("me", "", b"late"), FLOW_SECONDS)
     clock.now = 599.9
-    assert kept.take("early", "me") == b"early"
+    assert kept.take("early", "me") == (b"early", 0.0)
     clock.now = 600
     with pytest.raises(FlowUnknown):
         kept.take("late", "me")

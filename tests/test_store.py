@@ -1,7 +1,6 @@
 """What every store can do; one suite for all of them."""
 
 import asyncio
-import hmac
 import json
 import sqlite3
 import time
@@ -9,10 +8,12 @@ from dataclasses import replace
 
 import pytest
 import redis
+from conftest import KEYS
 from redis_server import running_redis
 
 from azure_auth.auth.redis_store import RedisStore
-from azure_auth.auth.store import EmbeddedStore, Once, OneTime, Record
+from azure_auth.auth.server_keys import ServerKeys
+from azure_auth.auth.store import EmbeddedStore, Gone, Handle, Once, OneTime, Record, Start, Started, Store
 from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, StoreUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -23,6 +24,12 @@ LATER = NOW + 1000
 def record(name: str, *, person: str = "p", browser: str = "", ends: float = LATER) -> Record:
     ends = round(ends, 3)  # Redis counts milliseconds
     return Record(name, 1, ends, person, f"sid of {person}", browser or f"browser of {name}", b"sealed")
+
+
+async def start(store: Store, new: Record, now: float = NOW, **more: object) -> Started:
+    """Start a session with one handle, in the browser that its record names."""
+    handle = Handle(f"handle of {new.reference}", b"data key")
+    return await store.start(Start(new, handle, now, persons=[new.person], browsers=[new.browser], **more))
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +49,21 @@ class Embedded:
 
     def steal(self):
         file = sqlite3.connect(self.path)
-        rows = file.execute("SELECT * FROM sessions").fetchall()
+        rows = [(t, row) for t in ("sessions", "handles") for row in file.execute(f"SELECT * FROM {t}").fetchall()]
         file.close()
         return rows
 
     def put_back(self, rows):
         file = sqlite3.connect(self.path)
         with file:
-            file.executemany("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            for table, row in rows:
+                file.execute(f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
         file.close()
 
     def size(self):
         file = sqlite3.connect(self.path)
-        size = file.execute("SELECT (SELECT count(*) FROM sessions) + (SELECT count(*) FROM ended)").fetchone()[0]
+        tables = "SELECT 1 FROM sessions UNION ALL SELECT 1 FROM ended UNION ALL SELECT 1 FROM handles"
+        size = file.execute(f"SELECT count(*) FROM ({tables})").fetchone()[0]
         file.close()
         return size
 
@@ -68,10 +77,12 @@ class InRedis:
         self.client.flushall()
 
     def open(self):
-        return RedisStore(self.url, b"shared")
+        return RedisStore(self.url, KEYS)
 
     def steal(self):
-        return [(key, self.client.dump(key)) for key in self.client.keys("azure_auth:session:*")]
+        return [
+            (k, self.client.dump(k)) for kind in ("session", "handle") for k in self.client.keys(f"azure_auth:{kind}:*")
+        ]
 
     def put_back(self, rows):
         for key, value in rows:
@@ -101,25 +112,31 @@ async def store(place):
 
 async def test_what_was_put_is_there(store):
     """A record comes back as it was; one that never was does not."""
-    assert await store.start(record("a"), None, NOW) == []
+    assert await start(store, record("a")) == Started([], [])
     assert await store.read("a") == record("a")
     assert await store.version("a") == 1
-    assert await store.read("b") is None
-    assert await store.version("b") is None
+    assert await store.read("b") == ""
+    assert await store.version("b") == ""
 
 
-async def test_a_start_ends_what_it_replaces_and_its_browsers_others(store):
-    """The old cookie's record, and all of the same browser, end in the same step; others stay."""
-    await store.start(record("old"), None, NOW)
-    await store.start(record("twin", browser="mine"), None, NOW)
-    await store.start(record("other"), None, NOW)
-    assert set(await store.start(record("new", browser="mine"), "old", NOW)) == {"old", "twin"}
-    assert [bool(await store.read(name)) for name in ("old", "twin", "other", "new")] == [False, False, True, True]
+async def test_a_start_ends_other_peoples_sessions_of_its_browser(store):
+    """In the same step, by browser and by reference; the person's own stand beside the new one."""
+    await start(store, record("old", person="grace"))
+    await start(store, record("twin", browser="mine"))
+    await start(store, record("other"))
+    started = await start(store, record("new", browser="mine"), others=["old"])
+    assert started == Started([Gone("old", "grace")], ["twin"])
+    started = await start(store, record("hers", person="grace", browser="mine"))
+    assert set(started.gone) == {Gone("twin", "p"), Gone("new", "p")}
+    standing = [isinstance(await store.read(name), Record) for name in ("old", "twin", "new", "other", "hers")]
+    assert standing == [False, False, False, True, True]
+    assert await store.version("old") == await store.version("new") == "replaced"
+    assert await store.find("handle of new") is None
 
 
 async def test_a_write_compares(store):
     """The second of two writers with one version loses, and nothing of it is kept."""
-    await store.start(record("a"), None, NOW)
+    await start(store, record("a"))
     first, second = replace(record("a"), version=2, sealed=b"1"), replace(record("a"), version=2, sealed=b"2")
     assert await store.replace(first, 1)
     assert not await store.replace(second, 1)
@@ -129,16 +146,16 @@ async def test_a_write_compares(store):
 
 async def test_what_has_ended_stays_ended(store, place):
     """A late write revives nothing, and neither does a record that somebody puts back."""
-    await store.start(record("a"), None, NOW)
+    await start(store, record("a"))
     stolen = place.steal()
-    assert len(stolen) == 1
-    assert await store.end("a", LATER)
-    assert not await store.end("a", LATER)
+    assert len(stolen) == 2  # the record and its handle
+    assert await store.end(["a"], LATER, "idle") == [Gone("a", "p")]
+    assert await store.end(["a"], LATER, "signed_out") == []
     assert not await store.replace(replace(record("a"), version=2), 1)
-    assert await store.read("a") is None
+    assert await store.read("a") == "idle"
     place.put_back(stolen)
-    assert await store.read("a") is None
-    assert await store.version("a") is None
+    assert await store.read("a") == await store.version("a") == "idle"
+    assert await store.find("handle of a") is None
     assert not await store.replace(replace(record("a"), version=2), 1)
 
 
@@ -146,41 +163,43 @@ async def test_what_has_ended_stays_ended(store, place):
 async def test_all_of_one_kind_end(store, of, value):
     """All records of one person, or of one of Entra's sessions, end, and nobody else's."""
     for name, person in (("a", "ada"), ("b", "ada"), ("c", "grace")):
-        await store.start(record(name, person=person), None, NOW)
-    assert set(await store.end_all(of, value, LATER)) == {"a", "b"}
-    assert await store.end_all(of, value, LATER) == []
-    assert [bool(await store.read(name)) for name in "abc"] == [False, False, True]
+        await start(store, record(name, person=person))
+    gone = await store.end_all(of, [value, "another hash of it"], LATER, "directory")
+    assert {one.reference for one in gone} == {"a", "b"}
+    assert await store.end_all(of, [value], LATER, "directory") == []
+    assert [await store.version(name) for name in "abc"] == ["directory", "directory", 1]
 
 
 async def test_what_is_over_is_swept(store, place):
     """Records and the memory of ended ones go when their time is over, so the store does not grow for ever."""
     for number in range(20):
-        await store.start(record(str(number), ends=time.time() + 0.3), None, NOW)
-    await store.end("0", time.time() + 0.3)
+        await start(store, record(str(number), ends=time.time() + 0.3))
+    await store.end(["0"], time.time() + 0.3, "idle")
     await asyncio.sleep(0.4)
-    await store.start(record("new", ends=LATER), None, time.time() + 1)
+    await start(store, record("new", ends=LATER), time.time() + 1)
     end = time.monotonic() + 5
-    while place.size() > 4 and time.monotonic() < end:
+    while place.size() > 5 and time.monotonic() < end:
         await asyncio.sleep(0.05)
-    assert place.size() <= 4  # the new record, and in Redis its three indexes
-    assert await store.end_all("person", "p", LATER) == ["new"]
+    assert place.size() <= 5  # the new record and its handle, and in Redis its three indexes
+    assert await store.end_all("person", ["p"], LATER, "signed_out") == [Gone("new", "p")]
 
 
 async def test_it_survives_a_restart(store, place):
     """Another process finds what was written, and what has ended."""
-    await store.start(record("a"), None, NOW)
-    await store.start(record("b"), None, NOW)
-    await store.end("b", LATER)
+    await start(store, record("a"))
+    await start(store, record("b"))
+    await store.end(["b"], LATER, "idle")
     again = place.open()
-    assert await again.read("a")
-    assert await again.read("b") is None
+    assert await again.read("a") == record("a")
+    assert await again.read("b") == "idle"
+    assert (await again.find("handle of a")).record == record("a")
     await again.close()
 
 
 async def test_the_file_is_its_owners_alone(tmp_path):
     """Neither folder nor file can be read by other accounts of the machine."""
     store = EmbeddedStore(tmp_path / "folder/sessions.sqlite")
-    await store.start(record("a"), None, NOW)
+    await start(store, record("a"))
     assert (tmp_path / "folder").stat().st_mode & 0o077 == 0
     assert all(file.stat().st_mode & 0o077 == 0 for file in (tmp_path / "folder").iterdir())
     await store.close()
@@ -193,14 +212,14 @@ async def test_a_broken_file_says_so(tmp_path):
     with pytest.raises(StoreUnavailable):
         await store.read("a")
     with pytest.raises(StoreUnavailable):
-        await store.start(record("a"), None, NOW)
+        await start(store, record("a"))
 
 
 async def test_a_redis_that_is_gone_says_so_and_heals(tmp_path):
     """While it is gone or hangs it is an error of ours, in bounded time; back again, it works without a restart."""
     with running_redis(tmp_path) as server:
-        store = RedisStore(server.url, b"shared")
-        await store.start(record("a"), None, NOW)
+        store = RedisStore(server.url, KEYS)
+        await start(store, record("a"))
         server.pause(on=True)
         begun = time.monotonic()
         with pytest.raises(StoreUnavailable):
@@ -212,8 +231,8 @@ async def test_a_redis_that_is_gone_says_so_and_heals(tmp_path):
         with pytest.raises(StoreUnavailable):
             await store.read("a")
         server.start()
-        assert await store.version("a") is None  # it came back empty
-        await store.start(record("a"), None, NOW)
+        assert await store.version("a") == ""  # it came back empty
+        await start(store, record("a"))
         assert await store.version("a") == 1
         await store.close()
 
@@ -229,7 +248,7 @@ async def test_a_thing_is_taken_once_and_by_its_owner(store):
         with pytest.raises(FlowForeign):
             await store.take("flow", "a", thief)
     taken = await asyncio.gather(*(store.take("flow", "a", "me") for _ in range(5)), return_exceptions=True)
-    assert taken.count(b"for here") == 1
+    assert [sealed for sealed, _ in (one for one in taken if isinstance(one, tuple))] == [b"for here"]
     assert sum(isinstance(outcome, FlowUnknown) for outcome in taken) == 4
     with pytest.raises(FlowUnknown):
         await store.take("ticket", "a", "me")
@@ -240,7 +259,7 @@ async def test_it_is_known_for_a_while_that_a_thing_was_taken(store, monkeypatch
     for module in ("store", "redis_store"):
         monkeypatch.setattr(f"azure_auth.auth.{module}.TAKEN_SECONDS", 0.3)
     await store.put("flow", "a", once("here"), 60)
-    assert [await store.look("flow", "a", "me") for _ in range(2)] == [b"for here"] * 2
+    assert [(await store.look("flow", "a", "me"))[0] for _ in range(2)] == [b"for here"] * 2
     with pytest.raises(FlowForeign):
         await store.look("flow", "a", "you")
     await store.take("flow", "a", "me")
@@ -272,7 +291,7 @@ async def test_the_heaviest_address_loses_first(store, monkeypatch):
     await store.put("flow", "mine", once("office"), 60)
     for number in range(30):
         await store.put("flow", f"flood {number}", once("flood"), 60)
-    assert await store.take("flow", "mine", "me") == b"for office"
+    assert (await store.take("flow", "mine", "me"))[0] == b"for office"
     with pytest.raises(FlowUnknown):
         await store.take("flow", "flood 0", "me")
     assert await store.take("flow", "flood 29", "me")
@@ -307,7 +326,7 @@ async def test_what_is_for_a_while_goes_by_nobodys_clock(place, monkeypatch, off
     await ours.put("ticket", "another", once(), 30)
     assert await ours.admit({"tab": 2}, 30) == "tab"
     for name in ("ours", "theirs", "another"):
-        assert await ours.take("ticket", name, "me") == b"for "
+        assert (await ours.take("ticket", name, "me"))[0] == b"for "
     await ours.close()
     await theirs.close()
 
@@ -328,12 +347,12 @@ async def test_a_message_that_is_none_is_passed_over(server, said, proven):
     """Forged, unauthenticated or malformed, it does nothing, and the next one is heard."""
     place = InRedis(server)
     store = place.open()
-    proof = hmac.digest(b"shared", said, "sha256").hex() if proven else "\u00e9" * 64
+    proof = KEYS.proof(said) if proven else "\u00e9".encode() * 64
     heard = store.announced()
     assert await anext(heard) == ([], "")
-    place.client.publish("azure_auth:ended", proof.encode() + b" " + said)
+    place.client.publish("azure_auth:ended", proof + b" " + said)
     forged = json.dumps({"v": 1, "ended": ["b"], "why": "idle"}).encode()
-    place.client.publish("azure_auth:ended", hmac.digest(b"another", forged, "sha256").hex().encode() + b" " + forged)
+    place.client.publish("azure_auth:ended", ServerKeys(lambda: [b"another"]).proof(forged) + b" " + forged)
     await store.announce(["a"], "idle")
     assert await asyncio.wait_for(anext(heard), 5) == (["a"], "idle")
     await heard.aclose()
@@ -345,16 +364,16 @@ async def test_a_message_that_is_none_is_passed_over(server, said, proven):
 async def test_a_full_or_read_only_file_says_so_and_heals(tmp_path, fault):
     """Nothing new is kept, which is an error of ours; what is there is still told; with room again all is well."""
     store = EmbeddedStore(tmp_path / "sessions.sqlite")
-    await store.start(record("a"), None, NOW)
+    await start(store, record("a"))
     store._db.execute(f"PRAGMA {fault}")
     big = replace(record("b"), sealed=b"s" * 100_000)
     with pytest.raises(StoreUnavailable):
-        await store.start(big, None, NOW)
+        await start(store, big)
     assert await store.version("a") == 1
-    assert await store.read("b") is None
+    assert await store.read("b") == ""
     store._db.execute("PRAGMA max_page_count = 1000000")
     store._db.execute("PRAGMA query_only = OFF")
-    await store.start(big, None, NOW)
+    await start(store, big)
     assert await store.version("b") == 1
     await store.close()
 
@@ -367,7 +386,7 @@ async def test_a_start_costs_the_same_however_many_sessions_a_person_has(server)
     async def asked(count):
         before = place.client.info("commandstats").get("cmdstat_exists", {"calls": 0})["calls"]
         for number in range(count):
-            await store.start(record(f"{before} {number}"), None, NOW)
+            await start(store, record(f"{before} {number}"))
         return place.client.info("commandstats").get("cmdstat_exists", {"calls": 0})["calls"] - before
 
     await asked(50)

@@ -83,8 +83,9 @@ class State(rx.State):
         """Finish the sign-in that the directory answered, or say why it failed."""
         tab = self._tab()
         try:
+            who = tab.signed_in.identity if tab.signed_in else None
             ticket = await self.sign_in.finish(
-                tab.answer, tab.browser, tab.address, signed_in=tab.signed_in is not None
+                tab.answer, tab.flow_cookie, tab.address, browser=tab.browser, signed_in=who
             )
         except AuthError as failure:
             if isinstance(failure, FlowUnknown) and tab.signed_in:

@@ -3,6 +3,7 @@
 No client token from outside reaches Reflex unchanged, and no cookie does at all. What is not public needs a session.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable
 from urllib.parse import parse_qsl, quote, urlencode
@@ -10,12 +11,12 @@ from urllib.parse import parse_qsl, quote, urlencode
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Mount
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from azure_auth import audit
 from azure_auth.auth.addresses import client_address
 from azure_auth.auth.gate import TAB, Gate, is_public
-from azure_auth.auth.sessions import Session
+from azure_auth.auth.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.errors import StoreUnavailable
@@ -87,52 +88,73 @@ class Doors:
         except StoreUnavailable as failure:
             tab = await self._tab(scope, tokens[0], None)
             tab.trouble = failure
-        if tab.session is None:
-            self._gate.watch(tab)
         others = [(n, v) for n, v in parse_qsl(scope["query_string"].decode("latin-1")) if n != "token"]
         query = urlencode([*others, ("token", tab.key)]).encode()
-        with self._tabs.connected(tab):
-            inner = {**scope, "query_string": query, "headers": _without_cookies(scope), TAB: tab}
-            await self.app(inner, receive, send)
-        await self._gate.left(tab)
+        tab.cut = asyncio.get_running_loop().create_future()
+        self._gate.welcome(tab)
+        try:
+            with self._tabs.connected(tab):
+                inner = {**scope, "query_string": query, "headers": _without_cookies(scope), TAB: tab}
+                await self.app(inner, _until_cut(receive, tab.cut), send)
+        finally:
+            await asyncio.shield(self._gate.left(tab))
 
     async def _closed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through with a session that stands; a stranger who wants to see a page goes to sign in."""
         try:
-            session = await self._session(scope)
+            held = await self._session(scope)
         except StoreUnavailable as failure:
             await _unavailable(failure)(scope, receive, send)
             return
-        if session is None:
+        if held is None:
             audit.record("refused", reason="an HTTP path that needs a session", address=self._address(scope))
             await self._refusal(scope)(scope, receive, send)
         elif _is_below(_UPLOAD, scope["path"]) and scope["method"] == "POST":
-            await self._upload(scope, receive, send, session)
+            await self._upload(scope, receive, send, held)
         else:
-            await self.app(scope, receive, send)
+            await self._stream(scope, receive, send, held)
 
-    async def _upload(self, scope: Scope, receive: Receive, send: Send, session: Session) -> None:
+    async def _stream(self, scope: Scope, receive: Receive, send: Send, held: Held) -> None:
+        """Answer a request; an answer without a length stops when its session, or its cookie value, is over."""
+        with self._tabs.streaming(held) as stream:
+
+            async def send_and_tell(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    stream.endless = "content-length" not in Headers(raw=message["headers"])
+                    if stream.endless:
+                        self._gate.stop_what_is_over(stream)
+                await send(message)
+
+            try:
+                await self.app(scope, receive, send_and_tell)
+            except asyncio.CancelledError:
+                if not stream.cut:
+                    raise
+                stream.task.uncancel()
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send, held: Held) -> None:
         tokens = Headers(scope=scope).getlist(_TOKEN_HEADER.decode())
         if len(tokens) != 1 or not _CLIENT_TOKEN.fullmatch(tokens[0]):
             await PlainTextResponse("One client token, please.", 400, _NO_STORE)(scope, receive, send)
             return
         try:
-            tab = await self._tab(scope, tokens[0], session)
+            tab = await self._tab(scope, tokens[0], held)
         except StoreUnavailable as failure:
             await _unavailable(failure)(scope, receive, send)
             return
         headers = [(n, tab.key.encode() if n == _TOKEN_HEADER else v) for n, v in _without_cookies(scope)]
-        with self._tabs.connected(self._tabs.at(tab.key) or tab):
+        with self._tabs.connected(tab, upload=True):
             await self.app({**scope, "headers": headers}, receive, send)
 
-    async def _session(self, scope: Scope) -> Session | None:
+    async def _session(self, scope: Scope) -> Held | None:
         return await self._sign_in.session(Headers(scope=scope).getlist("cookie"))
 
-    async def _tab(self, scope: Scope, client_token: str, session: Session | None) -> Tab:
-        tab = Tab.of(client_token, session, self._sign_in.flow_cookie.read(Headers(scope=scope).getlist("cookie")))
+    async def _tab(self, scope: Scope, client_token: str, held: Held | None) -> Tab:
+        cookies = Headers(scope=scope).getlist("cookie")
+        tab = Tab.of(client_token, held, self._sign_in.flow_cookie.read(cookies), self._sign_in.browser(cookies))
         tab.address = self._address(scope)
-        if session:
-            await self._sign_in.sessions.joined(session, tab.key)
+        if held:
+            await self._sign_in.sessions.joined(held.session, tab.key)
         return tab
 
     def _address(self, scope: Scope) -> str:
@@ -158,6 +180,25 @@ class Doors:
 
 def _unavailable(failure: StoreUnavailable) -> Response:
     return PlainTextResponse(f"{failure.heading}.", 503, _NO_STORE)
+
+
+def _until_cut(receive: Receive, cut: "asyncio.Future[None]") -> Receive:
+    """Return what receives a socket's messages, and is told of its end as soon as it is cut from here."""
+
+    async def receive_or_end() -> Message:
+        if not cut.done():
+            message = asyncio.ensure_future(receive())
+            try:
+                await asyncio.wait({message, cut}, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                message.cancel()
+                raise
+            if message.done():
+                return message.result()
+            message.cancel()
+        return {"type": "websocket.disconnect", "code": 1012}
+
+    return receive_or_end
 
 
 def _client_tokens(query: bytes) -> list[str]:

@@ -3,16 +3,18 @@
 Each lies sealed in the store, is bound to one browser, and is taken once.
 """
 
-import json
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
+from azure_auth.auth import codec
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sealing import Seal, SealBroken, hashed
 from azure_auth.auth.store import Once, Store
 from azure_auth.errors import AuthError, FlowUnknown
 
+_log = logging.getLogger(__name__)
 FLOW_SECONDS = 600
 TICKET_SECONDS = 30
 _T = TypeVar("_T", bound="Flow | Outcome")
@@ -25,23 +27,32 @@ class Flow:
     Attributes:
         msal: What MSAL wants to see again: state, nonce, PKCE verifier, redirect URI.
         return_to: The page that the sign-in leads to.
+        browser: The browser's name when the flow began.
         failure: Set when the flow could not even begin; the return then tells of it.
+        begun: When it began, by the store's clock; seconds since 1970. The store says so, nothing here.
     """
 
     msal: dict[str, Any]
     return_to: str
+    browser: str = ""
     failure: AuthError | None = None
+    begun: float = 0.0
 
     def packed(self) -> dict[str, Any]:
-        """Return it in a form for JSON."""
-        failure = self.failure.packed() if self.failure else None
-        return {"msal": self.msal, "return_to": self.return_to, "failure": failure}
+        """Return it as a record."""
+        return {
+            "msal": self.msal,
+            "return_to": self.return_to,
+            "browser": self.browser,
+            "failure": self.failure.packed() if self.failure else None,
+        }
 
     @classmethod
-    def unpacked(cls, packed: dict[str, Any]) -> "Flow":
-        """Return what `packed` was made of."""
-        failure = AuthError.unpacked(packed["failure"]) if packed["failure"] else None
-        return cls(packed["msal"], packed["return_to"], failure)
+    def unpacked(cls, record: dict[str, Any], put: float) -> "Flow":
+        """Return what `packed` was made of; it was put into the store at the time `put`."""
+        return cls(
+            record["msal"], str(record["return_to"]), str(record.get("browser", "")), _failure(record), begun=put
+        )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -52,67 +63,96 @@ class Outcome:
         return_to: The page to go to.
         identity: Who signed in.
         failure: Why nobody did.
+        asked: When the directory was asked; seconds since 1970.
+        begun: When the flow began, by the store's clock.
+        browser: The browser's name at that time.
     """
 
     return_to: str
     identity: Identity | None = None
     failure: AuthError | None = None
+    asked: float = 0.0
+    begun: float = 0.0
+    browser: str = ""
 
     def packed(self) -> dict[str, Any]:
-        """Return it in a form for JSON."""
-        identity = asdict(self.identity) if self.identity else None
-        failure = self.failure.packed() if self.failure else None
-        return {"return_to": self.return_to, "identity": identity, "failure": failure}
+        """Return it as a record."""
+        return {
+            "return_to": self.return_to,
+            "identity": asdict(self.identity) if self.identity else None,
+            "failure": self.failure.packed() if self.failure else None,
+            "asked": self.asked,
+            "begun": self.begun,
+            "browser": self.browser,
+        }
 
     @classmethod
-    def unpacked(cls, packed: dict[str, Any]) -> "Outcome":
-        """Return what `packed` was made of."""
-        identity = Identity(**packed["identity"]) if packed["identity"] else None
-        failure = AuthError.unpacked(packed["failure"]) if packed["failure"] else None
-        return cls(packed["return_to"], identity, failure)
+    def unpacked(cls, record: dict[str, Any], put: float) -> "Outcome":  # noqa: ARG003
+        """Return what `packed` was made of; what is missing lets any sign-out since then stop it."""
+        return cls(
+            str(record["return_to"]),
+            codec.texts(Identity, record["identity"]) if record.get("identity") else None,
+            _failure(record),
+            asked=float(record.get("asked", 0.0)),
+            begun=float(record.get("begun", 0.0)),
+            browser=str(record.get("browser", "")),
+        )
+
+
+def _failure(record: dict[str, Any]) -> AuthError | None:
+    return AuthError.unpacked(record["failure"]) if record.get("failure") else None
 
 
 class OnceOnly(Generic[_T]):
     """Things of one kind, each taken once."""
 
-    def __init__(self, store: Store, kind: str, seconds: float, unpacked: Callable[[dict[str, Any]], _T]) -> None:
-        """Keep things of a kind in `store` for so long; `unpacked` makes one of what its `packed` returned."""
+    def __init__(
+        self, store: Store, kind: str, seconds: float, unpacked: Callable[[dict[str, Any], float], _T]
+    ) -> None:
+        """Keep things of a kind in `store` for so long; `unpacked` makes one of its record."""
         self._store = store
         self._kind = kind
         self._seconds = seconds
         self._unpacked = unpacked
 
-    async def put(self, secret: str, browser: str, thing: _T, address: str = "") -> None:
-        """Keep a thing for whoever brings its secret from the browser with the flow cookie `browser`.
+    def name(self, secret: str) -> str:
+        """Return the name under which a thing lies in the store."""
+        return Seal.of(self._kind, secret).name
+
+    async def put(self, secret: str, owner: str, thing: _T, address: str = "") -> None:
+        """Keep a thing for whoever brings its secret from the browser with the flow cookie `owner`.
 
         Raises:
             StoreUnavailable: When it cannot be kept.
         """
-        seal = Seal(self._kind, secret)
-        sealed = seal.seal(json.dumps(thing.packed()).encode())
-        await self._store.put(self._kind, seal.name, Once(hashed(browser), address, sealed), self._seconds)
+        seal = Seal.of(self._kind, secret)
+        once = Once(hashed(owner), address, seal.seal(codec.packed(thing.packed())))
+        await self._store.put(self._kind, seal.name, once, self._seconds)
 
-    async def take(self, secret: str, browser: str | None) -> _T:
+    async def take(self, secret: str, owner: str | None) -> _T:
         """Return a thing and forget it; another browser's attempt leaves it in place.
 
         Raises:
             FlowForeign: When it is another browser's.
             FlowTaken: When it was taken a moment ago.
-            FlowUnknown: When it expired, was taken before, or never was.
+            FlowUnknown: When it expired, was taken before, never was, or is of another release.
             StoreUnavailable: When that cannot be told.
         """
-        return await self._found(self._store.take, secret, browser)
+        return await self._found(self._store.take, secret, owner)
 
-    async def look(self, secret: str, browser: str | None) -> _T:
+    async def look(self, secret: str, owner: str | None) -> _T:
         """Return a thing and leave it in place; raises what `take` raises."""
-        return await self._found(self._store.look, secret, browser)
+        return await self._found(self._store.look, secret, owner)
 
     async def _found(
-        self, way: Callable[[str, str, str | None], Awaitable[bytes]], secret: str, browser: str | None
+        self, way: Callable[[str, str, str | None], Awaitable[tuple[bytes, float]]], secret: str, owner: str | None
     ) -> _T:
-        seal = Seal(self._kind, secret)
-        sealed = await way(self._kind, seal.name, hashed(browser) if browser else None)
+        seal = Seal.of(self._kind, secret)
+        sealed, put = await way(self._kind, seal.name, hashed(owner) if owner else None)
         try:
-            return self._unpacked(json.loads(seal.open(sealed)))
+            return self._unpacked(codec.unpacked(seal.open(sealed)), put)
         except SealBroken:
             raise FlowUnknown("it was changed") from None
+        except (codec.Unreadable, KeyError, TypeError, ValueError):
+            _log.warning("a %s of another release cannot be read: a new sign-in is needed", self._kind)
+            raise FlowUnknown("it is of another release") from None

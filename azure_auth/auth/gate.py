@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -28,8 +29,9 @@ from reflex_base.utils.exceptions import LockExpiredError
 from azure_auth import audit
 from azure_auth.auth import states
 from azure_auth.auth.messages import HYDRATING, LOADING, counts, is_event, is_reflexs, registered
-from azure_auth.auth.sessions import Session, Sessions
-from azure_auth.auth.tabs import Tab, Tabs
+from azure_auth.auth.session import Session
+from azure_auth.auth.sessions import Sessions
+from azure_auth.auth.tabs import Stream, Tab, Tabs
 from azure_auth.errors import HandlerFailed, StoreUnavailable, whereabouts
 
 _log = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ class Gate(Middleware):
         self._app, self._sessions, self._tabs = app, sessions, tabs
         self._namespace, self._server = app.event_namespace, app.sio
         self._state, self._start_url = state, start_url
-        self._running: dict[Session, set[asyncio.Task[Any]]] = {}
+        self._running: dict[Session, dict[asyncio.Task[Any], str]] = {}
         self._farewells: set[asyncio.Task[None]] = set()
         self._left: dict[str, asyncio.TimerHandle] = {}
         # Reflex has no other place through which all updates, and all messages, pass.
@@ -94,6 +96,7 @@ class Gate(Middleware):
         self._server.eio.on("message", self.on_packet)
         app.add_middleware(self, index=0)  # before Reflex's own, which answers `hydrate`
         sessions.on_end = self._on_end
+        sessions.on_outdated = self._on_outdated
         sessions.on_gone = self._forget_states
         app.backend_exception_handler = self.report
         app.frontend_exception_handler = _log_of_browser
@@ -111,6 +114,7 @@ class Gate(Middleware):
             audit.record("suspicious", reason="a message that says it is a connection", address=self._address(sid))
             return
         tab: Tab = environ["asgi.scope"][TAB]
+        tab.socket = sid
         loading = cast("dict[str, Any]", auth).get(CompileVars.CONNECT_AUTH_EVENT) if isinstance(auth, dict) else None
         if not is_event(loading) or not await self._is_turned_away(tab, sid, loading):
             await self._link(sid, environ, auth)
@@ -156,7 +160,7 @@ class Gate(Middleware):
         address = event.get("router_data", {}).get("asPath", "/")
         path = address.partition("?")[0]
         page = path if path.rstrip("/") == "/callback" else address  # a code goes nowhere else
-        tab.socket, tab.page = sid, "/" + page.lstrip("/\\")
+        tab.page = "/" + page.lstrip("/\\")
         if tab.session or tab.trouble:
             return False
         answer = self._of_a_stranger(tab, event["name"], path)
@@ -187,6 +191,9 @@ class Gate(Middleware):
             tab.late = None
         if tab.trouble:
             return self._told_of(tab.trouble)
+        lost, tab.lost = tab.lost, False
+        if lost and event.name not in HYDRATING:
+            return self.told(leaving_to=tab.page)
         if tab.session:
             return await self._of_somebody(tab, tab.session, event, context)
         if event.name in HYDRATING:
@@ -195,10 +202,13 @@ class Gate(Middleware):
 
     async def _of_somebody(self, tab: Tab, session: Session, event: Event, context: EventContext) -> StateUpdate | None:
         if task := asyncio.current_task():  # before the session is asked for: it may end while the store answers
-            self._running.setdefault(session, set()).add(task)
+            self._running.setdefault(session, {})[task] = context.token
             task.add_done_callback(lambda done: self._forget(session, done))
         try:
-            if not await self._sessions.stands(session):
+            if not await self._sessions.stands(session, tab.handle):
+                if session.ended is None:  # the cookie has another value now
+                    await self._cut(tab)
+                    return StateUpdate()
                 return StateUpdate() if tab.leaving else self.told(leaving_to=_after(tab, session))
         except StoreUnavailable as failure:
             return self._told_of(failure)
@@ -209,9 +219,14 @@ class Gate(Middleware):
                 _log.error("the store was not told that somebody is there: %s", failure)
         return None
 
+    def note_lost_state(self, key: str) -> None:
+        """Note that a tab's state was of another release and begins anew: if its page does not, it loads once more."""
+        if tab := self._tabs.at(key):
+            tab.lost = True
+
     def _forget(self, session: Session, task: asyncio.Task[Any]) -> None:
-        running = self._running.get(session, set())
-        running.discard(task)
+        running = self._running.get(session, {})
+        running.pop(task, None)
         if not running:
             self._running.pop(session, None)
 
@@ -274,30 +289,59 @@ class Gate(Middleware):
 
     def _on_end(self, session: Session) -> None:
         """Stop what runs for a session that has ended, forget its states, and send its tabs away."""
-        for task in self._running.pop(session, set()) - {asyncio.current_task()}:
-            task.cancel()
-        audit.record("signed_out", person=session.identity.key, reason=session.ended or "")
-        for tab in self._tabs.of(session):
-            if tab.socket and not tab.leaving:
+        running = self._running.pop(session, {})
+        for task in running:
+            if task is not asyncio.current_task():
+                task.cancel()
+        self._stop_streams(session)
+        tabs = self._tabs.of(session)
+        for tab in tabs:
+            if session.ended == "joined":
+                self._soon(self._cut(tab))
+            elif tab.socket and not tab.leaving:
                 tab.leaving = True
                 self._soon(self._send_away(tab, _after(tab, session)))
+        self._soon(self._forget_states({*running.values(), *(tab.key for tab in tabs)}))
 
-    def watch(self, tab: Tab) -> None:
-        """Let a stranger's socket stay for a while only; of too many, the heaviest address loses its oldest.
+    def _on_outdated(self, session: Session) -> None:
+        """Cut what came with a value of the cookie that counts no more; pages connect again, with the one of now."""
+        for tab in self._tabs.of(session):
+            if not self._sessions.admits(session, tab.handle):
+                self._soon(self._cut(tab))
+        self._stop_streams(session)
+
+    def _stop_streams(self, session: Session) -> None:
+        for stream in self._tabs.streams(session):
+            self.stop_what_is_over(stream)
+
+    def stop_what_is_over(self, stream: Stream) -> None:
+        """Stop an answer that may go on for ever, if its session or its cookie value is over."""
+        if stream.endless and not stream.cut and not self._sessions.admits(stream.session, stream.handle):
+            stream.cut = True
+            stream.task.cancel()
+
+    def welcome(self, tab: Tab) -> None:
+        """Take note of a socket; let a stranger's stay for a while only. Of too many, the heaviest address loses one.
 
         A page that has been told all that there is for it needs no socket: its links are plain ones.
         """
-        strangers = [other for other in self._tabs.all() if other.session is None and not other.leaving]
+        if timer := self._left.pop(tab.key, None):
+            timer.cancel()
+        if tab.session:
+            return
+        strangers = [other for other in self._tabs.strangers() if not other.leaving]
         if len(strangers) >= STRANGERS:
             heaviest, _ = Counter(other.address for other in strangers).most_common(1)[0]
             audit.record("limited", reason="sockets of strangers", address=heaviest)
             oldest = next(other for other in strangers if other.address == heaviest)
             oldest.leaving = True  # so that the next one in a burst sends away another
             self._soon(self._dismiss(oldest))
-        asyncio.get_running_loop().call_later(STRANGER_SECONDS, lambda: self._soon(self._dismiss(tab)))
+        tab.timer = asyncio.get_running_loop().call_later(STRANGER_SECONDS, lambda: self._soon(self._dismiss(tab)))
 
     async def left(self, tab: Tab) -> None:
         """Forget the state of a tab that is gone: at once if its session has ended, a stranger's after a while."""
+        for timer in filter(None, (tab.timer, tab.late)):
+            timer.cancel()
         if tab.session is None:
             if timer := self._left.pop(tab.key, None):
                 timer.cancel()
@@ -331,9 +375,21 @@ class Gate(Middleware):
         """Close a tab's socket: first so that its page does not connect again, then for those who do not listen."""
         if tab.socket:
             await self._server.disconnect(tab.socket, namespace=self._namespace.namespace)
-        environs: dict[str, dict[str, Any]] = self._server.environ
-        for engine_id in [i for i, environ in environs.items() if environ.get("asgi.scope", {}).get(TAB) is tab]:
-            await self._server.eio.disconnect(engine_id)
+        if tab.cut and not tab.cut.done():
+            tab.cut.set_result(None)
+
+    async def _cut(self, tab: Tab) -> None:
+        """Close a tab's socket without a word, so that its page connects again at once, as who its cookie says now."""
+        if tab.cut is None or tab.cut.done():
+            return
+        self._tabs.forget(tab)
+        if token := self._namespace.sid_to_token.get(tab.socket):  # else the page would be taken for a duplicate
+            manager = self._namespace._token_manager  # pyright: ignore[reportPrivateUsage]
+            with suppress(RedisError, TimeoutError):
+                async with asyncio.timeout(2 * LATE_SECONDS):
+                    await manager.disconnect_token(token, tab.socket)
+        if not tab.cut.done():
+            tab.cut.set_result(None)
 
 
 def _unavailable(why: Exception) -> StoreUnavailable:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from secrets import token_urlsafe
 
 from reflex.utils.prerequisites import get_web_dir
 from reflex_base.constants import Dirs
@@ -31,16 +32,21 @@ def routes(sign_in: SignIn) -> list[Route]:
     @public
     async def start(request: Request) -> Response:
         """Send the browser to the directory. Two tabs share the cookie, so neither's flow ends the other's."""
-        browser = sign_in.browser(request.headers.getlist("cookie"))
+        cookies = request.headers.getlist("cookie")
+        flow_cookie, browser = sign_in.flow_cookie.read(cookies) or token_urlsafe(32), sign_in.browser(cookies)
+        name = await sign_in.new_name(cookies)
         location = await sign_in.begin(
-            browser,
+            flow_cookie,
             request.query_params.get("return_to", ""),
+            browser=browser,
             tab=well_formed(request.query_params.get("tab", "")),
             choose_account=request.query_params.get("prompt") == "select_account",
             address=client_address(request.scope, sign_in.settings.proxy_hops),
         )
         response = RedirectResponse(location, 303, _NO_STORE)
-        sign_in.flow_cookie.set(response, browser)
+        sign_in.flow_cookie.set(response, flow_cookie)
+        if name:
+            sign_in.browser_cookie.set(response, name)
         return response
 
     @public
@@ -54,10 +60,12 @@ def routes(sign_in: SignIn) -> list[Route]:
             audit.record("suspicious", reason="a session asked for by another site", address=address)
             return PlainTextResponse("Only for the pages of this site.", 403, _NO_STORE)
         ticket = await _body(request)
-        cookie, address = await sign_in.start_session(ticket, request.headers.getlist("cookie"))
-        response = PlainTextResponse(address, headers=_NO_STORE)
-        if cookie:
-            sign_in.session_cookie.set(response, cookie)
+        exchanged = await sign_in.start_session(ticket, request.headers.getlist("cookie"))
+        response = PlainTextResponse(exchanged.address, headers=_NO_STORE)
+        if exchanged.cookie:
+            sign_in.session_cookie.set(response, exchanged.cookie)
+        if exchanged.browser:
+            sign_in.browser_cookie.set(response, exchanged.browser)
         return response
 
     @public

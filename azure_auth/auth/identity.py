@@ -20,9 +20,9 @@ class Identity:
 
     tenant_id: str
     object_id: str
-    name: str
-    username: str
-    logout_hint: str
+    name: str = "there"
+    username: str = ""
+    logout_hint: str = ""
     sid: str = ""
 
     @classmethod

@@ -5,82 +5,96 @@ its time is over, so nothing is ever searched for.
 """
 
 import asyncio
-import hmac
 import json
 import secrets
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from typing import Any, Literal, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from azure_auth.auth.store import MOST_ONCE, TAKEN_SECONDS, Once, Record
-from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, StoreUnavailable
+from azure_auth.auth.server_keys import ServerKeys
+from azure_auth.auth.store import (
+    MARK_SECONDS,
+    MOST_MARKS,
+    MOST_ONCE,
+    NOTHING,
+    TAKEN_SECONDS,
+    Found,
+    Gone,
+    Handle,
+    Join,
+    MarkKind,
+    Once,
+    Record,
+    Spend,
+    Start,
+    Started,
+    Successor,
+)
+from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, SignedOutMeanwhile, StoreUnavailable
 
 # pyright: reportUnknownMemberType=false
 
 _SECONDS = 2.0
 """The longest wait for an answer; longer means that the store cannot be asked."""
+_NEVER = 1e11
 _CHANNEL = "azure_auth:ended"
 _FUNCTIONS = """
 local function key(kind, name) return 'azure_auth:' .. kind .. ':' .. name end
-local function finish(gone, reference, until_)
-    local session = key('session', reference)
-    local was = redis.call('HMGET', session, 'person', 'sid', 'browser')
-    if not was[1] then return end
-    redis.call('DEL', session)
-    redis.call('SREM', key('person', was[1]), reference)
-    redis.call('SREM', key('sid', was[2]), reference)
-    redis.call('SREM', key('browser', was[3]), reference)
-    redis.call('SET', key('ended', reference), '', 'PXAT', until_)
-    table.insert(gone, reference)
-end
-local function stands(reference)
-    return redis.call('EXISTS', key('ended', reference)) == 0
-end
 local function clock() -- in milliseconds; not the caller's, for half a minute is all that a ticket has
     local time = redis.call('TIME')
     return time[1] * 1000 + math.floor(time[2] / 1000)
 end
-"""
-_START = """
-local reference, version, ends, person, sid, browser, sealed, replacing = unpack(ARGV)
-local gone = {}
-finish(gone, replacing, ends)
-for _, twin in ipairs(redis.call('SMEMBERS', key('browser', browser))) do finish(gone, twin, ends) end
-local session = key('session', reference)
-redis.call('HSET', session, 'version', version, 'ends', ends, 'person', person, 'sid', sid, 'browser', browser,
-    'sealed', sealed)
-redis.call('PEXPIREAT', session, ends)
-for kind, name in pairs({person = person, sid = sid, browser = browser}) do
+local function last(name, ends) -- never shorter than before
+    if redis.call('PTTL', name) < ends - clock() then redis.call('PEXPIREAT', name, ends) end
+end
+local function names(listed) -- of handles, as a record lists them
+    local found = {}
+    for name in (listed or ''):gmatch('[^ ]+') do table.insert(found, name) end
+    return found
+end
+local function index(kind, name, reference, ends)
+    if name == '' then return end
     for _, other in ipairs(redis.call('SRANDMEMBER', key(kind, name), 10)) do -- more go than come, and nobody waits
         if redis.call('EXISTS', key('session', other)) == 0 then redis.call('SREM', key(kind, name), other) end
     end
     redis.call('SADD', key(kind, name), reference)
-    redis.call('PEXPIREAT', key(kind, name), ends)
+    last(key(kind, name), ends)
 end
-return gone
-"""
-_READ = """
-if not stands(ARGV[1]) then return false end
-return redis.call('HMGET', key('session', ARGV[1]), 'version', 'ends', 'person', 'sid', 'browser', 'sealed')
-"""
-_VERSION = """
-if not stands(ARGV[1]) then return false end
-return redis.call('HGET', key('session', ARGV[1]), 'version')
-"""
-_REPLACE = """
-local reference, version, sealed, before = unpack(ARGV)
-local session = key('session', reference)
-if not stands(reference) or redis.call('HGET', session, 'version') ~= before then return 0 end
-redis.call('HSET', session, 'version', version, 'sealed', sealed)
-return 1
-"""
-_END = """
-local gone = {}
-finish(gone, ARGV[1], ARGV[2])
-return gone
+local function finish(gone, reference, until_, why)
+    local session = key('session', reference)
+    local was = redis.call('HMGET', session, 'person', 'sid', 'browser', 'handles')
+    if not was[1] then return end
+    for _, name in ipairs(names(was[4])) do redis.call('DEL', key('handle', name)) end
+    redis.call('DEL', session)
+    redis.call('SREM', key('person', was[1]), reference)
+    redis.call('SREM', key('sid', was[2]), reference)
+    redis.call('SREM', key('browser', was[3]), reference)
+    redis.call('SET', key('ended', reference), why, 'PXAT', until_)
+    table.insert(gone, reference)
+    table.insert(gone, was[1])
+end
+local function stands(reference)
+    return redis.call('EXISTS', key('ended', reference)) == 0
+end
+local function why(reference) return redis.call('GET', key('ended', reference)) or '' end
+local function mark(kind, name, lasts, most)
+    local marks, now = key('marks', kind), clock()
+    redis.call('ZADD', marks, now, name)
+    redis.call('ZREMRANGEBYSCORE', marks, '-inf', now - lasts)
+    redis.call('ZREMRANGEBYRANK', marks, 0, -most - 1)
+    redis.call('PEXPIRE', marks, lasts)
+end
+local function stopped(ticket, begun, marks)
+    if ticket ~= '' and redis.call('EXISTS', key('ticket', ticket)) == 0 then return 'taken' end
+    for i = 1, #marks, 2 do
+        local at = redis.call('ZSCORE', key('marks', marks[i]), marks[i + 1])
+        if at and tonumber(at) >= tonumber(begun) then return 'late' end
+    end
+end
 """
 _ONCE = """
 local function drop(kind, name, address)
@@ -92,6 +106,152 @@ local function drop(kind, name, address)
     if left == 0 then redis.call('ZREM', key(kind, 'addresses'), address)
     else redis.call('ZADD', key(kind, 'addresses'), left, address) end
 end
+local function take(kind, name, lasts)
+    local was = redis.call('HMGET', key(kind, name), 'owner', 'address')
+    if not was[1] then return end
+    redis.call('SET', key(kind .. ':taken', name), was[1], 'PX', lasts)
+    drop(kind, name, was[2])
+end
+"""
+_START = (
+    _ONCE
+    + """
+local reference, version, ends, person, sid, browser, sealed, handle, data_key, ticket, begun, taken,
+    join, joined, joins, anew = unpack(ARGV)
+local lists = cjson.decode(ARGV[17])
+local stop = stopped(ticket, begun, lists.marks)
+if stop then return {stop} end
+local earlier = join ~= '' and anew == '' and redis.call('GET', key('join', join))
+if earlier then return {'joined', earlier} end
+take('ticket', ticket, taken)
+local same, found, gone, twins = {}, {}, {}, {}
+for _, hash in ipairs(lists.persons) do same[hash] = true end
+for _, name in ipairs(lists.browsers) do
+    if name ~= '' then
+        for _, other in ipairs(redis.call('SMEMBERS', key('browser', name))) do found[other] = true end
+    end
+end
+for _, other in ipairs(lists.others) do found[other] = true end
+for other in pairs(found) do
+    local whose = redis.call('HGET', key('session', other), 'person')
+    if whose and same[whose] then
+        table.insert(twins, other)
+        redis.call('HSET', key('session', other), 'twin', 1)
+    else
+        finish(gone, other, ends, 'replaced')
+    end
+end
+local session = key('session', reference)
+redis.call('HSET', session, 'version', version, 'ends', ends, 'person', person, 'sid', sid, 'browser', browser,
+    'sealed', sealed, 'handles', handle)
+if #twins > 0 then redis.call('HSET', session, 'twin', 1) end
+redis.call('PEXPIREAT', session, ends)
+redis.call('HSET', key('handle', handle), 'session', reference, 'sealed', data_key)
+redis.call('PEXPIREAT', key('handle', handle), ends)
+index('person', person, reference, ends)
+index('sid', sid, reference, ends)
+index('browser', browser, reference, ends)
+if join ~= '' then
+    redis.call('SET', key('join', join), joined, 'PX', joins)
+    redis.call('HSET', session, 'join', join)
+end
+return {'started', gone, twins}
+"""
+)
+_FIND = """
+local handle = redis.call('HMGET', key('handle', ARGV[1]), 'session', 'sealed', 'next')
+if not handle[1] or not stands(handle[1]) then return false end
+local session = key('session', handle[1])
+local was = redis.call('HMGET', session, 'version', 'ends', 'person', 'sid', 'browser', 'sealed', 'twin', 'join')
+if not was[1] then return false end
+local presented = ARGV[2] == '1'
+if presented and was[7] then redis.call('HSET', session, 'presented', clock()) end
+if presented and was[8] then -- the browser has its value now
+    redis.call('DEL', key('join', was[8]))
+    redis.call('HDEL', session, 'join')
+end
+return {handle[2], handle[3] or '', handle[1], was[1], was[2], was[3], was[4], was[5], was[6]}
+"""
+_READ = """
+if not stands(ARGV[1]) then return {why(ARGV[1])} end
+local was = redis.call('HMGET', key('session', ARGV[1]), 'version', 'ends', 'person', 'sid', 'browser', 'sealed')
+if not was[1] then return {''} end
+return {ARGV[1], was[1], was[2], was[3], was[4], was[5], was[6]}
+"""
+_VERSION = """
+if not stands(ARGV[1]) then return {why(ARGV[1])} end
+local version = redis.call('HGET', key('session', ARGV[1]), 'version')
+return version and {'', version} or {''}
+"""
+_REPLACE = """
+local reference, version, sealed, before = unpack(ARGV)
+local session = key('session', reference)
+if not stands(reference) or redis.call('HGET', session, 'version') ~= before then return 0 end
+redis.call('HSET', session, 'version', version, 'sealed', sealed)
+return 1
+"""
+_RENEW = (
+    _ONCE
+    + """
+local reference, version, before, ends, person, sid, browser, sealed, handle, data_key, earlier, next_, grace,
+    ticket, begun, taken = unpack(ARGV)
+local session = key('session', reference)
+if not stands(reference) or redis.call('HGET', session, 'version') ~= before then return 'lost' end
+local stop = stopped(ticket, begun, cjson.decode(ARGV[17]))
+if stop then return stop end
+take('ticket', ticket, taken)
+local was = redis.call('HMGET', session, 'person', 'sid', 'browser', 'handles')
+for place, kind in ipairs({'person', 'sid', 'browser'}) do redis.call('SREM', key(kind, was[place]), reference) end
+index('person', person, reference, ends)
+index('sid', sid, reference, ends)
+index('browser', browser, reference, ends)
+local listed = was[4]
+if handle ~= '' then
+    listed = handle
+    for _, name in ipairs(names(was[4])) do
+        local left = redis.call('PTTL', key('handle', name))
+        if left > tonumber(grace) then redis.call('PEXPIRE', key('handle', name), grace) end
+        if left > 0 then
+            listed = listed .. ' ' .. name
+            if name == earlier then redis.call('HSET', key('handle', name), 'next', next_) end
+        end
+    end
+    redis.call('HSET', key('handle', handle), 'session', reference, 'sealed', data_key)
+    redis.call('PEXPIREAT', key('handle', handle), ends)
+end
+redis.call('HSET', session, 'version', version, 'ends', ends, 'person', person, 'sid', sid, 'browser', browser,
+    'sealed', sealed, 'handles', listed)
+last(session, ends)
+last(key('tabs', reference), ends)
+return 'done'
+"""
+)
+_END = """
+local until_, why, kind, name, lasts, most = unpack(ARGV)
+local gone = {}
+for i = 7, #ARGV do finish(gone, ARGV[i], until_, why) end
+if kind ~= '' then mark(kind, name, lasts, most) end
+return gone
+"""
+_END_ALL = """
+local until_, why, kind, lasts, most = unpack(ARGV)
+local gone = {}
+for i = 6, #ARGV do
+    for _, reference in ipairs(redis.call('SMEMBERS', key(kind, ARGV[i]))) do finish(gone, reference, until_, why) end
+    mark(kind, ARGV[i], lasts, most)
+end
+return gone
+"""
+_SETTLE = """
+local until_, why = unpack(ARGV)
+local gone, best, keep = {}, -1, nil
+for i = 3, #ARGV do
+    local was = redis.call('HMGET', key('session', ARGV[i]), 'version', 'presented')
+    if was[1] and tonumber(was[2] or 0) >= best then best, keep = tonumber(was[2] or 0), ARGV[i] end
+end
+for i = 3, #ARGV do if ARGV[i] ~= keep then finish(gone, ARGV[i], until_, why) end end
+if keep then redis.call('HDEL', key('session', keep), 'twin', 'presented') end
+return gone
 """
 _PUT = (
     _ONCE
@@ -106,7 +266,7 @@ if redis.call('ZCARD', all) >= tonumber(most) then
     local heaviest = redis.call('ZREVRANGE', key(kind, 'addresses'), 0, 0)[1]
     drop(kind, redis.call('ZRANGE', key(kind .. ':at', heaviest), 0, 0)[1], heaviest)
 end
-redis.call('HSET', key(kind, name), 'owner', owner, 'address', address, 'sealed', sealed)
+redis.call('HSET', key(kind, name), 'owner', owner, 'address', address, 'sealed', sealed, 'put', now)
 redis.call('PEXPIREAT', key(kind, name), ends)
 redis.call('ZADD', all, ends, name .. '|' .. address)
 redis.call('ZADD', key(kind .. ':at', address), ends, name)
@@ -117,14 +277,12 @@ _TAKE = (
     _ONCE
     + """
 local kind, name, owner, milliseconds = unpack(ARGV)
-local was = redis.call('HMGET', key(kind, name), 'owner', 'address', 'sealed')
+local was = redis.call('HMGET', key(kind, name), 'owner', 'address', 'sealed', 'put')
 local taker = redis.call('GET', key(kind .. ':taken', name))
 if (was[1] or taker or owner) ~= owner then return {'foreign'} end
 if not was[1] then return {taker and 'taken' or 'unknown'} end
-if milliseconds == '0' then return {'there', was[3]} end
-redis.call('SET', key(kind .. ':taken', name), owner, 'PX', milliseconds)
-drop(kind, name, was[2])
-return {'there', was[3]}
+if milliseconds ~= '0' then take(kind, name, milliseconds) end
+return {'there', was[3], was[4]}
 """
 )
 _ADMIT = """
@@ -148,28 +306,26 @@ local found = redis.call('SMEMBERS', key('tabs', ARGV[1]))
 redis.call('DEL', key('tabs', ARGV[1]))
 return found
 """
-_END_ALL = """
-local gone = {}
-for _, reference in ipairs(redis.call('SMEMBERS', key(ARGV[1], ARGV[2]))) do finish(gone, reference, ARGV[3]) end
-return gone
-"""
 
 
 class RedisStore:
     """Redis, for many workers; connected on first use."""
 
-    def __init__(self, url: str, secret: bytes) -> None:
-        """Keep records in the Redis at `url`; by the common `secret` processes know each other's messages."""
-        self._secret = secret
+    def __init__(self, url: str, keys: ServerKeys) -> None:
+        """Keep records in the Redis at `url`; by the common `keys` processes know each other's messages."""
+        self._keys = keys
         self._listener: Redis = Redis.from_url(url, socket_connect_timeout=_SECONDS, health_check_interval=10)
         self._redis: Redis = Redis.from_url(url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
         texts = {
             "start": _START,
+            "find": _FIND,
             "read": _READ,
             "version": _VERSION,
             "replace": _REPLACE,
+            "renew": _RENEW,
             "end": _END,
             "all": _END_ALL,
+            "settle": _SETTLE,
             "note": _NOTE,
             "tabs": _TABS,
             "put": _PUT,
@@ -178,46 +334,86 @@ class RedisStore:
         }
         self._scripts = {name: self._redis.register_script(_FUNCTIONS + text) for name, text in texts.items()}
 
-    async def start(self, record: Record, replacing: str | None, now: float) -> list[str]:  # noqa: ARG002
-        """Add a record; end the one it replaces and those of its browser."""
-        return await self._names(
+    async def start(self, start: Start) -> Started:
+        """Add a session; end other people's in its browser."""
+        join = start.join or Join("", b"", 0.0)
+        lists = {
+            "marks": _flat(start.spend),
+            "persons": list(start.persons),
+            "browsers": list(start.browsers),
+            "others": list(start.others),
+        }
+        outcome, *rest = await self._run(
             "start",
-            record.reference,
-            record.version,
-            _milliseconds(record.ends),
-            record.person,
-            record.sid,
-            record.browser,
-            record.sealed,
-            replacing or "",
+            *_row(start.record),
+            start.handle.name,
+            start.handle.sealed,
+            *_spent(start.spend),
+            join.name,
+            join.sealed,
+            _milliseconds(join.seconds),
+            "anew" if join.anew else "",
+            json.dumps(lists),
         )
+        _raise_where_stopped(outcome)
+        if outcome == b"joined":
+            return Started(joined=rest[0])
+        return Started(_gone(rest[0]), [name.decode() for name in rest[1]])
 
-    async def read(self, reference: str) -> Record | None:
-        """Return a record that has not ended."""
-        found = cast("list[bytes | None] | None", await self._run("read", reference))
-        if not found or found[0] is None:
-            return None
-        version, ends, person, sid, browser, sealed = (value or b"" for value in found)
-        return Record(
-            reference, int(version), int(ends) / 1000, person.decode(), sid.decode(), browser.decode(), sealed
-        )
+    async def find(self, name: str, *, presented: bool = True) -> Found | None:
+        """Return a session by a handle; one round trip."""
+        found = cast("list[bytes] | None", await self._run("find", name, int(presented)))
+        return Found(found[0], found[1], _record(found[2:])) if found else None
 
-    async def version(self, reference: str) -> int | None:
-        """Return the version of a record that has not ended; one round trip."""
-        found = await self._run("version", reference)
-        return int(found) if found else None
+    async def read(self, reference: str) -> Record | str:
+        """Return a record, or why it ended."""
+        found = cast("list[bytes]", await self._run("read", reference))
+        return _record(found) if len(found) > 1 else found[0].decode()
+
+    async def version(self, reference: str) -> int | str:
+        """Return the version of a record, or why it ended; one round trip."""
+        why, *version = cast("list[bytes]", await self._run("version", reference))
+        return int(version[0]) if version else why.decode()
 
     async def replace(self, record: Record, version: int) -> bool:
         """Write a record if its `version` is still there."""
         return bool(await self._run("replace", record.reference, record.version, record.sealed, version))
 
-    async def end(self, reference: str, until: float) -> bool:
-        """End one record."""
-        return bool(await self._names("end", reference, _milliseconds(until)))
+    async def renew(self, record: Record, version: int, successor: Successor | None, spend: Spend = NOTHING) -> bool:
+        """Write a whole record if its `version` is still there."""
+        reference, new, *rest = _row(record)
+        to = successor or Successor(Handle("", b""), "", b"", 0.0)
+        outcome = await self._run(
+            "renew",
+            reference,
+            new,
+            version,
+            *rest,
+            to.handle.name,
+            to.handle.sealed,
+            to.before,
+            to.sealed,
+            _milliseconds(to.seconds),
+            *_spent(spend),
+            json.dumps(_flat(spend)),
+        )
+        _raise_where_stopped(outcome)
+        return outcome == b"done"
 
-    async def end_all(self, of: Literal["person", "sid"], value: str, until: float) -> list[str]:
+    async def end(
+        self, references: Sequence[str], until: float, why: str, mark: tuple[MarkKind, str] | None = None
+    ) -> list[Gone]:
+        """End records."""
+        kind, name = mark or ("", "")
+        return _gone(await self._run("end", _milliseconds(until), why, kind, name, *_LASTS, *references))
+
+    async def end_all(self, of: Literal["person", "sid"], values: Sequence[str], until: float, why: str) -> list[Gone]:
         """End all records with a hash in one of the indexes."""
-        return await self._names("all", of, value, _milliseconds(until))
+        return _gone(await self._run("all", _milliseconds(until), why, of, *_LASTS, *values))
+
+    async def settle(self, references: Sequence[str], until: float, why: str) -> list[Gone]:
+        """Keep the twin that was presented last."""
+        return _gone(await self._run("settle", _milliseconds(until), why, *references))
 
     async def note_tab(self, reference: str, key: str, until: float) -> None:
         """Remember a tab, as long as its session may last."""
@@ -225,13 +421,14 @@ class RedisStore:
 
     async def tabs(self, reference: str) -> set[str]:
         """Return a session's tabs on all workers."""
-        return set(await self._names("tabs", reference))
+        found: list[bytes] = await self._run("tabs", reference)
+        return {key.decode() for key in found}
 
     async def announce(self, references: Sequence[str], why: str) -> None:
         """Publish it, with a proof that it comes from one of us."""
         text = json.dumps({"v": 1, "ended": list(references), "why": why}).encode()
         with suppress(StoreUnavailable), _translated():  # lost, it is found out by whoever looks next
-            await self._redis.publish(_CHANNEL, self._proof(text) + b" " + text)
+            await self._redis.publish(_CHANNEL, self._keys.proof(text) + b" " + text)
 
     async def announced(self) -> AsyncIterator[tuple[list[str], str]]:
         """Hear what is published; connects anew for ever, and what is not ours is passed over."""
@@ -248,7 +445,7 @@ class RedisStore:
     def _heard(self, data: object) -> tuple[list[str], str] | None:
         """Return what a message says; None when it is not from one of us, or not in a form that we write."""
         proof, _, text = data.partition(b" ") if isinstance(data, bytes) else (b"", b"", b"")
-        if not hmac.compare_digest(proof, self._proof(text)):
+        if not self._keys.proves(proof, text):
             return None
         try:
             match json.loads(text):
@@ -259,32 +456,29 @@ class RedisStore:
         except ValueError:
             return None
 
-    def _proof(self, text: bytes) -> bytes:
-        return hmac.digest(self._secret, text, "sha256").hex().encode()
-
     async def put(self, kind: str, name: str, once: Once, seconds: float) -> None:
         """Keep something for one use; when there are too many, the heaviest address loses its oldest."""
         lasts = _milliseconds(seconds)
         await self._run("put", kind, name, once.owner, once.address, once.sealed, lasts, MOST_ONCE)
 
-    async def take(self, kind: str, name: str, owner: str | None) -> bytes:
+    async def take(self, kind: str, name: str, owner: str | None) -> tuple[bytes, float]:
         """Take what was put, in one step."""
         return await self._taken(kind, name, owner, TAKEN_SECONDS)
 
-    async def look(self, kind: str, name: str, owner: str | None) -> bytes:
+    async def look(self, kind: str, name: str, owner: str | None) -> tuple[bytes, float]:
         """Look at what was put."""
         return await self._taken(kind, name, owner, 0)
 
-    async def _taken(self, kind: str, name: str, owner: str | None, seconds: float) -> bytes:
+    async def _taken(self, kind: str, name: str, owner: str | None, seconds: float) -> tuple[bytes, float]:
         arguments = kind, name, owner or "", _milliseconds(seconds)
-        outcome, *sealed = cast("list[bytes]", await self._run("take", *arguments))
+        outcome, *found = cast("list[bytes]", await self._run("take", *arguments))
         if outcome == b"foreign":
             raise FlowForeign("the flow cookie of another browser" if owner else "no flow cookie")
         if outcome == b"taken":
             raise FlowTaken("just now")
         if outcome == b"unknown":
             raise FlowUnknown("nothing waits under it")
-        return sealed[0]
+        return found[0], int(found[1]) / 1000
 
     async def admit(self, most: Mapping[str, int], seconds: float) -> str | None:
         """Count once more, exactly, over all workers."""
@@ -302,10 +496,6 @@ class RedisStore:
         await self._redis.aclose()
         await self._listener.aclose()
 
-    async def _names(self, name: str, *arguments: str | bytes | int) -> list[str]:
-        found: list[bytes] = await self._run(name, *arguments)
-        return [name.decode() for name in found]
-
     async def _run(self, name: str, *arguments: str | bytes | int) -> Any:
         with _translated():
             return cast("Any", await self._scripts[name](args=arguments))
@@ -313,6 +503,43 @@ class RedisStore:
 
 def _milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+_LASTS = _milliseconds(MARK_SECONDS), MOST_MARKS
+
+
+def _row(record: Record) -> tuple[str | bytes | int, ...]:
+    reference, version, ends, *hashes, sealed = astuple(record)
+    return reference, version, _milliseconds(ends), *hashes, sealed
+
+
+def _record(row: Sequence[bytes]) -> Record:
+    reference, version, ends, person, sid, browser, sealed = (value or b"" for value in row)
+    return Record(
+        reference.decode(), int(version), int(ends) / 1000, person.decode(), sid.decode(), browser.decode(), sealed
+    )
+
+
+def _gone(found: Sequence[bytes]) -> list[Gone]:
+    return [
+        Gone(reference.decode(), person.decode()) for reference, person in zip(found[::2], found[1::2], strict=True)
+    ]
+
+
+def _spent(spend: Spend) -> tuple[str, int, int]:
+    begun = _milliseconds(spend.begun) if spend.begun < _NEVER else _milliseconds(_NEVER)
+    return spend.ticket, begun, _milliseconds(TAKEN_SECONDS)
+
+
+def _flat(spend: Spend) -> list[str]:
+    return [word for mark in spend.marks for word in mark]
+
+
+def _raise_where_stopped(outcome: bytes) -> None:
+    if outcome == b"taken":
+        raise FlowTaken("just now")
+    if outcome == b"late":
+        raise SignedOutMeanwhile()
 
 
 @contextmanager

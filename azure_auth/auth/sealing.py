@@ -1,7 +1,8 @@
-"""What is derived from a secret that the browser brings: the name of a record, the key that seals it, keys of tabs.
+"""Keys derived from secrets that only browsers hold, and the records that are sealed under them.
 
-The secret itself is kept nowhere. Without it nothing here can be computed, so what lies in a store, a backup or a
-dump stays sealed (RFC 5869 HKDF with a purpose for each key; AES-256-GCM).
+A session's cookie value opens one thing: the session's data key. All else of the session is sealed under keys derived
+from the data key. Neither the value nor the data key is stored in clear, so a stolen store, backup or dump opens
+nothing (RFC 5869 HKDF with one purpose for each key; AES-256-GCM).
 """
 
 import hmac
@@ -15,31 +16,43 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 _NONCE_BYTES = 12
+_FORMAT = 2
 STRANGER = "0" * 16
-"""What the keys of tabs without a session begin with."""
+"""The prefix of all keys of tabs without a session."""
 
 
 class SealBroken(Exception):
-    """What was to be opened was sealed for something else, or changed since."""
+    """The ciphertext was altered, or belongs to another record."""
 
 
 class Seal:
-    """Seals one thing of one kind with a key derived from its secret.
+    """Encrypts one record.
 
     Attributes:
-        name: Under which the thing is found; tells nothing of the secret.
+        name: The record's name in the store. It reveals nothing about the secret.
     """
 
     __slots__ = ("_aead", "_bound_to", "name")
 
-    def __init__(self, kind: str, secret: str) -> None:
-        """Derive name and key for a kind of thing from a secret of 256 random bits, as text."""
-        self.name = _derive(secret, f"{kind} name").hex()
+    def __init__(self, kind: str, name: str, secret: bytes) -> None:
+        """Derive the key of a record.
+
+        Args:
+            kind: The type of record. Records of different types never open each other.
+            name: The record's name.
+            secret: At least 256 random bits.
+        """
+        self.name = name
         self._aead = AESGCM(_derive(secret, f"{kind} seal"))
-        self._bound_to = f"azure_auth {kind} 1 {self.name}".encode()
+        self._bound_to = f"azure_auth {kind} {_FORMAT} {name}".encode()
+
+    @classmethod
+    def of(cls, kind: str, secret: str) -> "Seal":
+        """Return the seal of a record that is found by its secret; the name is a hash of it."""
+        return cls(kind, _derive(secret.encode(), f"{kind} name").hex(), secret.encode())
 
     def seal(self, plain: bytes) -> bytes:
-        """Encrypt, bound to the kind and the name."""
+        """Encrypt; the ciphertext is bound to the record's type, name and format."""
         nonce = os.urandom(_NONCE_BYTES)
         return nonce + self._aead.encrypt(nonce, plain, self._bound_to)
 
@@ -47,58 +60,71 @@ class Seal:
         """Decrypt what `seal` returned.
 
         Raises:
-            SealBroken: When it is another thing's, another kind of thing, or was changed.
+            SealBroken: When the ciphertext was altered or belongs to another record.
         """
         try:
             return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._bound_to)
-        except (InvalidTag, TypeError, ValueError):  # TypeError: a store gave back something else than bytes
+        except (InvalidTag, TypeError, ValueError):  # TypeError: a store returned something else than bytes
             raise SealBroken from None
 
 
-class CookieKeys(Seal):
-    """The keys of one session.
+class SessionKeys:
+    """The keys that are derived from the data key of one session.
 
     Attributes:
-        tab_prefix: What the keys of all tabs of the session begin with.
+        reference: The session's id: random, and not secret.
+        data_key: 256 random bits. The cookie's value opens it (see `handle_of`).
+        record: Seals the session's record.
+        tab_prefix: The prefix of the keys of all its tabs.
     """
 
-    __slots__ = ("_tabs", "tab_prefix")
+    __slots__ = ("_tabs", "data_key", "record", "reference", "tab_prefix")
 
-    def __init__(self, cookie: str) -> None:
-        """Derive the keys from the value of a session cookie."""
-        super().__init__("session", cookie)
-        self._tabs = _derive(cookie, "tabs")
-        self.tab_prefix = hmac.digest(self._tabs, b"", "sha256").hex()[:16]
-
-    @property
-    def reference(self) -> str:
-        """The name of the session's record."""
-        return self.name
+    def __init__(self, reference: str, data_key: bytes) -> None:
+        """Derive the keys."""
+        self.reference, self.data_key = reference, data_key
+        self.record = Seal("session", reference, data_key)
+        self.tab_prefix = tab_prefix(reference)
+        self._tabs = _derive(data_key, "tabs")
 
     def tab_key(self, client_token: str) -> str:
         """Return the key under which Reflex keeps the state of the tab that calls itself `client_token`."""
         return self.tab_prefix + hmac.digest(self._tabs, client_token.encode(), "sha256").hex()[:48]
 
 
+def handle_of(value: str) -> Seal:
+    """Return the seal of a session's handle: the row that a cookie value names, which holds the data key."""
+    return Seal.of("handle", value)
+
+
+def tab_prefix(reference: str) -> str:
+    """Return the prefix of the keys of a session's tabs: 16 hexadecimal digits."""
+    return hashed("azure_auth tabs", reference)[:16]
+
+
 def stranger_key(client_token: str, browser: str) -> str:
-    """Return the key of the state of a tab without a session, in the browser of that flow cookie; no session has it."""
+    """Return the key of the state of a tab without a session, in the browser of that name; no session has it."""
     return STRANGER + hashed("azure_auth stranger", browser, client_token)[:48]
 
 
 def hashed(*parts: str) -> str:
-    """Return a hash under which something is found again without being readable."""
+    """Return a hash of random values; what is not random is hashed by `ServerKeys`."""
     return sha256("\0".join(parts).encode()).hexdigest()
 
 
 def tab_id(client_token: str) -> str:
     """Return what tells a tab from others, also across a sign-in, and opens nothing."""
-    return urlsafe_b64encode(sha256(b"azure_auth tab " + client_token.encode()).digest()).decode().rstrip("=")
+    return _encoded(sha256(b"azure_auth tab " + client_token.encode()).digest())
 
 
-def ticket_of(state: str, browser: str) -> str:
+def ticket_of(state: str, flow_cookie: str) -> str:
     """Return the ticket that the flow of that `state` ends with, in the browser of that flow cookie; 43 characters."""
-    return urlsafe_b64encode(bytes.fromhex(hashed("azure_auth ticket", state, browser))).decode().rstrip("=")
+    return _encoded(bytes.fromhex(hashed("azure_auth ticket", state, flow_cookie)))
 
 
-def _derive(secret: str, purpose: str) -> bytes:
-    return HKDF(SHA256(), 32, None, f"azure_auth {purpose}".encode()).derive(secret.encode())
+def _encoded(value: bytes) -> str:
+    return urlsafe_b64encode(value).decode().rstrip("=")
+
+
+def _derive(secret: bytes, purpose: str) -> bytes:
+    return HKDF(SHA256(), 32, None, f"azure_auth {purpose}".encode()).derive(secret)

@@ -1,74 +1,73 @@
 """Sessions: started at a validated sign-in, found by the cookie, touched by what the person does, ended for good.
 
-The record lies sealed in the store; a `Session` is what this process knows of it while a socket or a request of it
-is open here. Whatever cannot be decided is denied.
+The record lies sealed in the store. Several tasks of a process, and several processes, work on it at once: every write
+compares versions, and only a version lower than what this process had before it asked is a rollback. Whatever cannot be
+decided is denied.
 """
 
 import asyncio
-import json
+import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import asdict
-from secrets import token_urlsafe
-from typing import Any, Literal, cast
-from weakref import WeakValueDictionary
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any, cast, get_args
+from weakref import WeakValueDictionary, finalize
 
 from azure_auth import audit
+from azure_auth.auth import codec
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.sealing import CookieKeys, SealBroken, hashed
-from azure_auth.auth.store import Record, Store
+from azure_auth.auth.sealing import Seal, SealBroken, SessionKeys, handle_of, tab_prefix
+from azure_auth.auth.server_keys import ServerKeys
+from azure_auth.auth.session import GRACE_SECONDS, Ending, Held, Session, opened
+from azure_auth.auth.store import Gone, Join, MarkKind, Record, Spend, Start, Store, Successor
 from azure_auth.errors import StoreUnavailable
 from azure_auth.settings import Settings
 
+_log = logging.getLogger(__name__)
 _LOOK_SECONDS = 20.0
 """How often sessions are looked at that nobody does anything with, lest a message was lost."""
 _WRITE_SECONDS = 60.0
 """How often the store hears that somebody is still there."""
-
-Ending = Literal["signed_out", "directory", "idle", "expired", "replaced", "refused"]
-"""Why a session ended: `directory` when the person signed out there, `refused` when the configuration changed or its
-record is not what was written.
-"""
+_KEY_SECONDS = 7 * 24 * 3600.0
+"""How long a session keeps its data key; the next sign-in after that starts another session."""
+_TRIES = 10
 
 
-class Session:
-    """A session of somebody who is connected now.
+@dataclass(frozen=True, slots=True, repr=False)
+class Arrival:
+    """A sign-in that came back from the directory, as far as its session is concerned.
 
     Attributes:
-        keys: What the cookie opens.
-        identity: Who it is.
-        browser: A hash of the browser that it was started in.
-        started: When it was, in seconds since 1970.
-        seen: When its person last did something.
-        version: Of the record, as last read or written.
-        written: The `seen` of that record.
-        ended: Why it is over; None while it stands.
+        asked: When the directory was asked; seconds since 1970. None for now.
+        ticket: The name of the ticket, which is spent in the step that starts the session.
+        begun: When the flow began, by the store's clock.
+        begun_in: The browser's name at that time.
+        flow_cookie: By which another exchange of the same flow cookie joins the session.
+        left: The browser's earlier name, where this sign-in gives it a new one.
     """
 
-    def __init__(self, keys: CookieKeys, version: int, sealed: dict[str, Any]) -> None:
-        """Open a record.
+    asked: float | None = None
+    ticket: str = ""
+    begun: float = inf
+    begun_in: str = ""
+    flow_cookie: str = ""
+    left: str = ""
 
-        Args:
-            keys: What the cookie opens.
-            version: Of the record.
-            sealed: Its contents.
-        """
-        self.keys = keys
-        self.identity = Identity(**sealed["identity"])
-        self.browser: str = sealed["browser"]
-        self.started: float = sealed["started"]
-        self.seen = self.written = float(sealed["seen"])
-        self.version = version
-        self.ended: Ending | None = None
+
+_UNKNOWN = Arrival()
 
 
 class Sessions:
     """The sessions of the app, in one store."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, keys: ServerKeys, clock: Callable[[], float] = time.time
+    ) -> None:
         """Keep sessions in `store`, as long as `settings` allow; `clock` counts seconds since 1970."""
         self._store = store
+        self._keys = keys
         self._clock = clock
         self._idle = settings.session_idle.total_seconds()
         self._longest = settings.session_max.total_seconds()
@@ -76,73 +75,122 @@ class Sessions:
         self._allowed_tenants = settings.allowed_tenants
         self._open: WeakValueDictionary[str, Session] = WeakValueDictionary()
         self._ended: dict[str, float] = {}
-        """What this process knows to be over, and until when, whatever the store says; oldest first."""
-        self._unwritten: dict[str, Ending] = {}
+        """The prefixes of the tabs of sessions that are over, and until when that is remembered; oldest first."""
+        self._unwritten: dict[str, tuple[Ending, tuple[MarkKind, str] | None]] = {}
         """What has ended and the store could not be told of yet."""
         self._wakes: dict[str, asyncio.TimerHandle] = {}
+        self._writes: dict[str, asyncio.TimerHandle] = {}
+        self._settling: set[asyncio.TimerHandle] = set()
         self._tidying: set[asyncio.Task[None]] = set()
         self.on_end: Callable[[Session], None] | None = None
         """Called at once when a session ends that somebody has open here."""
+        self.on_outdated: Callable[[Session], None] | None = None
+        """Called when values of the cookie of a session that somebody has open here may have ceased to count."""
         self.on_gone: Callable[[set[str]], Awaitable[None]] | None = None
         """Called with the keys of all tabs that an ended session ever had."""
 
-    async def start(self, identity: Identity, browser: str, replacing: str | None) -> str:
-        """Start a session, always with a new id.
+    async def start(self, identity: Identity, browser: str, presented: str | None, arrival: Arrival = _UNKNOWN) -> str:
+        """Give somebody who signed in a session: the one that stands in their browser, else a new one.
+
+        The cookie's value is new either way. Another person's sessions in the browser end in the same step.
 
         Args:
             identity: Who signed in.
-            browser: What tells the browser from others; a session that it had ends in the same step.
-            replacing: The value of the session cookie that the browser had, if any; that session ends likewise.
+            browser: The browser's name; empty where it has none.
+            presented: The value of the session cookie that the browser had, if any.
+            arrival: What the sign-in brings.
 
         Returns:
             The value of the new cookie.
 
         Raises:
-            StoreUnavailable: When it cannot be kept.
+            FlowTaken: When the ticket was spent already.
+            SignedOutMeanwhile: When the person signed out after the flow had begun.
+            StoreUnavailable: When the session cannot be kept; the ticket is not spent then.
         """
-        cookie, now = token_urlsafe(32), self._clock()
-        sealed = {"identity": asdict(identity), "browser": hashed(browser), "started": now, "seen": now}
-        session = Session(CookieKeys(cookie), 1, sealed)
-        old = CookieKeys(replacing).reference if replacing else None
-        await self._spread(await self._store.start(self._record(session, 1), old, now), "replaced")
-        return cookie
+        joins, anew = Seal.of("join", arrival.flow_cookie) if arrival.flow_cookie else None, False
+        joined = False
+        for _ in range(_TRIES):
+            held = await self.find(presented, joined=joined) if presented else None
+            if held and held.session.identity.key == identity.key and self._is_young(held.session):
+                async with held.session.renewing:
+                    value = await self._renew(held, presented or "", identity, browser, arrival)
+                if value:
+                    return value
+                continue  # it ended, or was written, meanwhile
+            session, value, start = self._new(identity, browser, arrival)
+            if joins:
+                join = Join(joins.name, joins.seal(value.encode()), GRACE_SECONDS, anew=anew or held is not None)
+                start = replace(start, join=join)
+            if held:
+                start = replace(start, others=[held.session.reference])
+            started = await self._store.start(start)
+            if joins and started.joined is not None:
+                anew = joined = True  # if the session that it leads to is over, it is replaced
+                with suppress(SealBroken):
+                    presented = joins.open(started.joined).decode()
+                continue
+            await self._spread(started.gone, "replaced")
+            if started.twins:
+                self._settle_later([*started.twins, session.reference])
+            return value
+        raise StoreUnavailable("a session that others write all the time")
 
-    async def find(self, cookie: str) -> Session | None:
-        """Return the session that a cookie stands for, or None; a session that may not go on ends here.
+    async def find(self, value: str, *, joined: bool = False) -> Held | None:
+        """Return the session that a cookie value stands for, or None; a session that may not go on ends here.
+
+        Args:
+            value: What came with a request; nothing is known about it.
+            joined: Whether it came from another exchange, and not from the browser.
 
         Raises:
             StoreUnavailable: When that cannot be told.
         """
-        keys = CookieKeys(cookie)
-        if session := self._open.get(keys.reference):
-            return session if await self.stands(session) else None
-        record = await self._store.read(keys.reference)
-        session = self._unsealed(keys, record) if record and keys.reference not in self._ended else None
-        if session is None:
-            if record:
-                await self._store.end(keys.reference, self._until())
+        handle = handle_of(value).name
+        found = await self._store.find(handle, presented=not joined)
+        if found is None:
             return None
-        session = self._open.setdefault(keys.reference, session)
-        self._wake_later(session)
+        record = found.record
+        if tab_prefix(record.reference) in self._ended:  # the store could not be told, or somebody put the row back
+            why, mark = self._unwritten.get(record.reference, ("refused", None))
+            await self._write_end(record.reference, why, mark)
+            return None
+        try:
+            keys = opened(record.reference, value, found.data_key)
+            next_ = Seal("next", handle, value.encode()).open(found.next).decode() if found.next else ""
+        except SealBroken:
+            audit.record("suspicious", reason="a session's handle that is not what was written")
+            return None
+        session = self._open.get(record.reference)
+        if session is None:
+            if (session := self._unsealed(keys, record)) is None:
+                await self._refuse(record)
+                return None
+            self._open[record.reference] = session
+            finalize(session, self._sleep, record.reference)
+            self._wake_later(session)
+        elif session.version != record.version and not await self.stands(session):
+            return None
         if over := self._over(session):
             await self.end(session, over)
-        return None if session.ended else session
+        return Held(session, handle, next_) if self.admits(session, handle) else None
 
-    async def stands(self, session: Session) -> bool:
-        """Tell whether a session goes on; asked before everything that needs one.
+    async def stands(self, session: Session, handle: str | None = None) -> bool:
+        """Tell whether a session goes on, and with it a cookie value; asked before everything that needs one.
 
         Raises:
             StoreUnavailable: When that cannot be told.
         """
         if session.ended is None:
-            version = await self._store.version(session.keys.reference)
-            if version is None:
-                self._end_here(session.keys.reference, "signed_out")
-            elif version != session.version and not await self._reread(session):
+            before = session.version  # another task may take over a newer one while this one waits
+            version = await self._store.version(session.reference)
+            if isinstance(version, str):
+                self._end_here(session.reference, self._reason(session, version))
+            elif version != before and not await self._reread(session, version, before):
                 await self.end(session, "refused")
             elif over := self._over(session):
                 await self.end(session, over)
-        return session.ended is None
+        return self.admits(session, handle) if handle else session.ended is None
 
     async def reach(self) -> None:
         """Ask the store for nothing.
@@ -153,15 +201,15 @@ class Sessions:
         await self._store.version("")
 
     async def touch(self, session: Session) -> None:
-        """Note that the person did something; the store hears of it once a minute."""
+        """Note that the person did something; the store hears of it within a minute, and once a minute."""
         session.seen = self._clock()
-        if session.seen - session.written < _WRITE_SECONDS:
-            return
-        session.written = session.seen
-        record = self._record(session, session.version + 1)
-        if await self._store.replace(record, session.version):
-            session.version = record.version
-        # Else it was ended or written elsewhere meanwhile, and the next look tells which.
+        wait = _WRITE_SECONDS - (session.seen - session.written)
+        if wait <= 0:
+            await self._write_seen(session)
+        elif session.reference not in self._writes:
+            reference = session.reference
+            timer = asyncio.get_running_loop().call_later(wait, self._write_later, reference)
+            self._writes[reference] = timer
 
     async def end(self, session: Session, why: Ending) -> None:
         """End a session for good.
@@ -169,9 +217,10 @@ class Sessions:
         Raises:
             StoreUnavailable: When the store cannot be told; here it is over all the same.
         """
-        self._end_here(session.keys.reference, why)
+        self._end_here(session.reference, why)
         session.ended = session.ended or why
-        await self._write_end(session.keys.reference, why)
+        mark = self._mark(session) if why == "signed_out" else None
+        await self._write_end(session.reference, why, mark, session.identity)
 
     async def end_everywhere(self, session: Session) -> None:
         """End all sessions of the person whose session this is.
@@ -179,10 +228,11 @@ class Sessions:
         Raises:
             StoreUnavailable: When the store cannot be told; here it is over all the same.
         """
-        person = _person(session.identity)
-        for other in [open_ for open_ in self._open.values() if _person(open_.identity) == person]:
-            self._end_here(other.keys.reference, "signed_out")  # also if its row says that it is another's
-        await self._spread(await self._store.end_all("person", person, self._until()), "signed_out")
+        identity = session.identity
+        for other in [open_ for open_ in self._open.values() if open_.identity.key == identity.key]:
+            self._end_here(other.reference, "signed_out")  # also if its row says that it is another's
+        gone = await self._store.end_all("person", self._persons(identity), self._until(), "signed_out")
+        await self._spread(gone, "signed_out", identity)
 
     async def end_by_directory(self, sid: str) -> None:
         """End all sessions that belong to one of the directory's, which has ended there.
@@ -190,7 +240,8 @@ class Sessions:
         Raises:
             StoreUnavailable: When they cannot be found.
         """
-        await self._spread(await self._store.end_all("sid", hashed(sid), self._until()), "directory")
+        sids = self._keys.all_hashed("sid", sid)
+        await self._spread(await self._store.end_all("sid", sids, self._until(), "directory"), "directory")
 
     async def joined(self, session: Session, key: str) -> None:
         """Note a tab of a session, so that its states are found when the session ends.
@@ -198,49 +249,137 @@ class Sessions:
         Raises:
             StoreUnavailable: When it cannot be noted.
         """
-        await self._store.note_tab(session.keys.reference, key, session.started + self._longest)
+        await self._store.note_tab(session.reference, key, session.started + self._longest)
+
+    def admits(self, session: Session, handle: str) -> bool:
+        """Tell whether a session and a value of its cookie count, as far as this process knows."""
+        return session.ended is None and session.admits(handle, self._clock())
+
+    def is_over(self, tab_key: str) -> bool:
+        """Tell whether the session of the tab with that key has ended, as far as this process knows."""
+        return tab_key[:16] in self._ended
 
     async def listen(self) -> None:
-        """Hear for ever what other processes end; what they say is looked up, and grants nothing."""
+        """Listen to other processes for ever. A message only triggers a look-up; it is never trusted by itself."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._look_now_and_then())
-            async for references, why in self._store.announced():
-                for session in [self._open.get(name) for name in references or list(self._open)]:
-                    if session:
-                        await self._look(session, why)
+            async for references, _ in self._store.announced():
+                await self._look([self._open.get(name) for name in references or list(self._open)])
+
+    def _new(self, identity: Identity, browser: str, arrival: Arrival) -> tuple[Session, str, Start]:
+        """Return a new session, the first value of its cookie, and how the store starts it."""
+        now = self._clock()
+        session, value, handle = Session.begun(identity, arrival.asked or now, self._browser(browser), now)
+        start = Start(
+            self._record(session, 1, session.touched()),
+            handle,
+            now,
+            self._spend(identity, browser, arrival),
+            self._persons(identity),
+            [hashed for name in {browser, arrival.left} - {""} for hashed in self._browsers(name)],
+        )
+        return session, value, start
+
+    async def _renew(
+        self, held: Held, presented: str, identity: Identity, browser: str, arrival: Arrival
+    ) -> str | None:
+        """Return the newest cookie value of a session whose person signed in again; None if others wrote meanwhile."""
+        session, now = held.session, self._clock()
+        version = session.version
+        record, renewal = session.renewed(identity, arrival.asked or now, self._browser(browser), now)
+        successor = None
+        newest = presented if session.handles.get(held.handle) is None else held.next
+        if not renewal and not newest:
+            return None  # another exchange has just made the newest value: the next look has it
+        if renewal:
+            sealed = Seal("next", held.handle, presented.encode()).seal(renewal.value.encode())
+            successor = Successor(renewal.handle, held.handle, sealed, GRACE_SECONDS)
+        row = self._record(session, version + 1, record)
+        if not await self._store.renew(row, version, successor, self._spend(identity, browser, arrival)):
+            await self.stands(session)
+            return None
+        session.take_over(version + 1, record, now)
+        self._refresh(session)
+        await self._store.announce([session.reference], "")
+        return renewal.value if renewal else newest
+
+    def _spend(self, identity: Identity, browser: str, arrival: Arrival) -> Spend:
+        """Return what a sign-in has to pass: its ticket, and the sign-outs that would have ended its session."""
+        persons = self._persons(identity)
+        sids = self._keys.all_hashed("sid", identity.sid) if identity.sid else []
+        browsers = [b for name in {browser, arrival.begun_in, arrival.left} - {""} for b in self._browsers(name)]
+        marks: dict[MarkKind, list[str]] = {
+            "person": persons,
+            "sid": sids,
+            "browser": [f"{b} {p}" for b in browsers for p in persons],
+        }
+        return Spend(arrival.ticket, arrival.begun, tuple((kind, n) for kind, names in marks.items() for n in names))
+
+    def _mark(self, session: Session) -> tuple[MarkKind, str] | None:
+        """Return what is remembered of a sign-out in one browser."""
+        return ("browser", f"{session.browser} {self._persons(session.identity)[0]}") if session.browser else None
+
+    async def _write_seen(self, session: Session) -> None:
+        """Write when the person was last seen; where another process was first, on top of what that wrote."""
+        self._cancel(self._writes, session.reference)
+        session.written = session.seen
+        for _ in range(_TRIES):
+            version = session.version
+            record = session.touched()
+            if await self._store.replace(self._record(session, version + 1, record), version):
+                session.take_over(version + 1, record, self._clock())
+                return
+            if not await self.stands(session):
+                return
+
+    def _write_later(self, reference: str) -> None:
+        self._writes.pop(reference, None)
+        session = self._open.get(reference)
+        if session and session.ended is None and session.seen > session.written:
+            self._soon(self._write_seen(session))
 
     async def _look_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            for session in list(self._open.values()):
-                await self._look(session, "signed_out")
-            for reference, why in list(self._unwritten.items()):
-                await self._tidy(reference, why)
+            await self._look(list(self._open.values()))
+            for reference, (why, mark) in list(self._unwritten.items()):
+                with suppress(StoreUnavailable):  # it is tried again
+                    await self._write_end(reference, why, mark)
 
-    async def _look(self, session: Session, why: str) -> None:
-        with suppress(StoreUnavailable):
-            if session.ended is None and await self._store.version(session.keys.reference) is None:
-                self._end_here(session.keys.reference, cast("Ending", why or "signed_out"))
+    async def _look(self, sessions: Sequence[Session | None]) -> None:
+        """Ask the store about sessions; whatever goes wrong with one stops nobody from looking at the next."""
+        for session in filter(None, sessions):
+            try:
+                await self.stands(session)
+            except StoreUnavailable:  # the next look tells
+                pass
+            except Exception:
+                _log.exception("a session could not be looked at")
 
-    async def _spread(self, references: list[str], why: Ending) -> None:
-        """Let everybody know, here and in other processes, and forget what Reflex keeps of them."""
-        for reference in references:
-            self._end_here(reference, why)
-        if references:
-            await self._store.announce(references, why)
+    async def _spread(self, gone: Sequence[Gone], why: Ending, identity: Identity | None = None) -> None:
+        """Tell everybody, here, in other processes and in the audit trail, and forget what Reflex keeps of them."""
+        for one in gone:
+            session = self._open.get(one.reference)
+            who = identity or (session.identity if session else None)
+            known = {} if who else {"person_hash": one.person}
+            reason = "replaced" if why == "joined" else why
+            audit.record("signed_out", person=who.key if who else None, reason=reason, **known)
+            self._end_here(one.reference, why)
+        if gone:
+            await self._store.announce([one.reference for one in gone], why)
         if self.on_gone:
-            for reference in references:
-                await self.on_gone(await self._store.tabs(reference))
+            for one in gone:
+                await self.on_gone(await self._store.tabs(one.reference))
 
     def _until(self) -> float:
         return self._clock() + self._longest
 
     def _end_here(self, reference: str, why: Ending) -> None:
-        for old, until in list(self._ended.items()):
-            if until > self._clock():
-                break
-            del self._ended[old]
-        self._ended[reference] = self._until()
+        now = self._clock()
+        while self._ended and self._ended[oldest := next(iter(self._ended))] <= now:
+            del self._ended[oldest]
+        self._ended[tab_prefix(reference)] = self._until()
+        self._sleep(reference)
         session = self._open.pop(reference, None)
         if session is not None and session.ended is None:
             session.ended = why
@@ -253,85 +392,152 @@ class Sessions:
             return "expired"
         return "idle" if now - session.seen >= self._idle else None
 
+    def _reason(self, session: Session, why: str) -> Ending:
+        """Return why a session ended that is gone from the store; one that is lost without a trace is refused."""
+        return cast("Ending", why) if why in get_args(Ending) else self._over(session) or "refused"
+
+    def _is_young(self, session: Session) -> bool:
+        return self._clock() - session.since < _KEY_SECONDS
+
+    def _refresh(self, session: Session) -> None:
+        """Do what a newly written record asks for."""
+        self._wake_later(session)
+        if self.on_outdated:
+            self.on_outdated(session)
+
     def _wake_later(self, session: Session) -> None:
-        """Look at a session again when it may be over, for people who do nothing must be signed out too."""
-        due = min(session.seen + self._idle, session.started + self._longest) - self._clock()
-        reference = session.keys.reference
-        if earlier := self._wakes.pop(reference, None):  # of an earlier page of the same session
-            earlier.cancel()
-        self._wakes[reference] = asyncio.get_running_loop().call_later(max(due, 0.0), self._wake, reference)
+        """Look at a session again when it, or a value of its cookie, may be over."""
+        deadlines = [deadline for deadline in session.handles.values() if deadline is not None]
+        now = self._clock()
+        ends = min(session.seen + self._idle, session.started + self._longest)
+        due = min([ends, *(deadline for deadline in deadlines if deadline > now)]) - now
+        self._cancel(self._wakes, session.reference)
+        loop = asyncio.get_running_loop()
+        self._wakes[session.reference] = loop.call_later(max(due, 0.0), self._wake, session.reference)
 
     def _wake(self, reference: str) -> None:
         self._wakes.pop(reference, None)
-        session = self._open.get(reference)
-        if session is None:
-            return
-        if over := self._over(session):
-            self._end_here(reference, over)
-            task = asyncio.get_running_loop().create_task(self._tidy(reference, over))
-            self._tidying.add(task)
-            task.add_done_callback(self._tidying.discard)
+        if session := self._open.get(reference):
+            self._soon(self._review(session))
+
+    async def _review(self, session: Session) -> None:
+        """Let a session end, or a value of its cookie, if what other processes know does not prolong it."""
+        try:
+            if not await self.stands(session):
+                return
+        except StoreUnavailable:
+            loop = asyncio.get_running_loop()
+            self._wakes[session.reference] = loop.call_later(_LOOK_SECONDS, self._wake, session.reference)
         else:
-            self._wake_later(session)
+            self._refresh(session)
 
-    async def _tidy(self, reference: str, why: Ending) -> None:
-        with suppress(StoreUnavailable):  # it is tried again
-            await self._write_end(reference, why)
+    def _sleep(self, reference: str) -> None:
+        """Cancel the timers of a session that nobody has open here any more."""
+        self._cancel(self._wakes, reference)
+        self._cancel(self._writes, reference)
 
-    async def _write_end(self, reference: str, why: Ending) -> None:
-        self._unwritten[reference] = why
-        if await self._store.end(reference, self._until()):
-            await self._spread([reference], why)
+    @staticmethod
+    def _cancel(timers: dict[str, asyncio.TimerHandle], reference: str) -> None:
+        if timer := timers.pop(reference, None):
+            timer.cancel()
+
+    def _settle_later(self, twins: Sequence[str]) -> None:
+        """Half a minute after a person got two sessions in one browser, keep the one that the browser presents."""
+
+        def settle() -> None:
+            self._settling.discard(timer)
+            self._soon(self._settle(twins))
+
+        timer = asyncio.get_running_loop().call_later(GRACE_SECONDS, settle)
+        self._settling.add(timer)
+
+    async def _settle(self, twins: Sequence[str]) -> None:
+        await self._spread(await self._store.settle(twins, self._until(), "joined"), "joined")
+
+    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._quietly(work))
+        self._tidying.add(task)
+        task.add_done_callback(self._tidying.discard)
+
+    @staticmethod
+    async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except StoreUnavailable:  # it is tried again, or found out at the next look
+            pass
+        except Exception:
+            _log.exception("a session could not be looked after")
+
+    async def _write_end(
+        self,
+        reference: str,
+        why: Ending,
+        mark: tuple[MarkKind, str] | None = None,
+        identity: Identity | None = None,
+    ) -> None:
+        self._unwritten[reference] = why, mark
+        gone = await self._store.end([reference], self._until(), why, mark)
+        await self._spread(gone, why, identity)
         self._unwritten.pop(reference, None)
 
-    def _record(self, session: Session, version: int) -> Record:
-        sealed = {
-            "version": version,
-            "fingerprint": self._fingerprint,
-            "identity": asdict(session.identity),
-            "browser": session.browser,
-            "started": session.started,
-            "seen": session.seen,
-        }
-        return Record(
-            reference=session.keys.reference,
-            version=version,
-            ends=session.started + self._longest,
-            **dict(zip(("person", "sid", "browser"), _indexes(session), strict=True)),
-            sealed=session.keys.seal(json.dumps(sealed).encode()),
-        )
+    async def _refuse(self, record: Record) -> None:
+        """End a session whose record does not count."""
+        await self._spread(await self._store.end([record.reference], self._until(), "refused"), "refused")
 
-    def _unsealed(self, keys: CookieKeys, record: Record) -> Session | None:
+    def _record(self, session: Session, version: int, record: dict[str, Any]) -> Record:
+        reference, ends = session.reference, record["started"] + self._longest
+        identity = codec.texts(Identity, record["identity"])
+        person, sid = self._persons(identity)[0], self._keys.hashed("sid", identity.sid) if identity.sid else ""
+        sealed = session.seal(version, {**record, "fingerprint": self._fingerprint})
+        return Record(reference, version, ends, person, sid, record["browser"], sealed)
+
+    def _unsealed(self, keys: SessionKeys, record: Record) -> Session | None:
+        """Return the session that a record holds, if the record counts."""
+        contents = self._contents(keys, record)
+        return Session(keys, record.version, contents) if contents else None
+
+    def _contents(self, keys: SessionKeys, record: Record) -> dict[str, Any] | None:
         """Return what a record holds, if it is as it was written and of this very configuration."""
         try:
-            sealed = json.loads(keys.open(record.sealed))
+            contents = codec.unpacked(keys.record.open(record.sealed))
+            session = Session(keys, record.version, contents)
         except SealBroken:
             audit.record("suspicious", reason="a session's record that is not what was written")
             return None
-        if sealed["version"] != record.version or sealed["fingerprint"] != self._fingerprint:
+        except codec.Unreadable as why:
+            _log.warning("a session of another release cannot be read (%s): its person signs in anew", why)
             return None
-        session = Session(keys, record.version, sealed)
-        if (record.person, record.sid, record.browser) != _indexes(session):
+        if contents.get("version") != record.version or contents.get("fingerprint") != self._fingerprint:
+            return None
+        if (record.person, record.sid, record.browser) not in self._indexes(session):
             return None
         allowed = not self._allowed_tenants or session.identity.tenant_id in self._allowed_tenants
-        return session if allowed else None
+        return contents if allowed else None
 
-    async def _reread(self, session: Session) -> bool:
-        """Take over what another process wrote; False when the record is older than ours or not what was written."""
-        record = await self._store.read(session.keys.reference)
-        newer = self._unsealed(session.keys, record) if record else None
-        if newer is None or newer.version <= session.version:
+    async def _reread(self, session: Session, version: int, before: int) -> bool:
+        """Take over what another process wrote; False when it is older than what was known, or does not count."""
+        record = await self._store.read(session.reference) if version > before else None
+        if isinstance(record, str):
+            self._end_here(session.reference, self._reason(session, record))
+            return True
+        contents = self._contents(session.keys, record) if record else None
+        if record is None or contents is None or record.version < before:
             return False
-        session.version, session.written = newer.version, newer.written
-        session.seen = max(session.seen, newer.seen)
+        session.take_over(record.version, contents, self._clock())
+        self._refresh(session)
         return True
 
+    def _indexes(self, session: Session) -> list[tuple[str, str, str]]:
+        """Return the hashes by which a session may be found: of its person, Entra's session and its browser."""
+        sid = session.identity.sid
+        sids = self._keys.all_hashed("sid", sid) if sid else [""] * len(self._persons(session.identity))
+        return [(p, s, session.browser) for p, s in zip(self._persons(session.identity), sids, strict=True)]
 
-def _indexes(session: Session) -> tuple[str, str, str]:
-    """Return the hashes under which a session is found besides its cookie: person, Entra's session, browser."""
-    sid = session.identity.sid
-    return _person(session.identity), hashed(sid) if sid else "", session.browser
+    def _persons(self, identity: Identity) -> list[str]:
+        return self._keys.all_hashed("person", *identity.key)
 
+    def _browser(self, name: str) -> str:
+        return self._keys.hashed("browser", name) if name else ""
 
-def _person(identity: Identity) -> str:
-    return hashed(identity.tenant_id, identity.object_id)
+    def _browsers(self, name: str) -> list[str]:
+        return self._keys.all_hashed("browser", name)

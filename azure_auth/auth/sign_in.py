@@ -1,10 +1,11 @@
 """A sign-in from its first request to the session that it starts, for any front: it knows neither Reflex nor ASGI."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from secrets import token_urlsafe
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlencode
 
 from azure_auth import audit
@@ -12,8 +13,10 @@ from azure_auth.auth.client import LONGEST_WAIT_SECONDS, Client
 from azure_auth.auth.cookies import Cookie
 from azure_auth.auth.flows import FLOW_SECONDS, TICKET_SECONDS, Flow, OnceOnly, Outcome
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.sealing import hashed, ticket_of
-from azure_auth.auth.sessions import Session, Sessions
+from azure_auth.auth.sealing import ticket_of
+from azure_auth.auth.server_keys import ServerKeys
+from azure_auth.auth.session import Held
+from azure_auth.auth.sessions import Arrival, Sessions
 from azure_auth.auth.store import Store
 from azure_auth.errors import AuthError, FlowTaken, FlowUnknown, StoreUnavailable, TooManyRequests, TooManyStarts
 from azure_auth.parsing import GUID
@@ -23,9 +26,25 @@ from azure_auth.settings import Settings
 _LOOK_AGAIN_SECONDS, _LOOK_AT_LEAST_SECONDS = 0.2, 2.0
 _MINUTE = 60.0
 # Tight for one browser, generous for an address: an office is one, and somebody in it may do mischief.
-_MOST = {"tab": 3, "browser": 20, "address": 12_000}
+_MOST = {"tab": 3, "browser": 20, "nameless": 12_000, "address": 12_000}
+_BROWSER_SECONDS = 400 * 24 * 3600
+"""The longest that browsers keep a cookie."""
 _PROBLEM = "problem"
 _WITHOUT_STORE = {kind.code: kind for kind in (TooManyRequests, StoreUnavailable)}
+
+
+class Exchanged(NamedTuple):
+    """What a browser gets for its ticket.
+
+    Attributes:
+        address: The page to go to.
+        cookie: The value of the session cookie; None without a session.
+        browser: The browser's new name; empty where it keeps its own.
+    """
+
+    address: str
+    cookie: str | None = None
+    browser: str = ""
 
 
 class SignIn:
@@ -36,9 +55,10 @@ class SignIn:
         sessions: Who is signed in.
         flow_cookie: Binds flows and tickets to a browser.
         session_cookie: Is the session.
+        browser_cookie: The browser's name, for limits and indexes; it opens nothing and binds nothing.
     """
 
-    def __init__(self, settings: Settings, client: Client, sessions: Sessions, store: Store) -> None:
+    def __init__(self, settings: Settings, client: Client, sessions: Sessions, store: Store, keys: ServerKeys) -> None:
         """Sign people in to the app that `settings` describe, through `client`; `store` has what is not a session."""
         self.settings = settings
         self.sessions = sessions
@@ -46,13 +66,15 @@ class SignIn:
         self.session_cookie = Cookie(
             "azure_auth_session", settings.public_url, int(settings.session_max.total_seconds())
         )
+        self.browser_cookie = Cookie("azure_auth_browser", settings.public_url, _BROWSER_SECONDS)
+        self._keys = keys
         self._client = client
         self._store = store
         self._flows = OnceOnly(store, "flow", FLOW_SECONDS, Flow.unpacked)
         self._tickets = OnceOnly(store, "ticket", TICKET_SECONDS, Outcome.unpacked)
         self._redeeming: set[asyncio.Task[str]] = set()
 
-    async def session(self, cookies: Iterable[str]) -> Session | None:
+    async def session(self, cookies: Iterable[str]) -> Held | None:
         """Return the session that a request's Cookie headers stand for, or None.
 
         Raises:
@@ -62,8 +84,23 @@ class SignIn:
         return await self.sessions.find(cookie) if cookie else None
 
     def browser(self, cookies: Iterable[str]) -> str:
-        """Return the value of the browser's flow cookie; a new one if it has none."""
-        return self.flow_cookie.read(cookies) or token_urlsafe(32)
+        """Return the name of the browser that a request's Cookie headers come from; empty without a valid one."""
+        name = self.browser_cookie.read(cookies)
+        return name if name and self._keys.is_name(name) else ""
+
+    async def new_name(self, cookies: Sequence[str]) -> str:
+        """Return the name that a browser is to be given; empty where it keeps the one that it has."""
+        stands = True
+        with suppress(StoreUnavailable):
+            stands = await self.session(cookies) is not None
+        return self._new_name(self.browser(cookies), self.session_cookie.read(cookies), stands=stands)
+
+    def _new_name(self, name: str, cookie: str | None, *, stands: bool) -> str:
+        # After its session a browser gets another name, so that whoever signs in next is not taken for the same.
+        after = self._keys.name_after(cookie) if cookie and not stands else ""
+        if after:
+            return after if after != name else ""
+        return "" if name else self._keys.new_name()
 
     def start_url(self, tab: str, return_to: str, *, choose_account: bool = False) -> str:
         """Return the address at which a sign-in starts; `begin` says what the arguments are."""
@@ -73,14 +110,22 @@ class SignIn:
         return f"{self.settings.backend_url}/auth/sign-in?{query}"
 
     async def begin(
-        self, browser: str, return_to: str, *, tab: str | None = None, choose_account: bool = False, address: str = ""
+        self,
+        flow_cookie: str,
+        return_to: str,
+        *,
+        browser: str = "",
+        tab: str | None = None,
+        choose_account: bool = False,
+        address: str = "",
     ) -> str:
         """Start a flow for a browser.
 
         Args:
-            browser: The value of the browser's flow cookie.
+            flow_cookie: The value of the browser's flow cookie.
             return_to: The page asked for; anything but a page of this app leads to `LOGIN_REDIRECT`.
-            tab: What tells the tab from others; the browser stands in for a tab that is not named.
+            browser: The browser's name; empty where it has none.
+            tab: What tells the tab from others; the flow cookie stands in for a tab that is not named.
             choose_account: Let the person pick an account even if the directory knows them already.
             address: The client's.
 
@@ -89,21 +134,27 @@ class SignIn:
         """
         target = return_target(return_to) or self.settings.login_redirect
         try:
-            await self._limit("start", browser, address, tab or browser)
+            await self._limit("start", browser, address, tab or flow_cookie)
             msal_flow = await self._client.begin(self._redirect_uri, "select_account" if choose_account else None)
-            await self._flows.put(msal_flow["state"], browser, Flow(msal_flow, target), address)
+            await self._flows.put(msal_flow["state"], flow_cookie, Flow(msal_flow, target, browser), address)
         except AuthError as failure:
-            return await self._telling(failure, browser, target, address)
+            return await self._telling(failure, flow_cookie, target, address)
         audit.record("started", address=address)
         return msal_flow["auth_uri"]
 
     async def succeeded(self, tab: str) -> None:
         """Forget the starts of a tab in which somebody is signed in."""
         with suppress(StoreUnavailable):
-            await self._store.forget(f"start tab {hashed(tab)}")
+            await self._store.forget(self._counted("start tab", tab))
 
     async def finish(
-        self, answer: Mapping[str, str], browser: str | None, address: str = "", *, signed_in: bool = False
+        self,
+        answer: Mapping[str, str],
+        flow_cookie: str | None,
+        address: str = "",
+        *,
+        browser: str = "",
+        signed_in: Identity | None = None,
     ) -> str:
         """Take the flow that an answer of the directory belongs to, and redeem its code.
 
@@ -112,9 +163,10 @@ class SignIn:
 
         Args:
             answer: The query that the browser brought to `/callback`.
-            browser: The value of the browser's flow cookie, if it has one.
+            flow_cookie: The value of the browser's flow cookie, if it has one.
             address: The client's.
-            signed_in: Whether somebody is signed in in this tab already.
+            browser: The browser's name; empty where it has none.
+            signed_in: Who is signed in in this tab already.
 
         Returns:
             A ticket with which the browser fetches its session cookie: once, and soon.
@@ -126,15 +178,15 @@ class SignIn:
         try:
             if told := _WITHOUT_STORE.get(answer.get(_PROBLEM, "")):
                 raise told()
-            await self._limit("callback", browser or "", address)
-            task = asyncio.create_task(self._redeem(state, answer, browser, address))
+            await self._limit("callback", browser, address)
+            task = asyncio.create_task(self._redeem(state, answer, flow_cookie, address))
             self._redeeming.add(task)
             task.add_done_callback(self._redeemed)
             await asyncio.wait({task})  # being cancelled here leaves the task running
             try:
                 return task.result()
             except FlowTaken:
-                return await self._redeemed_before(state, browser, signed_in=signed_in)
+                return await self._redeemed_before(state, flow_cookie, signed_in)
         except AuthError as failure:
             audit.record(
                 "failed", failure=failure.code, reference=failure.reference, detail=failure.detail, address=address
@@ -146,29 +198,32 @@ class SignIn:
         if self._redeeming:
             await asyncio.wait(self._redeeming, timeout=LONGEST_WAIT_SECONDS)
 
-    async def start_session(self, ticket: str, cookies: Sequence[str]) -> tuple[str | None, str]:
-        """Exchange a ticket for a session.
+    async def start_session(self, ticket: str, cookies: Sequence[str]) -> Exchanged:
+        """Exchange a ticket for a session: a new one, or the person's own that stands in this browser.
 
         Args:
             ticket: What came with the request; nothing is known about it.
             cookies: The request's Cookie headers.
-
-        Returns:
-            The value of the session cookie and the address of the page to go to; without a session, None and the
-            address of our page that says why.
         """
-        browser, target = self.flow_cookie.read(cookies), ""
+        flow_cookie, target = self.flow_cookie.read(cookies), ""
         try:
-            outcome = await self._tickets.take(ticket, browser)
-            if browser is None or outcome.identity is None:
+            outcome = await self._tickets.look(ticket, flow_cookie)
+            if flow_cookie is None or outcome.identity is None:
                 raise FlowUnknown("the ticket of a failure")
-            target, replacing = outcome.return_to, self.session_cookie.read(cookies)
-            cookie = await self.sessions.start(outcome.identity, browser, replacing)
+            target, identity = outcome.return_to, outcome.identity
+            presented, named = self.session_cookie.read(cookies), self.browser(cookies)
+            held = await self.sessions.find(presented) if presented else None
+            goes_on = held is not None and held.session.identity.key == identity.key
+            name = self._new_name(named, presented, stands=goes_on)
+            arrival = Arrival(
+                outcome.asked, self._tickets.name(ticket), outcome.begun, outcome.browser, flow_cookie, left=named
+            )
+            cookie = await self.sessions.start(identity, name or named, presented if held else None, arrival)
         except AuthError as failure:
             audit.record("failed", failure=failure.code, reference=failure.reference, detail=failure.detail)
-            return None, await self._telling(failure, browser, target) if browser else self._redirect_uri
-        audit.record("succeeded", person=outcome.identity.key)
-        return cookie, f"{self.settings.public_url}{target}"
+            return Exchanged(await self._telling(failure, flow_cookie, target) if flow_cookie else self._redirect_uri)
+        audit.record("succeeded", person=identity.key)
+        return Exchanged(f"{self.settings.public_url}{target}", cookie, name)
 
     async def sign_out_url(self, identity: Identity) -> str:
         """Return the address at which the person signs out of the directory and comes back to `/logout`.
@@ -188,24 +243,29 @@ class SignIn:
         Raises:
             StoreUnavailable: When they cannot be found.
         """
-        if await self._store.admit({f"sid address {hashed(address)}": _MOST["address"]}, _MINUTE):
+        if await self._store.admit({self._counted("sid address", address): _MOST["address"]}, _MINUTE):
             audit.record("limited", reason="front-channel sign-outs of an address", address=address)
         elif GUID.fullmatch(sid.lower()):
             await self.sessions.end_by_directory(sid.lower())
 
     async def _limit(self, what: Literal["start", "callback"], browser: str, address: str, tab: str = "") -> None:
-        keys = {"browser": browser, "address": address, "tab": tab}
-        most = {f"{what} {of} {hashed(key)}": _MOST[of] for of, key in keys.items() if key}
+        # Browsers without a name, such as those that keep no cookies, share the limit of their address.
+        keys = {"browser": browser, "nameless": "" if browser else address, "address": address, "tab": tab}
+        most = {self._counted(f"{what} {of}", key): _MOST[of] for of, key in keys.items() if key}
         if full := await self._store.admit(most, _MINUTE):
             of = full.split()[1]
             audit.record("limited", reason=f"{what}s of one {of}", address=address)
             raise TooManyStarts if of == "tab" else TooManyRequests
 
+    def _counted(self, what: str, key: str) -> str:
+        """Return the name under which something is counted."""
+        return f"{what} {self._keys.hashed(what, key)}"
+
     @property
     def _redirect_uri(self) -> str:
         return f"{self.settings.public_url}/callback"
 
-    async def _telling(self, failure: AuthError, browser: str, target: str, address: str = "") -> str:
+    async def _telling(self, failure: AuthError, flow_cookie: str, target: str, address: str = "") -> str:
         """Return the address of our page that tells of a failure: a flow that has failed already.
 
         What comes of too many, or of a store that cannot be asked, is not kept there; the address alone names it.
@@ -214,24 +274,26 @@ class SignIn:
             return f"{self._redirect_uri}?{_PROBLEM}={failure.code}"
         state = token_urlsafe(32)
         try:
-            await self._flows.put(state, browser, Flow({}, target, failure), address)
+            await self._flows.put(state, flow_cookie, Flow({}, target, failure=failure), address)
         except StoreUnavailable as worse:
             return f"{self._redirect_uri}?{_PROBLEM}={worse.code}"
         return f"{self._redirect_uri}?state={state}"
 
-    async def _redeem(self, state: str, answer: Mapping[str, str], browser: str | None, address: str) -> str:
-        flow = await self._flows.take(state, browser)
-        ticket, browser = ticket_of(state, browser or ""), browser or ""
+    async def _redeem(self, state: str, answer: Mapping[str, str], flow_cookie: str | None, address: str) -> str:
+        flow = await self._flows.take(state, flow_cookie)
+        owner = flow_cookie or ""
+        ticket, asked = ticket_of(state, owner), time.time()
         try:
             if flow.failure:
                 raise flow.failure
-            outcome = Outcome(flow.return_to, await self._client.redeem(flow.msal, answer))
+            identity = await self._client.redeem(flow.msal, answer)
         except AuthError as failure:
             failure.return_to = flow.return_to
             with suppress(StoreUnavailable):
-                await self._tickets.put(ticket, browser, Outcome(flow.return_to, failure=failure), address)
+                await self._tickets.put(ticket, owner, Outcome(flow.return_to, failure=failure), address)
             raise
-        await self._tickets.put(ticket, browser, outcome, address)
+        outcome = Outcome(flow.return_to, identity, asked=asked, begun=flow.begun, browser=flow.browser)
+        await self._tickets.put(ticket, owner, outcome, address)
         return ticket
 
     def _redeemed(self, task: "asyncio.Task[str]") -> None:
@@ -239,25 +301,26 @@ class SignIn:
         if not task.cancelled():
             task.exception()  # looked at, so that asyncio does not complain when nobody waits any more
 
-    async def _redeemed_before(self, state: str, browser: str | None, *, signed_in: bool) -> str:
+    async def _redeemed_before(self, state: str, flow_cookie: str | None, signed_in: Identity | None) -> str:
         """Return the ticket of a flow that was taken a moment ago, perhaps by another worker that is still at it.
 
-        For somebody who is signed in, what is over already is no reason to become somebody else.
+        Somebody who is signed in already gets it only as the same person.
         """
-        ticket, waits = ticket_of(state, browser or ""), 0
+        ticket, waits = ticket_of(state, flow_cookie or ""), 0
         while True:
             try:
-                outcome = await self._tickets.look(ticket, browser)
+                outcome = await self._tickets.look(ticket, flow_cookie)
             except FlowTaken:  # its session was fetched
                 raise
             except FlowUnknown:
                 await asyncio.sleep(min(_LOOK_AGAIN_SECONDS * 2**waits, _LOOK_AT_LEAST_SECONDS))
                 waits += 1
             else:
-                if signed_in and not waits:
+                someone_else = outcome.identity is None or (signed_in and signed_in.key != outcome.identity.key)
+                if signed_in and someone_else and not waits:
                     raise FlowTaken("another session stands")
                 if outcome.failure:
                     raise outcome.failure
                 return ticket
             with suppress(FlowTaken):
-                await self._flows.look(state, browser)
+                await self._flows.look(state, flow_cookie)

@@ -1,12 +1,13 @@
-"""Reflex's states: what a tab had in them goes when its session ends, and a stranger's stay in one process."""
+"""Reflex's states: what a tab had in them goes for good when its session ends; a stranger's stay in one process."""
 
 # Reflex's state managers are partly untyped.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportPrivateUsage=false
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -16,10 +17,44 @@ from reflex.istate.manager import StateManager
 from reflex.istate.manager.memory import StateManagerMemory
 from reflex.istate.manager.redis import StateManagerRedis
 from reflex.state import BaseState
+from reflex_base.utils.exceptions import StateSchemaMismatchError
 
 from azure_auth.auth.sealing import STRANGER
 
 _LET_GO = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+
+_unread: ContextVar[list[None] | None] = ContextVar("_unread", default=None)
+"""Collects, while a state is read, what could not be."""
+
+
+def _nothing(_: str) -> bool:
+    return False
+
+
+@dataclass
+class LocalStates(StateManagerMemory):
+    """Keeps states in memory; those of ended sessions nowhere, also if a handler that began before still works on one.
+
+    Attributes:
+        is_over: Tells whether the session of a tab, given by its key, has ended.
+    """
+
+    is_over: Callable[[str], bool] = _nothing
+
+    def _get_or_create_state(self, token: Any) -> Any:
+        if self.is_over(token.ident) and token.cache_key not in self.states:
+            return token.cls.get_root_state()(_reflex_internal_init=True)
+        return super()._get_or_create_state(token)
+
+    def _track_token(self, token: Any) -> None:
+        if not self.is_over(token.ident):
+            super()._track_token(token)
+
+    async def set_state(self, token: Any, state: Any, **context: Any) -> None:
+        """Keep a state."""
+        if not self.is_over(token.ident):
+            await super().set_state(token, state, **context)
 
 
 @dataclass
@@ -28,26 +63,39 @@ class SharedStates(StateManagerRedis):
 
     So strangers, whose number nobody knows, fill no Redis, and a sign-in asks it a third less. A stranger who connects
     to another worker begins there anew, which loses nothing: of the person there is nothing in their states.
+
+    Attributes:
+        strangers: Keeps theirs.
+        is_over: Tells whether the session of a tab, given by its key, has ended.
+        on_unreadable: Called with the key of a tab whose state is of another release, and therefore begins anew.
     """
 
     strangers: StateManagerMemory = field(default_factory=StateManagerMemory)
+    is_over: Callable[[str], bool] = _nothing
+    on_unreadable: Callable[[str], None] | None = None
     _releases: set[asyncio.Task[None]] = field(default_factory=set)
-
-    @classmethod
-    def instead_of(cls, manager: StateManagerRedis) -> "SharedStates":
-        """Return one with the settings of Reflex's own."""
-        return cls(manager.redis, manager.token_expiration, manager.lock_expiration, manager.lock_warning_threshold)
 
     async def get_state(self, token: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the state under a token."""
         if _is_strangers(token.ident):
             return await self.strangers.get_state(token)
-        return await super().get_state(token, *args, **kwargs)
+        unread: list[None] = []
+        before = _unread.set(unread)
+        try:
+            state = await super().get_state(token, *args, **kwargs)
+        finally:
+            _unread.reset(before)
+        if unread:
+            await forget(self, {token.ident})  # also what no event touches, or it would be found again
+            if self.on_unreadable:
+                self.on_unreadable(token.ident)
+        return state
 
     async def set_state(self, token: Any, state: Any, **context: Any) -> None:
-        """Keep a state."""
-        where = self.strangers if _is_strangers(token.ident) else super()
-        await where.set_state(token, state, **context)
+        """Keep a state; one of an ended session nowhere."""
+        if not self.is_over(token.ident):
+            where = self.strangers if _is_strangers(token.ident) else super()
+            await where.set_state(token, state, **context)
 
     def modify_state(self, token: Any, **context: Any) -> Any:
         """Lend a state to one at a time."""
@@ -93,6 +141,20 @@ class SharedStates(StateManagerRedis):
         await super().close()
 
 
+def instead_of(manager: StateManager, is_over: Callable[[str], bool]) -> LocalStates | SharedStates:
+    """Return the manager that takes the place of Reflex's own, with the same settings.
+
+    Args:
+        manager: Reflex's.
+        is_over: Tells whether the session of a tab, given by its key, has ended.
+    """
+    if not isinstance(manager, StateManagerRedis):
+        return LocalStates(is_over=is_over)
+    _note_what_is_unreadable()
+    times = manager.token_expiration, manager.lock_expiration, manager.lock_warning_threshold
+    return SharedStates(manager.redis, *times, is_over=is_over)
+
+
 async def forget(manager: StateManager, keys: Iterable[str]) -> None:
     """Delete the states that lie under the keys of tabs."""
     if isinstance(manager, SharedStates):
@@ -110,6 +172,24 @@ async def forget(manager: StateManager, keys: Iterable[str]) -> None:
     elif isinstance(manager, StateManagerRedis) and (names := _names(keys)):
         with suppress(RedisError):  # they expire by themselves, and no key of theirs is derived for anybody any more
             await manager.redis.delete(*names)
+
+
+def _note_what_is_unreadable() -> None:
+    """Let `SharedStates` hear of what Reflex passes over: it begins such a state anew, and the page would not know."""
+    read = BaseState._deserialize.__func__
+    if getattr(read, "notes", False):
+        return
+
+    def deserialize(cls: type[BaseState], *args: Any, **kwargs: Any) -> BaseState:
+        try:
+            return read(cls, *args, **kwargs)
+        except StateSchemaMismatchError:
+            if (unread := _unread.get()) is not None:
+                unread.append(None)
+            raise
+
+    deserialize.notes = True  # pyright: ignore[reportFunctionMemberAccess]
+    BaseState._deserialize = classmethod(deserialize)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _is_strangers(key: str) -> bool:

@@ -1,8 +1,10 @@
-"""Where sessions lie: sealed records under hashes, and the memory of what has ended.
+"""Where sessions lie: sealed records under random ids, their handles, and the memory of what has ended.
 
 A store moves bytes and compares versions; it can read nothing, and decides nothing but which of two writers was first.
+What must not come apart, such as spending a ticket and starting its session, is one step of the store.
 """
 
+import logging
 import sqlite3
 import time
 from collections import Counter
@@ -14,31 +16,51 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from azure_auth.auth.limits import Limit
-from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, StoreUnavailable
+from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, SignedOutMeanwhile, StoreUnavailable
 
+_log = logging.getLogger(__name__)
 _LOCKED_SECONDS = 1.0
 MOST_ONCE = 10_000
 """How many things for one use of a kind are kept at a time."""
 TAKEN_SECONDS = 40.0
 """How long it is known that a thing was taken: longer than the redemption of a code may last."""
+MARK_SECONDS = 700.0
+"""How long a sign-out is remembered: longer than a flow, its redemption and its ticket may last."""
+MOST_MARKS = 10_000
+"""How many sign-outs of a kind are remembered at a time."""
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CACHE_KIBIBYTES = 16_000
 """Room for the pages of some thousands of people at work; SQLite's own 2,000 hold a few hundred."""
+_SCHEMA_VERSION = 1
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS sessions (
+CREATE TABLE sessions (
     reference TEXT PRIMARY KEY, version INTEGER NOT NULL, ends REAL NOT NULL,
-    person TEXT NOT NULL, sid TEXT NOT NULL, browser TEXT NOT NULL, sealed BLOB NOT NULL
+    person TEXT NOT NULL, sid TEXT NOT NULL, browser TEXT NOT NULL, sealed BLOB NOT NULL,
+    twin INTEGER NOT NULL DEFAULT 0, presented REAL NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS by_person ON sessions (person);
-CREATE INDEX IF NOT EXISTS by_sid ON sessions (sid);
-CREATE INDEX IF NOT EXISTS by_browser ON sessions (browser);
-CREATE INDEX IF NOT EXISTS by_end ON sessions (ends);
-CREATE TABLE IF NOT EXISTS ended (reference TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX by_person ON sessions (person);
+CREATE INDEX by_sid ON sessions (sid) WHERE sid != '';
+CREATE INDEX by_browser ON sessions (browser) WHERE browser != '';
+CREATE INDEX by_end ON sessions (ends);
+CREATE TABLE handles (
+    name TEXT PRIMARY KEY, reference TEXT NOT NULL, sealed BLOB NOT NULL, until REAL NOT NULL,
+    next BLOB NOT NULL DEFAULT x''
+) WITHOUT ROWID;
+CREATE INDEX handles_of ON handles (reference);
+CREATE TABLE ended (reference TEXT PRIMARY KEY, until REAL NOT NULL, why TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX by_until ON ended (until);
 """
+_FIELDS = "reference, version, ends, person, sid, browser, sealed"
 _STANDS = "reference = ?1 AND NOT EXISTS (SELECT 1 FROM ended WHERE reference = ?1)"
-_READ = f"SELECT reference, version, ends, person, sid, browser, sealed FROM sessions WHERE {_STANDS}"  # noqa: S608
+_READ = f"SELECT {_FIELDS} FROM sessions WHERE {_STANDS}"  # noqa: S608
 _VERSION = f"SELECT version FROM sessions WHERE {_STANDS}"  # noqa: S608
 _REPLACE = f"UPDATE sessions SET version = ?2, sealed = ?3 WHERE {_STANDS} AND version = ?4"  # noqa: S608
+_FIND = f"""
+SELECT handles.sealed, handles.next, sessions.twin, {", ".join(f"sessions.{field}" for field in _FIELDS.split(", "))}
+FROM handles JOIN sessions USING (reference)
+WHERE handles.name = ?1 AND handles.until > ?2
+    AND NOT EXISTS (SELECT 1 FROM ended WHERE ended.reference = sessions.reference)
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +68,13 @@ class Record:
     """A session as the store sees it.
 
     Attributes:
-        reference: The hash that names it.
+        reference: The session's random id.
         version: Goes up with each write.
         ends: When it is over whatever happens, in seconds since 1970; for tidying up, the sealed time decides.
-        person: A hash of who it is.
-        sid: A hash of what Entra calls its own session.
-        browser: A hash of the browser that it was started in.
-        sealed: The rest, readable only with the cookie.
+        person: A keyed hash of who it is.
+        sid: A keyed hash of what Entra calls its own session; empty where it says nothing.
+        browser: A keyed hash of the name of the browser that it was started in; empty where it had none.
+        sealed: The rest, readable only with the session's data key.
     """
 
     reference: str
@@ -62,6 +84,64 @@ class Record:
     sid: str
     browser: str
     sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """What one value of the cookie stands for.
+
+    Attributes:
+        name: A hash of the value.
+        sealed: The session's data key, readable only with the value.
+    """
+
+    name: str
+    sealed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a handle leads to.
+
+    Attributes:
+        data_key: The session's data key, sealed.
+        next: The value that took the place of this one, readable only with this one; empty for the newest.
+        record: The session.
+    """
+
+    data_key: bytes
+    next: bytes
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """A new value of a session's cookie.
+
+    Attributes:
+        handle: What it stands for.
+        before: The name of the handle of the value that it follows.
+        sealed: The new value, readable only with that one.
+        seconds: How long all earlier values go on.
+    """
+
+    handle: Handle
+    before: str
+    sealed: bytes
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A session that this very call has ended.
+
+    Attributes:
+        reference: Its id.
+        person: The keyed hash of who it was.
+    """
+
+    reference: str
+    person: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,35 +159,142 @@ class Once:
     sealed: bytes
 
 
+MarkKind = Literal["person", "sid", "browser"]
+"""Whose sign-out is remembered: a person's everywhere, of one of Entra's sessions, or a person's in one browser."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What a sign-in has to pass in the step that starts or renews its session.
+
+    Attributes:
+        ticket: The name of its ticket, which is taken; empty for none.
+        begun: When its flow began, by the store's clock; seconds since 1970.
+        marks: The sign-outs that stop it, if they came after that.
+    """
+
+    ticket: str = ""
+    begun: float = float("inf")
+    marks: tuple[tuple[MarkKind, str], ...] = ()
+
+
+NOTHING = Spend()
+"""No ticket, and no sign-out that matters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """What a new session leaves for another exchange of the same flow cookie, so that both get one session.
+
+    Attributes:
+        name: By which the other finds it.
+        sealed: The first value of the session's cookie, readable only with the flow cookie.
+        seconds: How long it is kept; it goes earlier when the value is first presented.
+        anew: Whether it takes the place of what is kept there.
+    """
+
+    name: str
+    sealed: bytes
+    seconds: float
+    anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A session to be started.
+
+    Attributes:
+        record: Its record.
+        handle: The first value of its cookie.
+        now: The caller's time, for tidying up; seconds since 1970.
+        spend: What the sign-in has to pass.
+        persons: All hashes of the person.
+        browsers: All hashes of the browser's names, before and after.
+        others: References of sessions that count as this browser's as well.
+        join: What is left for another exchange of the same flow cookie.
+    """
+
+    record: Record
+    handle: Handle
+    now: float
+    spend: Spend = NOTHING
+    persons: Sequence[str] = ()
+    browsers: Sequence[str] = ()
+    others: Sequence[str] = ()
+    join: Join | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What starting a session did.
+
+    Attributes:
+        gone: Other people's sessions in the same browser, which have ended.
+        twins: Sessions of the same person in the same browser, which stand beside the new one.
+        joined: Where another sign-in of the same flow cookie was first: what it left; nothing was started then.
+    """
+
+    gone: Sequence[Gone] = ()
+    twins: Sequence[str] = ()
+    joined: bytes | None = None
+
+
 class Store(Protocol):
     """What every store can do. All of it raises `StoreUnavailable` when the store cannot be asked."""
 
-    async def start(self, record: Record, replacing: str | None, now: float) -> list[str]:
-        """Add a record and, in the same step, end the one named `replacing` and all others of its browser.
+    async def start(self, start: Start) -> Started:
+        """Add a session. In the same step spend its ticket, and end other people's sessions in its browser.
 
-        Returns:
-            The references of the records that ended.
+        Raises:
+            FlowTaken: When the ticket is not there any more.
+            SignedOutMeanwhile: When a sign-out came after the flow began.
         """
         ...
 
-    async def read(self, reference: str) -> Record | None:
-        """Return a record, unless it never was or has ended."""
+    async def find(self, name: str, *, presented: bool = True) -> Found | None:
+        """Return a session by the name of a handle; None if either is over.
+
+        When a browser `presented` it, what was left to join goes, and a twin notes the time.
+        """
         ...
 
-    async def version(self, reference: str) -> int | None:
-        """Return the version of a record, unless it never was or has ended."""
+    async def read(self, reference: str) -> Record | str:
+        """Return a record; of one that has ended why, and of one that is not known the empty text."""
+        ...
+
+    async def version(self, reference: str) -> int | str:
+        """Return the version of a record; else what `read` returns."""
         ...
 
     async def replace(self, record: Record, version: int) -> bool:
-        """Put a record in the place of its own `version`; False when that is not there any more."""
+        """Put a record's version and seal in the place of its own `version`; False when that is not there any more."""
         ...
 
-    async def end(self, reference: str, until: float) -> bool:
-        """End a record for good, also if somebody puts it back before `until`; False when it had ended before."""
+    async def renew(self, record: Record, version: int, successor: Successor | None, spend: Spend = NOTHING) -> bool:
+        """Replace a whole record, as `replace`, and the value of its cookie.
+
+        Raises:
+            FlowTaken: When the ticket is not there any more.
+            SignedOutMeanwhile: When a sign-out came after the flow began.
+        """
         ...
 
-    async def end_all(self, of: Literal["person", "sid"], value: str, until: float) -> list[str]:
-        """End all records with this hash likewise, and return their references."""
+    async def end(
+        self, references: Sequence[str], until: float, why: str, mark: tuple[MarkKind, str] | None = None
+    ) -> list[Gone]:
+        """End records for good, also if somebody puts them back before `until`; remember a sign-out in the same step.
+
+        Returns:
+            Those that had not ended before.
+        """
+        ...
+
+    async def end_all(self, of: Literal["person", "sid"], values: Sequence[str], until: float, why: str) -> list[Gone]:
+        """End all records with one of these hashes likewise, and remember it as a sign-out."""
+        ...
+
+    async def settle(self, references: Sequence[str], until: float, why: str) -> list[Gone]:
+        """Of twins, keep the one that a browser presented last, else the last of the list; end the others."""
         ...
 
     async def note_tab(self, reference: str, key: str, until: float) -> None:
@@ -119,7 +306,7 @@ class Store(Protocol):
         ...
 
     async def announce(self, references: Sequence[str], why: str) -> None:
-        """Tell all processes on this store that these sessions ended; a message may get lost."""
+        """Tell all processes on this store that these sessions ended or changed; a message may get lost."""
         ...
 
     def announced(self) -> AsyncIterator[tuple[list[str], str]]:
@@ -130,8 +317,8 @@ class Store(Protocol):
         """Keep something for one use, for so long."""
         ...
 
-    async def take(self, kind: str, name: str, owner: str | None) -> bytes:
-        """Return what was put, and forget it, in one step; another browser's attempt leaves it in place.
+    async def take(self, kind: str, name: str, owner: str | None) -> tuple[bytes, float]:
+        """Return what was put, and when; forget it in the same step. Another browser's attempt leaves it in place.
 
         Raises:
             FlowForeign: When it is another browser's.
@@ -140,8 +327,8 @@ class Store(Protocol):
         """
         ...
 
-    async def look(self, kind: str, name: str, owner: str | None) -> bytes:
-        """Return what was put, and leave it in place; raises what `take` raises."""
+    async def look(self, kind: str, name: str, owner: str | None) -> tuple[bytes, float]:
+        """Return what was put, and when, and leave it in place; raises what `take` raises."""
         ...
 
     async def admit(self, most: Mapping[str, int], seconds: float) -> str | None:
@@ -164,11 +351,11 @@ class Store(Protocol):
 class OneTime:
     """Things for one use in memory; when it is full, the address with most of them loses its oldest."""
 
-    def __init__(self, most: int = MOST_ONCE, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, most: int = MOST_ONCE, clock: Callable[[], float] = time.time) -> None:
         """Begin empty; `most` things are kept, and `clock` counts seconds."""
         self._most = most
         self._clock = clock
-        self._things: dict[str, tuple[float, Once]] = {}
+        self._things: dict[str, tuple[float, float, Once]] = {}
         self._taken: dict[str, tuple[float, str]] = {}
         self._of_address: Counter[str] = Counter()
 
@@ -176,38 +363,73 @@ class OneTime:
         """Keep a thing for so long."""
         now = self._clock()
         while self._things and (oldest := next(iter(self._things))) and self._things[oldest][0] <= now:
-            self._drop(oldest)
+            self.drop(oldest)
         while self._taken and (oldest := next(iter(self._taken))) and self._taken[oldest][0] <= now:
             del self._taken[oldest]
         if len(self._things) >= self._most:
             heaviest, _ = self._of_address.most_common(1)[0]
-            self._drop(next(name for name, (_, other) in self._things.items() if other.address == heaviest))
-        self._things[name] = (now + seconds, once)
+            self.drop(next(name for name, (*_, other) in self._things.items() if other.address == heaviest))
+        self.drop(name)
+        self._things[name] = (now + seconds, now, once)
         self._of_address[once.address] += 1
 
-    def take(self, name: str, owner: str | None) -> bytes:
-        """Return what was put, and remember of it only that it was taken."""
-        sealed = self.look(name, owner)
-        self._taken[name] = self._clock() + TAKEN_SECONDS, self._things[name][1].owner
-        self._drop(name)
-        return sealed
+    def take(self, name: str, owner: str | None) -> tuple[bytes, float]:
+        """Return what was put, and when; remember of it only that it was taken."""
+        found = self.look(name, owner)
+        self._taken[name] = self._clock() + TAKEN_SECONDS, self._things[name][2].owner
+        self.drop(name)
+        return found
 
-    def look(self, name: str, owner: str | None) -> bytes:
-        """Return what was put."""
-        expires, once = self._things.get(name, (0.0, None))
+    def look(self, name: str, owner: str | None) -> tuple[bytes, float]:
+        """Return what was put, and when."""
+        expires, put, once = self._things.get(name, (0.0, 0.0, None))
         gone, taker = self._taken.get(name, (0.0, ""))
         whose = once.owner if once else taker
         if (once or gone > self._clock()) and (owner is None or not compare_digest(whose, owner)):
             raise FlowForeign("the flow cookie of another browser" if owner else "no flow cookie")
         if once and expires > self._clock():
-            return once.sealed
+            return once.sealed, put
         raise FlowTaken("just now") if gone > self._clock() else FlowUnknown("nothing waits under it")
 
-    def _drop(self, name: str) -> None:
-        address = self._things.pop(name)[1].address
-        self._of_address[address] -= 1
-        if not self._of_address[address]:
-            del self._of_address[address]
+    def get(self, name: str) -> bytes | None:
+        """Return what was put, whoever asks."""
+        expires, _, once = self._things.get(name, (0.0, 0.0, None))
+        return once.sealed if once and expires > self._clock() else None
+
+    def spend(self, name: str) -> None:
+        """Take a thing whose owner was compared before."""
+        if name in self._things:
+            self._taken[name] = self._clock() + TAKEN_SECONDS, self._things[name][2].owner
+            self.drop(name)
+
+    def drop(self, name: str) -> None:
+        """Forget a thing."""
+        if found := self._things.pop(name, None):
+            address = found[2].address
+            self._of_address[address] -= 1
+            if not self._of_address[address]:
+                del self._of_address[address]
+
+
+class Marks:
+    """Sign-outs of the last minutes, in memory; of too many the oldest is forgotten."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """Begin empty; `clock` counts seconds since 1970."""
+        self._clock = clock
+        self._at: dict[MarkKind, dict[str, float]] = {"person": {}, "sid": {}, "browser": {}}
+
+    def set(self, kind: MarkKind, name: str) -> None:
+        """Remember a sign-out."""
+        marks, now = self._at[kind], self._clock()
+        marks.pop(name, None)
+        while marks and (len(marks) >= MOST_MARKS or marks[next(iter(marks))] < now - MARK_SECONDS):
+            del marks[next(iter(marks))]
+        marks[name] = now
+
+    def stop(self, spend: Spend) -> bool:
+        """Tell whether a sign-out came after a sign-in began."""
+        return any(self._at[kind].get(name, 0.0) >= spend.begun for kind, name in spend.marks)
 
 
 class EmbeddedStore:
@@ -216,39 +438,96 @@ class EmbeddedStore:
     It is asked on the event loop: a look-up by key takes less time than the way to a thread and back.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Keep records in the file `path`, which is made for its owner alone."""
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        """Keep records in the file `path`, which is made for its owner alone; `clock` counts seconds since 1970."""
         self._path = path
+        self._clock = clock
         self._opened: sqlite3.Connection | None = None
-        self._once = OneTime()
+        self._once = OneTime(clock=clock)
+        self._marks = Marks(clock)
+        self._joins: dict[str, str] = {}
         self._tabs: dict[str, set[str]] = {}
         self._limits: dict[tuple[int, float], Limit] = {}
 
-    async def start(self, record: Record, replacing: str | None, now: float) -> list[str]:
-        """Add a record; end the one it replaces and those of its browser; forget what is long over."""
+    async def start(self, start: Start) -> Started:
+        """Add a session; end other people's in its browser; forget what is long over."""
+        record, join = start.record, start.join
         with self._transaction() as db:
-            for (over,) in db.execute("DELETE FROM sessions WHERE ends < ? RETURNING reference", (now,)).fetchall():
+            for (over,) in db.execute(
+                "DELETE FROM sessions WHERE ends < ? RETURNING reference", (start.now,)
+            ).fetchall():
                 self._tabs.pop(over, None)
-            db.execute("DELETE FROM ended WHERE until < ?", (now,))
-            gone = _end(db, record.ends, "reference = ? OR browser = ?", replacing or "", record.browser)
-            db.execute(
-                "INSERT INTO sessions (reference, version, ends, person, sid, browser, sealed)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                astuple(record),
-            )
-            return gone
+                self._joins.pop(over, None)
+                db.execute("DELETE FROM handles WHERE reference = ?", (over,))
+            db.execute("DELETE FROM ended WHERE until < ?", (start.now,))
+            self._pass(start.spend)
+            if join and not join.anew and (joined := self._once.get(f"join {join.name}")):
+                return Started(joined=joined)
+            gone, twins = self._others(db, start)
+            row = *astuple(record), bool(twins)
+            db.execute(f"INSERT INTO sessions ({_FIELDS}, twin) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
+            self._add(db, record, start.handle)
+        self._once.spend(f"ticket {start.spend.ticket}")  # in memory; nothing waits between this and the commit
+        if join:
+            self._once.put(f"join {join.name}", Once("", "", join.sealed), join.seconds)
+            self._joins[record.reference] = join.name
+        return Started(gone, twins)
 
-    async def read(self, reference: str) -> Record | None:
-        """Return a record that has not ended."""
+    @staticmethod
+    def _others(db: sqlite3.Connection, start: Start) -> tuple[list[Gone], list[str]]:
+        """End what other people have in the browser, and mark what the person has as twins."""
+        found: dict[str, str] = {}
+        for column, values in (("browser", start.browsers), ("reference", start.others)):
+            for value in values:
+                query = f"SELECT reference, person FROM sessions WHERE {column} = ? AND {column} != ''"  # noqa: S608
+                found |= dict(db.execute(query, (value,)).fetchall())
+        twins = [reference for reference, person in found.items() if person in start.persons]
+        db.executemany("UPDATE sessions SET twin = 1 WHERE reference = ?", [(twin,) for twin in twins])
+        return _end(db, start.record.ends, "replaced", [r for r in found if r not in twins]), twins
+
+    @staticmethod
+    def _add(db: sqlite3.Connection, record: Record, handle: Handle) -> None:
+        row = handle.name, record.reference, handle.sealed, record.ends
+        db.execute("INSERT INTO handles (name, reference, sealed, until) VALUES (?, ?, ?, ?)", row)
+
+    def _pass(self, spend: Spend) -> None:
+        """Raise, so that the transaction is undone, where a sign-in does not get through."""
+        if spend.ticket and self._once.get(f"ticket {spend.ticket}") is None:
+            raise FlowTaken("just now")
+        if self._marks.stop(spend):
+            raise SignedOutMeanwhile()
+
+    async def find(self, name: str, *, presented: bool = True) -> Found | None:
+        """Return a session by a handle."""
+        with self._translated():
+            row = self._db.execute(_FIND, (name, self._clock())).fetchone()
+            if row is None:
+                return None
+            data_key, next_, twin, *record = row
+            if twin and presented:
+                now = self._clock(), record[0]
+                self._db.execute("UPDATE sessions SET presented = ? WHERE reference = ?", now)
+        if presented and (join := self._joins.pop(record[0], None)):
+            self._once.drop(f"join {join}")  # the browser has its value now
+        return Found(data_key, next_, Record(*record))
+
+    async def read(self, reference: str) -> Record | str:
+        """Return a record, or why it ended."""
         with self._translated():
             row = self._db.execute(_READ, (reference,)).fetchone()
-        return Record(*row) if row else None
+            return Record(*row) if row else self._why(reference)
 
-    async def version(self, reference: str) -> int | None:
-        """Return the version of a record that has not ended."""
+    async def version(self, reference: str) -> int | str:
+        """Return the version of a record, or why it ended."""
         with self._translated():
             row = self._db.execute(_VERSION, (reference,)).fetchone()
-        return row[0] if row else None
+            if row is None:
+                return self._why(reference)
+        return row[0] if isinstance(row[0], int) else -1  # somebody wrote another type into the file
+
+    def _why(self, reference: str) -> str:
+        row = self._db.execute("SELECT why FROM ended WHERE reference = ?", (reference,)).fetchone()
+        return str(row[0]) if row else ""
 
     async def replace(self, record: Record, version: int) -> bool:
         """Write a record if its `version` is still there."""
@@ -256,15 +535,54 @@ class EmbeddedStore:
             written = db.execute(_REPLACE, (record.reference, record.version, record.sealed, version))
             return written.rowcount == 1
 
-    async def end(self, reference: str, until: float) -> bool:
-        """End one record."""
+    async def renew(self, record: Record, version: int, successor: Successor | None, spend: Spend = NOTHING) -> bool:
+        """Write a whole record if its `version` is still there."""
+        reference, now = record.reference, self._clock()
         with self._transaction() as db:
-            return bool(_end(db, until, "reference = ?", reference))
+            if db.execute(_REPLACE, (reference, record.version, record.sealed, version)).rowcount != 1:
+                return False
+            indexes = record.ends, record.person, record.sid, record.browser, reference
+            db.execute("UPDATE sessions SET ends = ?, person = ?, sid = ?, browser = ? WHERE reference = ?", indexes)
+            if successor:
+                until = now + successor.seconds
+                db.execute("UPDATE handles SET until = min(until, ?) WHERE reference = ?", (until, reference))
+                db.execute("DELETE FROM handles WHERE reference = ? AND until <= ?", (reference, now))
+                db.execute("UPDATE handles SET next = ? WHERE name = ?", (successor.sealed, successor.before))
+                self._add(db, record, successor.handle)
+            self._pass(spend)
+        self._once.spend(f"ticket {spend.ticket}")
+        return True
 
-    async def end_all(self, of: Literal["person", "sid"], value: str, until: float) -> list[str]:
+    async def end(
+        self, references: Sequence[str], until: float, why: str, mark: tuple[MarkKind, str] | None = None
+    ) -> list[Gone]:
+        """End records."""
+        with self._transaction() as db:
+            gone = _end(db, until, why, references)
+        if mark:
+            self._marks.set(*mark)
+        return gone
+
+    async def end_all(self, of: Literal["person", "sid"], values: Sequence[str], until: float, why: str) -> list[Gone]:
         """End all records with a hash in one of the indexes."""
         with self._transaction() as db:
-            return _end(db, until, f"{of} = ?", value)
+            query = f"SELECT reference FROM sessions WHERE {of} = ? AND {of} != ''"  # noqa: S608
+            found = [reference for value in values for (reference,) in db.execute(query, (value,))]
+            gone = _end(db, until, why, found)
+        for value in values:
+            self._marks.set(of, value)
+        return gone
+
+    async def settle(self, references: Sequence[str], until: float, why: str) -> list[Gone]:
+        """Keep the twin that was presented last."""
+        with self._transaction() as db:
+            query = "SELECT presented, twin FROM sessions WHERE reference = ?"
+            rows = [(reference, db.execute(query, (reference,)).fetchone()) for reference in references]
+            ranked = sorted([(row[0], place, ref) for place, (ref, row) in enumerate(rows) if row])
+            if not ranked:
+                return []
+            db.execute("UPDATE sessions SET twin = 0 WHERE reference = ?", (ranked[-1][2],))
+            return _end(db, until, why, [reference for *_, reference in ranked[:-1]])
 
     async def note_tab(self, reference: str, key: str, until: float) -> None:  # noqa: ARG002
         """Remember a tab, in memory, where its states are as well."""
@@ -286,11 +604,11 @@ class EmbeddedStore:
         """Keep something for one use, in memory: it need not survive a restart."""
         self._once.put(f"{kind} {name}", once, seconds)
 
-    async def take(self, kind: str, name: str, owner: str | None) -> bytes:
+    async def take(self, kind: str, name: str, owner: str | None) -> tuple[bytes, float]:
         """Take what was put; on the event loop and without waiting, so nothing is taken twice."""
         return self._once.take(f"{kind} {name}", owner)
 
-    async def look(self, kind: str, name: str, owner: str | None) -> bytes:
+    async def look(self, kind: str, name: str, owner: str | None) -> tuple[bytes, float]:
         """Look at what was put."""
         return self._once.look(f"{kind} {name}", owner)
 
@@ -324,7 +642,7 @@ class EmbeddedStore:
                 db.execute("PRAGMA synchronous = NORMAL")
                 db.execute("PRAGMA secure_delete = ON")
                 db.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
-                db.executescript(_SCHEMA)
+                _prepare(db)
             except BaseException:
                 db.close()
                 raise
@@ -348,9 +666,25 @@ class EmbeddedStore:
             raise StoreUnavailable(getattr(why, "sqlite_errorname", type(why).__name__)) from why
 
 
-def _end(db: sqlite3.Connection, until: float, which: str, *values: str) -> list[str]:
-    """Delete the rows that `which` (our own words) selects, and remember until when they must not come back."""
-    rows: list[tuple[str]] = db.execute(f"SELECT reference FROM sessions WHERE {which}", values).fetchall()  # noqa: S608
-    db.executemany("INSERT OR REPLACE INTO ended (reference, until) VALUES (?, ?)", [(*row, until) for row in rows])
-    db.executemany("DELETE FROM sessions WHERE reference = ?", rows)
-    return [reference for (reference,) in rows]
+def _prepare(db: sqlite3.Connection) -> None:
+    """Make the tables; those of another release's schema are dropped, and everybody signs in anew."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    if version == _SCHEMA_VERSION:
+        return
+    if tables:
+        _log.warning("the session database has schema %d, not %d: everybody signs in anew", version, _SCHEMA_VERSION)
+    drop = "".join(f'DROP TABLE "{name}";' for name in tables)
+    db.executescript(f"BEGIN IMMEDIATE; {drop} {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
+
+
+def _end(db: sqlite3.Connection, until: float, why: str, references: Sequence[str]) -> list[Gone]:
+    """Delete records with their handles, and remember until when they must not come back."""
+    gone: list[Gone] = []
+    for reference in references:
+        row = db.execute("DELETE FROM sessions WHERE reference = ? RETURNING person", (reference,)).fetchone()
+        if row:
+            gone.append(Gone(reference, str(row[0])))
+            db.execute("INSERT OR REPLACE INTO ended (reference, until, why) VALUES (?, ?, ?)", (reference, until, why))
+            db.execute("DELETE FROM handles WHERE reference = ?", (reference,))
+    return gone

@@ -1,13 +1,16 @@
-"""Who is connected here: each socket or upload by the key that was derived for it, and whose it is."""
+"""Who is connected here: each socket, upload and stream with the session and cookie value that it came with."""
 
-from asyncio import TimerHandle
+import asyncio
+from asyncio import Future, Task, TimerHandle
 from collections import defaultdict
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from secrets import token_hex
+from typing import Any
 
 from azure_auth.auth.sealing import stranger_key, tab_id
-from azure_auth.auth.sessions import Session
+from azure_auth.auth.session import Held, Session
 from azure_auth.errors import StoreUnavailable
 
 
@@ -16,10 +19,12 @@ class Tab:
     """A connection of a browser tab, from its handshake to its end.
 
     Attributes:
-        key: Under which Reflex keeps the tab's state; derived from the cookie and what the tab calls itself.
+        key: Under which Reflex keeps the tab's state; derived from the session and what the tab calls itself.
         id: What tells the tab from others, also across a sign-in; opens nothing.
         session: Whose it is, by the cookie of the handshake; None for a stranger.
-        browser: The value of the flow cookie at the handshake.
+        handle: The hash of the cookie's value at the handshake.
+        flow_cookie: The value of the flow cookie at the handshake.
+        browser: The browser's name at the handshake; empty without a valid one.
         address: Of the other end, as far as the proxies in front are ours.
         trouble: Why it could not be told whose it is; nothing is let through then.
         socket: Socket.IO's id of the connection, once an event came over it.
@@ -27,13 +32,20 @@ class Tab:
         answer: The query of `/callback`, which goes to no state.
         returned: Whether it connected again by itself, and its person did nothing since.
         leaving: Whether it is on its way to another page already.
+        lost: Whether its state was lost since the last event.
         late: Goes off when an event of it does not come to the gate in time.
+        cut: Done when the connection is closed from here.
+        timer: Closes a stranger's connection.
+
+    An upload is such a connection as well; it is never cut.
     """
 
     key: str
     id: str
     session: Session | None
-    browser: str | None
+    handle: str = ""
+    flow_cookie: str | None = None
+    browser: str = ""
     address: str = ""
     trouble: StoreUnavailable | None = None
     socket: str = ""
@@ -41,13 +53,19 @@ class Tab:
     answer: Mapping[str, str] = field(default_factory=dict[str, str])
     returned: bool = False
     leaving: bool = False
+    lost: bool = False
     late: TimerHandle | None = None
+    cut: "Future[None] | None" = None
+    timer: TimerHandle | None = None
 
     @classmethod
-    def of(cls, client_token: str, session: Session | None, browser: str | None) -> "Tab":
+    def of(cls, client_token: str, held: Held | None, flow_cookie: str | None, browser: str = "") -> "Tab":
         """Return the tab that calls itself `client_token`, with the key that this very session gives it."""
-        key = session.keys.tab_key(client_token) if session else stranger_key(client_token, browser or "")
-        return cls(key, tab_id(client_token), session, browser)
+        id_ = tab_id(client_token)
+        if held:
+            key = held.session.keys.tab_key(client_token)
+            return cls(key, id_, held.session, held.handle, flow_cookie, browser)
+        return cls(stranger_key(client_token, browser or token_hex(16)), id_, None, "", flow_cookie, browser)
 
     @property
     def signed_in(self) -> Session | None:
@@ -55,32 +73,87 @@ class Tab:
         return self.session if self.session and self.session.ended is None else None
 
 
+@dataclass(eq=False, slots=True, repr=False)
+class Stream:
+    """An HTTP request with a session, while it is answered.
+
+    Attributes:
+        session: Whose it is.
+        handle: The hash of the cookie's value that it came with.
+        task: Answers it.
+        endless: Whether the answer's length is not known, so that it may go on for ever.
+        cut: Whether it was stopped from here.
+    """
+
+    session: Session
+    handle: str
+    task: "Task[Any]"
+    endless: bool = False
+    cut: bool = False
+
+
 class Tabs:
-    """The tabs that are connected to this process."""
+    """The tabs and streams that are connected to this process."""
 
     def __init__(self) -> None:
         """Begin with none."""
         self._by_key: defaultdict[str, list[Tab]] = defaultdict(list)
+        self._by_session: defaultdict[str, dict[Tab, None]] = defaultdict(dict)
+        self._strangers: dict[Tab, None] = {}
+        self._streams: defaultdict[str, set[Stream]] = defaultdict(set)
 
     @contextmanager
-    def connected(self, tab: Tab) -> Generator[None]:
-        """Know of a tab while its connection lasts."""
-        self._by_key[tab.key].append(tab)
+    def connected(self, tab: Tab, *, upload: bool = False) -> Generator[None]:
+        """Know of a tab while its connection lasts, or until it is forgotten; an upload comes behind its socket."""
+        same = self._by_key[tab.key]
+        same.insert(0 if upload else len(same), tab)
+        (self._by_session[tab.session.reference] if tab.session else self._strangers)[tab] = None
         try:
             yield
         finally:
-            self._by_key[tab.key].remove(tab)
-            if not self._by_key[tab.key]:
-                del self._by_key[tab.key]
+            self.forget(tab)
+
+    def forget(self, tab: Tab) -> None:
+        """Know of a tab no more, though its connection may last."""
+        if tab not in (same := self._by_key.get(tab.key, [])):
+            return
+        same.remove(tab)
+        if not same:
+            del self._by_key[tab.key]
+        if tab.session is None:
+            del self._strangers[tab]
+            return
+        del self._by_session[tab.session.reference][tab]
+        if not self._by_session[tab.session.reference]:
+            del self._by_session[tab.session.reference]
 
     def at(self, key: str) -> Tab | None:
         """Return the tab whose state lies under `key`; None if that key was derived for nobody who is connected."""
         return self._by_key[key][-1] if key in self._by_key else None
 
-    def all(self) -> list[Tab]:
-        """Return all tabs; those that came first come first."""
-        return [tab for tabs in self._by_key.values() for tab in tabs]
+    def strangers(self) -> list[Tab]:
+        """Return the tabs without a session; those that came first come first."""
+        return list(self._strangers)
 
     def of(self, session: Session) -> list[Tab]:
         """Return all tabs of a session."""
-        return [tab for tab in self.all() if tab.session is session]
+        return list(self._by_session.get(session.reference, ()))
+
+    @contextmanager
+    def streaming(self, held: Held) -> Generator[Stream]:
+        """Know of a request while it is answered."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a request is answered in a task")
+        stream, reference = Stream(held.session, held.handle, task), held.session.reference
+        self._streams[reference].add(stream)
+        try:
+            yield stream
+        finally:
+            self._streams[reference].discard(stream)
+            if not self._streams[reference]:
+                del self._streams[reference]
+
+    def streams(self, session: Session) -> list[Stream]:
+        """Return the requests of a session whose answers may go on for ever."""
+        return [stream for stream in self._streams.get(session.reference, ()) if stream.endless]

@@ -11,6 +11,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 import reflex as rx
+from conftest import KEYS
 from reflex.state import StateUpdate
 from reflex_base.event import Event
 from reflex_base.event.context import EventContext
@@ -20,7 +21,7 @@ from azure_auth.auth.core import State
 from azure_auth.auth.gate import Gate
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions import Sessions
-from azure_auth.auth.store import EmbeddedStore, Record
+from azure_auth.auth.store import EmbeddedStore, Start, Started
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.settings import Settings
 
@@ -28,6 +29,7 @@ OPENED = 1_000
 """How many sessions have a tab open, if there are as many; events come from these at random."""
 _BATCH = 100
 _INSERT = "INSERT INTO sessions (reference, version, ends, person, sid, browser, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_HANDLE = "INSERT INTO handles (name, reference, sealed, until) VALUES (?, ?, ?, ?)"
 _HANDLER = f"{State.get_full_name()}.logout"
 _UPDATE = StateUpdate(delta={State.get_full_name(): {"check_auth_rx_state_": True}})
 _WHERE = {"pathname": "/", "asPath": "/"}
@@ -55,7 +57,7 @@ class Crowd:
         self._path = path
         self._settings = settings
         self._store = EmbeddedStore(path)
-        self._sessions = Sessions(self._store, self._settings)
+        self._sessions = Sessions(self._store, self._settings, KEYS)
         self._tabs = Tabs()
         self._open: list[Tab] = []
         self._connections = ExitStack()
@@ -70,12 +72,16 @@ class Crowd:
         opened = min(self.size, OPENED)
         self._cookies = [await self._sessions.start(somebody(n), f"browser {n}", None) for n in range(opened)]
         gathering = _Gathering(self._path)
-        absent = Sessions(gathering, self._settings)
+        absent = Sessions(gathering, self._settings, KEYS)
         for number in range(opened, self.size):
             await absent.start(somebody(number), f"browser {number}", None)
         with closing(sqlite3.connect(self._path)) as db:
             with db:
-                db.executemany(_INSERT, gathering.rows)
+                db.executemany(_INSERT, [astuple(start.record) for start in gathering.starts])
+                handles = [
+                    (s.handle.name, s.record.reference, s.handle.sealed, s.record.ends) for s in gathering.starts
+                ]
+                db.executemany(_HANDLE, handles)
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.file_bytes = self._path.stat().st_size / self.size
         tracemalloc.start()
@@ -87,7 +93,7 @@ class Crowd:
 
     async def measure(self, count: int) -> None:
         """Let people send `count` events, some of them after a minute in which they sent none, and others come in."""
-        visitors = Sessions(self._store, self._settings)  # of a process where nobody has a session open
+        visitors = Sessions(self._store, self._settings, KEYS)  # of a process where nobody has a session open
         for number in range(count):
             tab = random.choice(self._open)
             self.events.append(await asyncio.create_task(self._event(tab)))
@@ -148,12 +154,12 @@ class _Gathering(EmbeddedStore):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.rows: list[tuple[object, ...]] = []
+        self.starts: list[Start] = []
 
-    async def start(self, record: Record, replacing: str | None, now: float) -> list[str]:  # noqa: ARG002
-        """Take a record."""
-        self.rows.append(astuple(record))
-        return []
+    async def start(self, start: Start) -> Started:
+        """Take a session."""
+        self.starts.append(start)
+        return Started()
 
 
 def somebody(number: int) -> Identity:

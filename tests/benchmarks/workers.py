@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from clicks import clicks, first_page  # noqa: E402 (found by the line above)
+from conftest import KEYS  # noqa: E402
 from events import somebody  # noqa: E402
 from load import OPEN, closed_loop, processor_seconds  # noqa: E402
 from raw_browser import Browser  # noqa: E402
@@ -29,7 +30,8 @@ from running import RunningApp, app_and_directory, children  # noqa: E402
 from sign_out import TABS, sign_outs  # noqa: E402
 
 from azure_auth.auth.redis_store import RedisStore  # noqa: E402
-from azure_auth.auth.sessions import Session, Sessions  # noqa: E402
+from azure_auth.auth.session import Session  # noqa: E402
+from azure_auth.auth.sessions import Sessions  # noqa: E402
 from azure_auth.settings import Settings  # noqa: E402
 
 PEOPLE, OPENED, EACH, SESSIONS, LOOKS, SIGN_OUTS = 20, 1_000, 10, (1_000, 100_000), 3_000, 7
@@ -109,15 +111,15 @@ async def held_open(app: RunningApp, http: RawHttp) -> tuple[float, list[float]]
 
 async def look_ups(url: str, settings: Settings) -> dict[int, list[float]]:
     """Fill a Redis database for each size, and measure in turns how long the gate's own look-up takes in each."""
-    stores = {size: RedisStore(f"{url}/{number}", b"benchmark") for number, size in enumerate(SESSIONS, 8)}
-    sessions = {size: Sessions(store, settings) for size, store in stores.items()}
+    stores = {size: RedisStore(f"{url}/{number}", KEYS) for number, size in enumerate(SESSIONS, 8)}
+    sessions = {size: Sessions(store, settings, KEYS) for size, store in stores.items()}
     known: dict[int, list[Session]] = {}
     for size in SESSIONS:
         cookies: list[str] = []
         while len(cookies) < size:
             people = [(somebody(number), f"browser {number}") for number in range(len(cookies), len(cookies) + _BATCH)]
             cookies += await asyncio.gather(*(sessions[size].start(*who, None) for who in people))
-        known[size] = [await sessions[size].find(cookie) for cookie in random.sample(cookies, 1_000)]
+        known[size] = [(await sessions[size].find(cookie)).session for cookie in random.sample(cookies, 1_000)]
     measured: dict[int, list[float]] = {size: [] for size in SESSIONS}
     for size in SESSIONS * (LOOKS // _BATCH):
         for session in random.choices(known[size], k=_BATCH):

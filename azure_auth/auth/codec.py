@@ -1,0 +1,56 @@
+"""The one form in which sessions, flows, tickets and failures are written, so that records outlive releases.
+
+A release may add fields without a new `FORMAT`: an older one passes over what it does not know, a newer one reads a
+missing field as what grants least. `FORMAT` changes only when an older release would misread a record.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar, cast
+
+FORMAT = 1
+_T = TypeVar("_T")
+
+
+class Unreadable(Exception):
+    """The record is of a release that writes another format, or lacks what nothing can stand in for."""
+
+
+def packed(record: Mapping[str, Any]) -> bytes:
+    """Return a record as bytes."""
+    return json.dumps({**record, "v": FORMAT}).encode()
+
+
+def unpacked(data: bytes) -> dict[str, Any]:
+    """Return the record that the bytes hold, with fields of other releases.
+
+    Raises:
+        Unreadable: When it is no record, or of another format.
+    """
+    try:
+        record = json.loads(data)
+    except ValueError:
+        raise Unreadable("no JSON") from None
+    if not isinstance(record, dict):
+        raise Unreadable("no record")
+    found = cast("dict[str, Any]", record)
+    if found.get("v") != FORMAT:
+        raise Unreadable(f"format {str(found.get('v'))[:20]}")
+    return found
+
+
+def texts(kind: type[_T], record: Any) -> _T:
+    """Return a dataclass of texts from a record; unknown fields are passed over, missing ones get their defaults.
+
+    Raises:
+        Unreadable: When a field without a default is missing or no text.
+    """
+    known = cast("dict[str, Any]", record) if isinstance(record, dict) else {}
+    values = {
+        field.name: known[field.name] for field in fields(cast("Any", kind)) if type(known.get(field.name)) is str
+    }
+    try:
+        return kind(**values)
+    except TypeError:
+        raise Unreadable(f"an incomplete {kind.__name__}") from None

@@ -1,0 +1,187 @@
+"""One session, as this process knows it while a connection of it is open here."""
+
+from asyncio import Lock
+from dataclasses import asdict
+from secrets import token_bytes, token_hex, token_urlsafe
+from typing import Any, Literal, NamedTuple
+
+from azure_auth.auth import codec
+from azure_auth.auth.identity import Identity
+from azure_auth.auth.sealing import SealBroken, SessionKeys, handle_of
+from azure_auth.auth.store import Handle
+
+GRACE_SECONDS = 30.0
+"""How long an earlier value of the cookie goes on after a new one was given out."""
+
+Ending = Literal["signed_out", "directory", "idle", "expired", "replaced", "joined", "refused"]
+"""Why a session ended: `directory` when the person signed out there, `replaced` by another person's sign-in in the same
+browser, `joined` when the same person has another session in the same browser, which stays (the audit trail calls both
+`replaced`), `refused` when the configuration changed or its record is not what was written.
+"""
+
+
+class Session:
+    """A session of somebody who is connected now.
+
+    Attributes:
+        keys: The keys derived from its data key.
+        version: Of the record, as last read or written.
+        identity: Who it is.
+        asked: When Microsoft was asked who it is; all times are in seconds since 1970.
+        browser: A keyed hash of the name of the browser that it was started in; empty if it had none.
+        since: When the data key was made.
+        started: When the person last signed in.
+        seen: When the person last did something.
+        written: The `seen` of the record.
+        rotated: When the newest value of the cookie was made.
+        handles: Hashes of the values that count, each with its deadline; None for the newest.
+        ended: Why it is over; None while it stands.
+        renewing: Held while a sign-in of the person changes the record.
+    """
+
+    def __init__(self, keys: SessionKeys, version: int, record: dict[str, Any]) -> None:
+        """Open a record.
+
+        Args:
+            keys: The keys derived from its data key.
+            version: Of the record.
+            record: Its contents, as `codec` returns them.
+
+        Raises:
+            Unreadable: When something is missing that nothing can stand in for.
+        """
+        self.keys = keys
+        self.renewing = Lock()
+        self.ended: Ending | None = None
+        self.seen = self.written = 0.0
+        self._take(version, record)
+
+    @classmethod
+    def begun(cls, identity: Identity, asked: float, browser: str, now: float) -> "tuple[Session, str, Handle]":
+        """Return a new session, its first cookie value, and the handle of that."""
+        keys, value = SessionKeys(token_hex(16), token_bytes(32)), token_urlsafe(32)
+        handle = _handle(keys, value)
+        record = _record(identity, asked, browser, now, since=now, rotated=now, handles={handle.name: None})
+        return cls(keys, 1, record), value, handle
+
+    @property
+    def reference(self) -> str:
+        """Its id."""
+        return self.keys.reference
+
+    def admits(self, handle: str, now: float) -> bool:
+        """Tell whether a cookie value, given by its hash, still counts."""
+        deadline = self.handles.get(handle, 0.0)
+        return deadline is None or now < deadline
+
+    def renewed(
+        self, identity: Identity, asked: float, browser: str, now: float
+    ) -> tuple[dict[str, Any], "Renewal | None"]:
+        """Return the record after the person signed in again, and what makes its new cookie value.
+
+        There is at most one new value in `GRACE_SECONDS`; all earlier ones end that long after it was made. The
+        identity that was asked of Microsoft last counts. Nothing of the earlier one is kept, unknown fields included.
+        """
+        if asked < self.asked:
+            identity, asked = self.identity, self.asked
+        renewal, handles, rotated = None, self.handles, self.rotated
+        if not 0 <= now - self.rotated < GRACE_SECONDS:
+            value, until, rotated = token_urlsafe(32), now + GRACE_SECONDS, now
+            renewal = Renewal(value, _handle(self.keys, value))
+            standing = {name: min(d or until, until) for name, d in self.handles.items() if self.admits(name, now)}
+            handles = {**standing, renewal.handle.name: None}
+        record = _record(identity, asked, browser, now, since=self.since, rotated=rotated, handles=handles)
+        return record, renewal
+
+    def touched(self) -> dict[str, Any]:
+        """Return the record with the time at which the person was last seen; unknown fields stay."""
+        return {**self._raw, "seen": self.seen}
+
+    def take_over(self, version: int, record: dict[str, Any], now: float) -> None:
+        """Take over what was written, here or by another process, if it is newer than what is known.
+
+        Raises:
+            Unreadable: When something is missing that nothing can stand in for.
+        """
+        if version > self.version:
+            self._take(version, record)
+            # On a slow clock an earlier value lasts no longer either.
+            latest = now + GRACE_SECONDS
+            self.handles = {name: d if d is None else min(d, latest) for name, d in self.handles.items()}
+
+    def seal(self, version: int, record: dict[str, Any]) -> bytes:
+        """Return a record as it is stored."""
+        return self.keys.record.seal(codec.packed({**record, "version": version}))
+
+    def _take(self, version: int, record: dict[str, Any]) -> None:
+        try:
+            identity = codec.texts(Identity, record["identity"])
+            handles = {str(n): None if d is None else float(d) for n, d in record["handles"].items()}
+            started, seen, since = float(record["started"]), float(record["seen"]), float(record["since"])
+            self.rotated = float(record.get("rotated", 0.0))
+            self.asked, self.browser = float(record.get("asked", 0.0)), str(record.get("browser", ""))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise codec.Unreadable("an incomplete session") from None
+        self._raw, self.version, self.identity, self.handles = record, version, identity, handles
+        self.started, self.since, self.written = started, since, seen
+        self.seen = max(self.seen, seen)
+
+
+class Renewal(NamedTuple):
+    """A new value of a session's cookie, with its handle."""
+
+    value: str
+    handle: Handle
+
+
+class Held(NamedTuple):
+    """A session as one connection has it.
+
+    Attributes:
+        session: The session.
+        handle: The hash of the cookie value that the connection came with.
+        next: The value that took the place of that one, if the store knew one; else empty.
+    """
+
+    session: Session
+    handle: str
+    next: str = ""
+
+
+def opened(reference: str, value: str, sealed: bytes) -> SessionKeys:
+    """Return the keys of a session, from a cookie value and what its handle holds.
+
+    Raises:
+        SealBroken: When the handle is not what was written.
+    """
+    plain = handle_of(value).open(sealed)
+    if plain[32:] != reference.encode():  # the handle's row names another session than it was made for
+        raise SealBroken
+    return SessionKeys(reference, plain[:32])
+
+
+def _handle(keys: SessionKeys, value: str) -> Handle:
+    seal = handle_of(value)
+    return Handle(seal.name, seal.seal(keys.data_key + keys.reference.encode()))
+
+
+def _record(
+    identity: Identity,
+    asked: float,
+    browser: str,
+    now: float,
+    *,
+    since: float,
+    rotated: float,
+    handles: dict[str, float | None],
+) -> dict[str, Any]:
+    return {
+        "identity": asdict(identity),
+        "asked": asked,
+        "browser": browser,
+        "since": since,
+        "started": now,
+        "seen": now,
+        "rotated": rotated,
+        "handles": handles,
+    }
