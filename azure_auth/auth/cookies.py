@@ -35,6 +35,12 @@ class Cookie:
             self.name, value, self._seconds, path="/", secure=self._secure, httponly=True, samesite="lax"
         )
 
+    def header(self, value: str) -> str:
+        """Return the Set-Cookie header that gives the browser a value."""
+        response = Response()
+        self.set(response, value)
+        return response.headers["set-cookie"]
+
 
 def well_formed(value: str) -> str | None:
     """Return the value if it has the form of 256 bits in URL-safe base64, else None."""

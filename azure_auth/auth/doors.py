@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from urllib.parse import parse_qsl, quote, urlencode
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -62,12 +62,25 @@ class Doors:
             await self._no_path(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._socket(scope, receive, send)
-        elif scope["type"] != "http" or self._is_open(scope):
+        elif scope["type"] != "http":
             await self.app(scope, receive, send)
+        elif self._is_open(scope):
+            await (self._callback if path.rstrip("/") == "/callback" else self.app)(scope, receive, send)
         elif _is_below(_EVENTS, scope["path"]):
             await PlainTextResponse("For websockets.", 404, _NO_STORE)(scope, receive, send)
         else:
             await self._closed(scope, receive, send)
+
+    async def _callback(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the page to which the directory leads back; a browser that needs a name gets one with it."""
+        name = await self._sign_in.new_name(Headers(scope=scope).getlist("cookie"))
+
+        async def send_named(message: Message) -> None:
+            if name and message["type"] == "http.response.start":
+                MutableHeaders(scope=message).append("set-cookie", self._sign_in.browser_cookie.header(name))
+            await send(message)
+
+        await self.app(scope, receive, send_named)
 
     async def _no_path(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse what is too long, or what no file system takes."""
