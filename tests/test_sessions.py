@@ -143,7 +143,7 @@ async def test_another_configuration_ends_it(sessions, make, changed):
 async def test_the_demo_and_the_real_are_not_one(sessions, make):
     """A session of the demo directory is none of a real one with the same ids."""
     other = make()
-    other._fingerprint = other._fingerprint.replace("real", "demo")
+    other._records._fingerprint = other._records._fingerprint.replace("real", "demo")
     assert await find(other, await sessions.start(ADA, "browser", None)) is None
 
 

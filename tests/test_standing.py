@@ -14,11 +14,12 @@ from conftest import KEYS, Clock
 from redis_server import running_redis
 
 from azure_auth.auth.identity import Identity
+from azure_auth.auth.records import Arrival
 from azure_auth.auth.redis_store import RedisStore
 from azure_auth.auth.sealing import handle_of
 from azure_auth.auth.server_keys import ServerKeys
 from azure_auth.auth.session import GRACE_SECONDS, Session
-from azure_auth.auth.sessions import Arrival, Sessions
+from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.store import EmbeddedStore, Once, Store
 from azure_auth.errors import FlowTaken, SignedOutMeanwhile, StoreUnavailable
 from azure_auth.settings import Settings

@@ -10,18 +10,17 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from math import inf
+from dataclasses import replace
 from typing import Any, cast, get_args
 from weakref import WeakValueDictionary, finalize
 
 from azure_auth import audit
-from azure_auth.auth import codec
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.sealing import Seal, SealBroken, SessionKeys, handle_of, tab_prefix
+from azure_auth.auth.records import Arrival, Records
+from azure_auth.auth.sealing import Seal, SealBroken, handle_of, tab_prefix
 from azure_auth.auth.server_keys import ServerKeys
 from azure_auth.auth.session import GRACE_SECONDS, Ending, Held, Session, opened
-from azure_auth.auth.store import Gone, Join, MarkKind, Record, Spend, Start, Store, Successor
+from azure_auth.auth.store import Gone, Join, MarkKind, Record, Start, Store, Successor
 from azure_auth.errors import StoreUnavailable
 from azure_auth.settings import Settings
 
@@ -35,27 +34,6 @@ _KEY_SECONDS = 7 * 24 * 3600.0
 _TRIES = 10
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Arrival:
-    """A sign-in that came back from the directory, as far as its session is concerned.
-
-    Attributes:
-        asked: When the directory was asked; seconds since 1970. None for now.
-        ticket: The name of the ticket, which is spent in the step that starts the session.
-        begun: When the flow began, by the store's clock.
-        begun_in: The browser's name at that time.
-        flow_cookie: By which another exchange of the same flow cookie joins the session.
-        left: The browser's earlier name, where this sign-in gives it a new one.
-    """
-
-    asked: float | None = None
-    ticket: str = ""
-    begun: float = inf
-    begun_in: str = ""
-    flow_cookie: str = ""
-    left: str = ""
-
-
 _UNKNOWN = Arrival()
 
 
@@ -67,12 +45,10 @@ class Sessions:
     ) -> None:
         """Keep sessions in `store`, as long as `settings` allow; `clock` counts seconds since 1970."""
         self._store = store
-        self._keys = keys
+        self._records = Records(settings, keys)
         self._clock = clock
         self._idle = settings.session_idle.total_seconds()
         self._longest = settings.session_max.total_seconds()
-        self._fingerprint = settings.fingerprint
-        self._allowed_tenants = settings.allowed_tenants
         self._open: WeakValueDictionary[str, Session] = WeakValueDictionary()
         self._ended: dict[str, float] = {}
         """The prefixes of the tabs of sessions that are over, and until when that is remembered; oldest first."""
@@ -163,9 +139,10 @@ class Sessions:
             return None
         session = self._open.get(record.reference)
         if session is None:
-            if (session := self._unsealed(keys, record)) is None:
+            if (contents := self._records.contents(keys, record)) is None:
                 await self._refuse(record)
                 return None
+            session = Session(keys, record.version, contents)
             self._open[record.reference] = session
             finalize(session, self._sleep, record.reference)
             self._wake_later(session)
@@ -219,7 +196,7 @@ class Sessions:
         """
         self._end_here(session.reference, why)
         session.ended = session.ended or why
-        mark = self._mark(session) if why == "signed_out" else None
+        mark = self._records.mark(session) if why == "signed_out" else None
         await self._write_end(session.reference, why, mark, session.identity)
 
     async def end_everywhere(self, session: Session) -> None:
@@ -231,7 +208,7 @@ class Sessions:
         identity = session.identity
         for other in [open_ for open_ in self._open.values() if open_.identity.key == identity.key]:
             self._end_here(other.reference, "signed_out")  # also if its row says that it is another's
-        gone = await self._store.end_all("person", self._persons(identity), self._until(), "signed_out")
+        gone = await self._store.end_all("person", self._records.persons(identity), self._until(), "signed_out")
         await self._spread(gone, "signed_out", identity)
 
     async def end_by_directory(self, sid: str) -> None:
@@ -240,7 +217,7 @@ class Sessions:
         Raises:
             StoreUnavailable: When they cannot be found.
         """
-        sids = self._keys.all_hashed("sid", sid)
+        sids = self._records.sids(sid)
         await self._spread(await self._store.end_all("sid", sids, self._until(), "directory"), "directory")
 
     async def joined(self, session: Session, key: str) -> None:
@@ -269,14 +246,14 @@ class Sessions:
     def _new(self, identity: Identity, browser: str, arrival: Arrival) -> tuple[Session, str, Start]:
         """Return a new session, the first value of its cookie, and how the store starts it."""
         now = self._clock()
-        session, value, handle = Session.begun(identity, arrival.asked or now, self._browser(browser), now)
+        session, value, handle = Session.begun(identity, arrival.asked or now, self._records.browser(browser), now)
         start = Start(
-            self._record(session, 1, session.touched()),
+            self._records.row(session, 1, session.touched()),
             handle,
             now,
-            self._spend(identity, browser, arrival),
-            self._persons(identity),
-            [hashed for name in {browser, arrival.left} - {""} for hashed in self._browsers(name)],
+            self._records.spend(identity, browser, arrival),
+            self._records.persons(identity),
+            self._records.browsers(browser, arrival.left),
         )
         return session, value, start
 
@@ -286,7 +263,7 @@ class Sessions:
         """Return the newest cookie value of a session whose person signed in again; None if others wrote meanwhile."""
         session, now = held.session, self._clock()
         version = session.version
-        record, renewal = session.renewed(identity, arrival.asked or now, self._browser(browser), now)
+        record, renewal = session.renewed(identity, arrival.asked or now, self._records.browser(browser), now)
         successor = None
         newest = presented if session.handles.get(held.handle) is None else held.next
         if not renewal and not newest:
@@ -294,30 +271,14 @@ class Sessions:
         if renewal:
             sealed = Seal("next", held.handle, presented.encode()).seal(renewal.value.encode())
             successor = Successor(renewal.handle, held.handle, sealed, GRACE_SECONDS)
-        row = self._record(session, version + 1, record)
-        if not await self._store.renew(row, version, successor, self._spend(identity, browser, arrival)):
+        row = self._records.row(session, version + 1, record)
+        if not await self._store.renew(row, version, successor, self._records.spend(identity, browser, arrival)):
             await self.stands(session)
             return None
         session.take_over(version + 1, record, now)
         self._refresh(session)
         await self._store.announce([session.reference], "")
         return renewal.value if renewal else newest
-
-    def _spend(self, identity: Identity, browser: str, arrival: Arrival) -> Spend:
-        """Return what a sign-in has to pass: its ticket, and the sign-outs that would have ended its session."""
-        persons = self._persons(identity)
-        sids = self._keys.all_hashed("sid", identity.sid) if identity.sid else []
-        browsers = [b for name in {browser, arrival.begun_in, arrival.left} - {""} for b in self._browsers(name)]
-        marks: dict[MarkKind, list[str]] = {
-            "person": persons,
-            "sid": sids,
-            "browser": [f"{b} {p}" for b in browsers for p in persons],
-        }
-        return Spend(arrival.ticket, arrival.begun, tuple((kind, n) for kind, names in marks.items() for n in names))
-
-    def _mark(self, session: Session) -> tuple[MarkKind, str] | None:
-        """Return what is remembered of a sign-out in one browser."""
-        return ("browser", f"{session.browser} {self._persons(session.identity)[0]}") if session.browser else None
 
     async def _write_seen(self, session: Session) -> None:
         """Write when the person was last seen; where another process was first, on top of what that wrote."""
@@ -326,7 +287,7 @@ class Sessions:
         for _ in range(_TRIES):
             version = session.version
             record = session.touched()
-            if await self._store.replace(self._record(session, version + 1, record), version):
+            if await self._store.replace(self._records.row(session, version + 1, record), version):
                 session.take_over(version + 1, record, self._clock())
                 return
             if not await self.stands(session):
@@ -484,60 +445,15 @@ class Sessions:
         """End a session whose record does not count."""
         await self._spread(await self._store.end([record.reference], self._until(), "refused"), "refused")
 
-    def _record(self, session: Session, version: int, record: dict[str, Any]) -> Record:
-        reference, ends = session.reference, record["started"] + self._longest
-        identity = codec.texts(Identity, record["identity"])
-        person, sid = self._persons(identity)[0], self._keys.hashed("sid", identity.sid) if identity.sid else ""
-        sealed = session.seal(version, {**record, "fingerprint": self._fingerprint})
-        return Record(reference, version, ends, person, sid, record["browser"], sealed)
-
-    def _unsealed(self, keys: SessionKeys, record: Record) -> Session | None:
-        """Return the session that a record holds, if the record counts."""
-        contents = self._contents(keys, record)
-        return Session(keys, record.version, contents) if contents else None
-
-    def _contents(self, keys: SessionKeys, record: Record) -> dict[str, Any] | None:
-        """Return what a record holds, if it is as it was written and of this very configuration."""
-        try:
-            contents = codec.unpacked(keys.record.open(record.sealed))
-            session = Session(keys, record.version, contents)
-        except SealBroken:
-            audit.record("suspicious", reason="a session's record that is not what was written")
-            return None
-        except codec.Unreadable as why:
-            _log.warning("a session of another release cannot be read (%s): its person signs in anew", why)
-            return None
-        if contents.get("version") != record.version or contents.get("fingerprint") != self._fingerprint:
-            return None
-        if (record.person, record.sid, record.browser) not in self._indexes(session):
-            return None
-        allowed = not self._allowed_tenants or session.identity.tenant_id in self._allowed_tenants
-        return contents if allowed else None
-
     async def _reread(self, session: Session, version: int, before: int) -> bool:
         """Take over what another process wrote; False when it is older than what was known, or does not count."""
         record = await self._store.read(session.reference) if version > before else None
         if isinstance(record, str):
             self._end_here(session.reference, self._reason(session, record))
             return True
-        contents = self._contents(session.keys, record) if record else None
+        contents = self._records.contents(session.keys, record) if record else None
         if record is None or contents is None or record.version < before:
             return False
         session.take_over(record.version, contents, self._clock())
         self._refresh(session)
         return True
-
-    def _indexes(self, session: Session) -> list[tuple[str, str, str]]:
-        """Return the hashes by which a session may be found: of its person, Entra's session and its browser."""
-        sid = session.identity.sid
-        sids = self._keys.all_hashed("sid", sid) if sid else [""] * len(self._persons(session.identity))
-        return [(p, s, session.browser) for p, s in zip(self._persons(session.identity), sids, strict=True)]
-
-    def _persons(self, identity: Identity) -> list[str]:
-        return self._keys.all_hashed("person", *identity.key)
-
-    def _browser(self, name: str) -> str:
-        return self._keys.hashed("browser", name) if name else ""
-
-    def _browsers(self, name: str) -> list[str]:
-        return self._keys.all_hashed("browser", name)

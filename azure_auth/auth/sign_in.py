@@ -13,10 +13,11 @@ from azure_auth.auth.client import LONGEST_WAIT_SECONDS, Client
 from azure_auth.auth.cookies import Cookie
 from azure_auth.auth.flows import FLOW_SECONDS, TICKET_SECONDS, Flow, OnceOnly, Outcome
 from azure_auth.auth.identity import Identity
+from azure_auth.auth.records import Arrival
 from azure_auth.auth.sealing import ticket_of
 from azure_auth.auth.server_keys import ServerKeys
 from azure_auth.auth.session import Held
-from azure_auth.auth.sessions import Arrival, Sessions
+from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.store import Store
 from azure_auth.errors import AuthError, FlowTaken, FlowUnknown, StoreUnavailable, TooManyRequests, TooManyStarts
 from azure_auth.parsing import GUID

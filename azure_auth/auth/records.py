@@ -1,0 +1,112 @@
+"""What a session looks like in the store: a sealed record, and the hashes by which it is found."""
+
+import logging
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from azure_auth import audit
+from azure_auth.auth import codec
+from azure_auth.auth.identity import Identity
+from azure_auth.auth.sealing import SealBroken, SessionKeys
+from azure_auth.auth.server_keys import ServerKeys
+from azure_auth.auth.session import Session
+from azure_auth.auth.store import MarkKind, Record, Spend
+from azure_auth.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Arrival:
+    """A sign-in that came back from the directory, as far as its session is concerned.
+
+    Attributes:
+        asked: When the directory was asked; seconds since 1970. None for now.
+        ticket: The name of the ticket, which is spent in the step that starts the session.
+        begun: When the flow began, by the store's clock.
+        begun_in: The browser's name at that time.
+        flow_cookie: By which another exchange of the same flow cookie joins the session.
+        left: The browser's earlier name, where this sign-in gives it a new one.
+    """
+
+    asked: float | None = None
+    ticket: str = ""
+    begun: float = inf
+    begun_in: str = ""
+    flow_cookie: str = ""
+    left: str = ""
+
+
+class Records:
+    """Seals and opens the records of sessions, for one configuration of the app."""
+
+    def __init__(self, settings: Settings, keys: ServerKeys) -> None:
+        """Write records for the app that `settings` describe, with hashes that `keys` make."""
+        self._keys = keys
+        self._longest = settings.session_max.total_seconds()
+        self._fingerprint = settings.fingerprint
+        self._allowed_tenants = settings.allowed_tenants
+
+    def row(self, session: Session, version: int, record: dict[str, Any]) -> Record:
+        """Return a session's record as the store keeps it."""
+        reference, ends = session.reference, record["started"] + self._longest
+        identity = codec.texts(Identity, record["identity"])
+        person, sid = self.persons(identity)[0], self.sids(identity.sid)[0] if identity.sid else ""
+        sealed = session.seal(version, {**record, "fingerprint": self._fingerprint})
+        return Record(reference, version, ends, person, sid, record["browser"], sealed)
+
+    def contents(self, keys: SessionKeys, record: Record) -> dict[str, Any] | None:
+        """Return what a record holds, if it is as it was written and of this very configuration."""
+        try:
+            contents = codec.unpacked(keys.record.open(record.sealed))
+            session = Session(keys, record.version, contents)
+        except SealBroken:
+            audit.record("suspicious", reason="a session's record that is not what was written")
+            return None
+        except codec.Unreadable as why:
+            _log.warning("a session of another release cannot be read (%s): its person signs in anew", why)
+            return None
+        if contents.get("version") != record.version or contents.get("fingerprint") != self._fingerprint:
+            return None
+        if (record.person, record.sid, record.browser) not in self._indexes(session):
+            return None
+        allowed = not self._allowed_tenants or session.identity.tenant_id in self._allowed_tenants
+        return contents if allowed else None
+
+    def spend(self, identity: Identity, browser: str, arrival: Arrival) -> Spend:
+        """Return what a sign-in has to pass: its ticket, and the sign-outs that would have ended its session."""
+        persons = self.persons(identity)
+        browsers = self.browsers(browser, arrival.begun_in, arrival.left)
+        marks: dict[MarkKind, list[str]] = {
+            "person": persons,
+            "sid": self.sids(identity.sid) if identity.sid else [],
+            "browser": [f"{b} {p}" for b in browsers for p in persons],
+        }
+        return Spend(arrival.ticket, arrival.begun, tuple((kind, n) for kind, names in marks.items() for n in names))
+
+    def mark(self, session: Session) -> tuple[MarkKind, str] | None:
+        """Return what is remembered of a sign-out in one browser."""
+        return ("browser", f"{session.browser} {self.persons(session.identity)[0]}") if session.browser else None
+
+    def persons(self, identity: Identity) -> list[str]:
+        """Return the hashes of a person."""
+        return self._keys.all_hashed("person", *identity.key)
+
+    def sids(self, sid: str) -> list[str]:
+        """Return the hashes of a session of Entra's."""
+        return self._keys.all_hashed("sid", sid)
+
+    def browser(self, name: str) -> str:
+        """Return the hash of a browser's name; empty for none."""
+        return self._keys.hashed("browser", name) if name else ""
+
+    def browsers(self, *names: str) -> list[str]:
+        """Return all hashes of a browser's names."""
+        return [hashed for name in {*names} - {""} for hashed in self._keys.all_hashed("browser", name)]
+
+    def _indexes(self, session: Session) -> list[tuple[str, str, str]]:
+        """Return the hashes by which a session may be found: of its person, Entra's session and its browser."""
+        persons, sid = self.persons(session.identity), session.identity.sid
+        sids = self.sids(sid) if sid else [""] * len(persons)
+        return [(p, s, session.browser) for p, s in zip(persons, sids, strict=True)]
