@@ -38,6 +38,7 @@ class RawTab:
         redirects: Where the server told the page to go, oldest first.
         updates: Every update as it came.
         new_token: What Reflex told the tab to call itself from now on.
+        dismissed: Whether the server said goodbye first, so that a page's script would not connect again.
         ended: Set when the server closed the socket or the namespace, or the tab was closed.
     """
 
@@ -47,6 +48,7 @@ class RawTab:
         self.redirects: list[str] = []
         self.updates: list[dict[str, Any]] = []
         self.new_token = ""
+        self.dismissed = False
         self.ended = asyncio.Event()
         self._socket = socket
         self._address = address
@@ -152,6 +154,7 @@ class RawTab:
                 elif frame.startswith("42/_event,"):
                     self._take(json.loads(frame[10:]))
                 elif frame.startswith(("41", "44")):
+                    self.dismissed = True
                     break
         except websockets.ConnectionClosed:
             pass

@@ -111,6 +111,7 @@ class Doors:
                 await self.app(inner, _until_cut(receive, tab.cut), send)
         finally:
             await asyncio.shield(self._gate.left(tab))
+            tab.session = None  # Engine.IO leaves a cycle that has the tab, and garbage may lie for long
 
     async def _closed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through with a session that stands; a stranger who wants to see a page goes to sign in."""

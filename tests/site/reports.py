@@ -1,12 +1,13 @@
 """A page as a developer adds it: nothing in it asks who is there, but for the line that shows the person."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import reflex as rx
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from azure_auth.auth.core import State
@@ -110,12 +111,27 @@ def reports() -> rx.Component:
         rx.foreach(Reports.rows, rx.el.p),
         rx.el.p(Reports.ticks, id="ticks"),
         Tally.create(),
+        rx.el.input(aria_label="Draft"),
         rx.el.button("Tick", on_click=Reports.tick),
         rx.el.button("Break", on_click=Reports.breaks),
         rx.el.button("Add", on_click=Reports.add("one more")),
         rx.upload(rx.el.p("Drop"), id="drop"),
         rx.el.button("Upload", on_click=Reports.receive(rx.upload_files(upload_id="drop"))),
     )
+
+
+async def _lines(number: int, wait: float) -> AsyncIterator[str]:
+    for _ in range(number):
+        await asyncio.sleep(wait)
+        yield "a line of text\n"
+
+
+async def stream(_: Request) -> StreamingResponse:
+    return StreamingResponse(_lines(900, 0.1), media_type="text/event-stream")
+
+
+async def download(_: Request) -> StreamingResponse:
+    return StreamingResponse(_lines(20, 0.1), headers={"Content-Length": str(20 * len("a line of text\n"))})
 
 
 async def figures(_: Request) -> PlainTextResponse:
@@ -125,4 +141,5 @@ async def figures(_: Request) -> PlainTextResponse:
 def add(app: rx.App, api: Starlette) -> None:
     app.add_page(reports, route="/reports", title="Reports", on_load=[Reports.load, Plain.open])
     app.add_page(frame(heading("Built already")), route="/built", title="Built")
-    api.routes.append(Route("/api/figures", figures))
+    for route in (figures, stream, download):
+        api.routes.append(Route(f"/api/{route.__name__}", route))
