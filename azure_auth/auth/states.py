@@ -167,6 +167,7 @@ async def forget(manager: StateManager, keys: Iterable[str]) -> None:
             lock = manager._states_locks.get(key)
             if lock and lock.locked():  # a handler still has it, and lets go of it by itself
                 manager.states.pop(key, None)
+                manager._token_expires_at.pop(key, None)
             else:
                 manager._purge_token(rx.BaseStateToken(ident=key, cls=rx.State))
     elif isinstance(manager, StateManagerRedis) and (names := _names(keys)):

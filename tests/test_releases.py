@@ -1,0 +1,207 @@
+"""Records outlive releases: what an earlier or a later one wrote is read, kept, or asks for a new sign-in."""
+
+import logging
+import sqlite3
+import time
+from dataclasses import asdict, replace
+
+import pytest
+import redis
+from conftest import KEYS, Clock
+from redis_server import running_redis
+
+from azure_auth.auth import codec
+from azure_auth.auth.flows import Flow, OnceOnly, Outcome
+from azure_auth.auth.identity import Identity
+from azure_auth.auth.redis_store import RedisStore
+from azure_auth.auth.sealing import Seal, hashed
+from azure_auth.auth.session import Session
+from azure_auth.auth.sessions import Sessions
+from azure_auth.auth.store import EmbeddedStore, Once
+from azure_auth.errors import AuthError, FlowUnknown, NotAssigned, SignInFailed
+from azure_auth.settings import Settings
+
+pytestmark = pytest.mark.anyio
+TENANT = "11111111-1111-1111-1111-111111111111"
+ADA = Identity(TENANT, "ada", "Ada Lovelace", "ada@contoso.example", "hint", "sid")
+SETTINGS = Settings.load(
+    {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": TENANT, "AZURE_CLIENT_SECRET": "s", "REFLEX_ENV_MODE": "prod"}
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(time.time())
+
+
+@pytest.fixture(params=["embedded", "Redis"])
+async def store(request, tmp_path, clock):
+    if request.param == "embedded":
+        store = EmbeddedStore(tmp_path / "sessions.sqlite", clock)
+    else:
+        server = request.getfixturevalue("server")
+        with redis.Redis.from_url(server.url) as client:
+            client.flushall()
+        store = RedisStore(server.url, KEYS)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def make(store, clock):
+    """A release of the app: a process that has no session open yet."""
+    return lambda: Sessions(store, SETTINGS, KEYS, clock)
+
+
+async def opened(sessions: Sessions, cookie: str) -> Session | None:
+    held = await sessions.find(cookie)
+    return held and held.session
+
+
+async def written(sessions: Sessions, session: Session, record: dict[str, object]) -> None:
+    """Let another release write a session's record; its indexes stay."""
+    row = sessions._records.row(session, session.version + 1, session.touched())
+    sealed = session.seal(session.version + 1, {**record, "fingerprint": SETTINGS.fingerprint})
+    assert await sessions._store.replace(replace(row, sealed=sealed), session.version)
+
+
+async def contents(sessions: Sessions, session: Session) -> dict[str, object]:
+    return codec.unpacked(session.keys.record.open((await sessions._store.read(session.reference)).sealed))
+
+
+async def test_a_later_releases_fields_are_passed_over_and_kept(make, clock):
+    """Two releases side by side: the older one reads what it knows, and its touch loses nothing."""
+    older, newer = make(), make()
+    cookie = await older.start(ADA, "", None)
+    here, there = await opened(older, cookie), await opened(newer, cookie)
+    record = there.touched()
+    record |= {"identity": {**record["identity"], "roles": ["Admin"]}, "device": {"kind": "phone"}}
+    await written(newer, there, record)
+    assert await older.stands(here)
+    assert here.identity == ADA
+    clock.now += 61
+    await older.touch(here)
+    assert await newer.stands(there)
+    kept = await contents(older, here)
+    assert (kept["identity"]["roles"], kept["device"], kept["seen"]) == (["Admin"], {"kind": "phone"}, clock.now)
+    assert (await opened(make(), cookie)).identity == ADA
+
+
+async def test_a_new_identity_replaces_the_old_one_with_all_of_it(make, clock):
+    """A sign-in at the older release leaves nothing of what the newer one knew of the person: a role may be gone."""
+    older, newer = make(), make()
+    cookie = await newer.start(ADA, "", None)
+    session = await opened(newer, cookie)
+    record = session.touched()
+    await written(newer, session, {**record, "identity": {**record["identity"], "roles": ["Admin"]}})
+    clock.now += 60
+    await older.start(ADA, "", cookie)
+    assert await newer.stands(session)
+    assert (await contents(newer, session))["identity"] == asdict(ADA)
+
+
+async def test_an_earlier_releases_record_is_read(make):
+    """What is missing has its default, which grants least."""
+    sessions = make()
+    cookie = await sessions.start(replace(ADA, sid="", logout_hint=""), "", None)
+    session = await opened(sessions, cookie)
+    record = session.touched()
+    for name in ("asked", "browser", "rotated"):
+        del record[name]
+    record["identity"] = {name: record["identity"][name] for name in ("tenant_id", "object_id", "name", "username")}
+    await written(sessions, session, record)
+    read = await opened(make(), cookie)
+    assert read.identity == replace(ADA, sid="", logout_hint="")
+    assert (read.asked, read.browser) == (0.0, "")
+
+
+@pytest.mark.parametrize("fault", ["format", "no person", "no handles", "wrong types", "no record"])
+async def test_what_cannot_be_read_asks_for_a_new_sign_in(make, caplog, fault):
+    """One line in the log, no traceback, and the next sign-in works; also where the session is open already."""
+    sessions, other = make(), make()
+    cookie = await sessions.start(ADA, "", None)
+    session, there = await opened(sessions, cookie), await opened(other, cookie)
+    record = session.touched()
+    if fault == "no person":
+        record["identity"] = {**record["identity"], "object_id": 7}
+    elif fault == "no handles":
+        del record["handles"]
+    elif fault == "wrong types":
+        record["started"] = ["x"]
+    version, row = session.version + 1, sessions._records.row(session, session.version + 1, session.touched())
+    plain = {"format": b'{"v": 99}', "no record": b"[]"}.get(fault) or codec.packed(
+        {**record, "version": version, "fingerprint": SETTINGS.fingerprint}
+    )
+    assert await sessions._store.replace(replace(row, sealed=session.keys.record.seal(plain)), session.version)
+    caplog.set_level(logging.WARNING)
+    assert not await other.stands(there)
+    assert there.ended == "refused"
+    assert await make().find(cookie) is None
+    lines = [record for record in caplog.records if record.name.startswith("azure_auth") and "audit" not in record.name]
+    assert len(lines) == 1
+    assert lines[0].exc_info is None
+    assert await opened(make(), await make().start(ADA, "", cookie))
+
+
+async def test_flows_and_tickets_of_other_releases(store):
+    """Fields of a later one are passed over, an earlier one's are enough, and what cannot be read is no flow."""
+    flows = OnceOnly(store, "flow", 600, Flow.unpacked)
+    tickets = OnceOnly(store, "ticket", 30, Outcome.unpacked)
+
+    async def put(kind: str, secret: str, plain: bytes) -> None:
+        seal = Seal.of(kind, secret)
+        await store.put(kind, seal.name, Once(hashed("owner"), "", seal.seal(plain)), 30)
+
+    await put("flow", "later", codec.packed({**Flow({"state": "s"}, "/").packed(), "acr": "c1"}))
+    await put("flow", "earlier", codec.packed({"msal": {}, "return_to": "/"}))
+    assert (await flows.take("later", "owner")).msal == {"state": "s"}
+    assert (await flows.take("earlier", "owner")).browser == ""
+    outcome = Outcome("/", ADA, asked=1.0, begun=2.0).packed()
+    await put("ticket", "later", codec.packed({**outcome, "identity": {**outcome["identity"], "roles": []}}))
+    await put("ticket", "earlier", codec.packed({"return_to": "/", "identity": outcome["identity"]}))
+    assert (await tickets.take("later", "owner")).identity == ADA
+    assert (await tickets.take("earlier", "owner")).begun == 0.0  # any sign-out since stops it
+    for plain in (b"no JSON", b"{}", b'{"v": 99, "msal": {}, "return_to": "/"}', codec.packed({"return_to": "/"})):
+        await put("flow", "unreadable", plain)
+        with pytest.raises(FlowUnknown):
+            await flows.take("unreadable", "owner")
+
+
+def test_failures_of_other_releases():
+    """A code that is not known is told as a failure of ours; what is missing is made up for, the reference included."""
+    packed = NotAssigned("access_denied", [50105]).packed()
+    assert type(AuthError.unpacked({**packed, "later": 1})) is NotAssigned
+    assert AuthError.unpacked(packed).reference == packed["reference"]
+    unknown = AuthError.unpacked({**packed, "code": "of_a_later_release"})
+    assert (type(unknown), unknown.reference) == (SignInFailed, packed["reference"])
+    bare = AuthError.unpacked({})
+    assert type(bare) is SignInFailed
+    assert len(bare.reference) == 10
+    assert bare.shown("", "")["message"]
+
+
+@pytest.mark.parametrize("version", [0, 99])
+async def test_a_database_of_another_schema_begins_anew(tmp_path, caplog, version):
+    """Its tables go, with one line in the log; the next start of the app finds its own."""
+    path = tmp_path / "sessions.sqlite"
+    file = sqlite3.connect(path)
+    file.execute("CREATE TABLE sessions (reference TEXT PRIMARY KEY, version INTEGER, sealed BLOB)")
+    file.execute("CREATE TABLE later (name TEXT)")
+    file.execute("INSERT INTO sessions VALUES ('old', 1, x'00')")
+    file.execute(f"PRAGMA user_version = {version}")
+    file.commit()
+    file.close()
+    for lines in (1, 1):
+        sessions = Sessions(EmbeddedStore(path), SETTINGS, KEYS)
+        assert await opened(sessions, await sessions.start(ADA, "", None))
+        await sessions._store.close()
+        assert len([record for record in caplog.records if "schema" in record.getMessage()]) == lines
+    file = sqlite3.connect(path)
+    assert file.execute("SELECT count(*) FROM sessions").fetchone() == (2,)
+    file.close()
