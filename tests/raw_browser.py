@@ -71,7 +71,7 @@ class Browser:
                         self._app, path, token=self.token, cookie=self.cookie, trust=self._http.trust
                     )
                 continue
-            if condition(tab.sees):
+            if not tab.new_token:
                 return tab
             self.token = tab.new_token  # Reflex took it for a duplicate: it is told to load once more
             await self.close()
