@@ -35,9 +35,9 @@ _SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE sessions (
     reference TEXT PRIMARY KEY, version INTEGER NOT NULL, ends REAL NOT NULL,
-    person TEXT NOT NULL, sid TEXT NOT NULL, browser TEXT NOT NULL, sealed BLOB NOT NULL,
-    twin INTEGER NOT NULL DEFAULT 0, presented REAL NOT NULL DEFAULT 0
-) WITHOUT ROWID;
+    person TEXT NOT NULL, sid TEXT NOT NULL, browser TEXT NOT NULL,
+    twin INTEGER NOT NULL DEFAULT 0, presented REAL NOT NULL DEFAULT 0, sealed BLOB NOT NULL
+); -- with row ids: without, a row of more than 1,000 bytes takes a page of 4,096
 CREATE INDEX by_person ON sessions (person);
 CREATE INDEX by_sid ON sessions (sid) WHERE sid != '';
 CREATE INDEX by_browser ON sessions (browser) WHERE browser != '';
