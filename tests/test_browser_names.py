@@ -1,15 +1,22 @@
 """A browser's name: for limits and indexes, given out and known again by us; it opens nothing."""
 
 import asyncio
+import secrets
+import string
+from types import SimpleNamespace
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
 from conftest import APP, KEYS
 from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from azure_auth.auth.doors import Doors
 from azure_auth.auth.http import routes
 from azure_auth.auth.identity import Identity
+from azure_auth.auth.sealing import STRANGER
 from azure_auth.auth.server_keys import ServerKeys
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.settings import Settings
@@ -62,6 +69,52 @@ async def test_a_name_that_is_not_ours_is_replaced(app, sign_in, forged):
     assert KEYS.is_name(answer.cookies[NAME])
 
 
+def test_a_name_has_one_spelling():
+    """Other texts that decode to the same bytes were never given out, so they are no name."""
+    name = KEYS.new_name()
+    spellings = [name[:-1] + last for last in string.ascii_letters + string.digits + "-_"]
+    assert [spelling for spelling in spellings if KEYS.is_name(spelling)] == [name]
+
+
+async def exchange(app, sign_in, directory, person: str, **cookies: str) -> httpx.Response:
+    """Sign somebody in over HTTP, in a browser with these cookies beside the flow's."""
+    flow = "f" * 43
+    begun = await sign_in.begin(flow, "", browser=cookies.get(NAME, ""), tab=secrets.token_urlsafe(32))
+    answer = directory.answer(begun, person)
+    ticket = await sign_in.finish(answer, flow, browser=cookies.get(NAME, ""))
+    jar = "; ".join(f"{name}={value}" for name, value in {"azure_auth_flow": flow, **cookies}.items())
+    async with over(app) as browser:
+        headers = {"Origin": APP, "Cookie": jar}
+        return await browser.post("/auth/session", content=ticket, headers=headers)
+
+
+async def test_the_exchange_of_a_ticket_gives_a_name_where_there_is_none(app, sign_in, directory):
+    """The answer that brings the session brings the name too, is stored nowhere, and leaves a valid name alone."""
+    for cookies in ({}, {NAME: "x" * 43}, {NAME: OTHER_KEYS.new_name()}):
+        answer = await exchange(app, sign_in, directory, "Ada Lovelace", **cookies)
+        assert answer.cookies["azure_auth_session"]
+        assert KEYS.is_name(answer.cookies[NAME])
+        assert {"HttpOnly", "SameSite=lax", f"Max-Age={400 * 24 * 3600}"} <= set(named(answer).split("; "))
+        assert answer.headers["cache-control"] == "no-store"
+    answer = await exchange(app, sign_in, directory, "Ada Lovelace", **{NAME: KEYS.new_name()})
+    assert answer.cookies["azure_auth_session"]
+    assert named(answer) == ""
+
+
+async def test_the_exchange_of_a_ticket_gives_another_name_to_another_person(app, sign_in, directory):
+    """Somebody else's session and the name that the browser had with it end together; the same person keeps theirs."""
+    name = KEYS.new_name()
+    first = await exchange(app, sign_in, directory, "Ada Lovelace", **{NAME: name})
+    jar = {NAME: name, "azure_auth_session": first.cookies["azure_auth_session"]}
+    again = await exchange(app, sign_in, directory, "Ada Lovelace", **jar)
+    assert named(again) == ""
+    other = await exchange(app, sign_in, directory, "Grace Hopper", **jar)
+    assert KEYS.is_name(other.cookies[NAME])
+    assert other.cookies[NAME] != name
+    held = await sign_in.sessions.find(other.cookies["azure_auth_session"])
+    assert held.session.browser == KEYS.hashed("browser", other.cookies[NAME])
+
+
 async def test_after_a_session_the_browser_gets_another_name(app, sign_in):
     """However many tabs ask at once with the dead cookie, they get the same new name; once they have it, none."""
     name = KEYS.new_name()
@@ -71,8 +124,9 @@ async def test_after_a_session_the_browser_gets_another_name(app, sign_in):
         assert named(await browser.get("/auth/sign-in", headers=jar)) == ""
         held = await sign_in.sessions.find(cookie)
         await sign_in.sessions.end(held.session, "signed_out")
-    async with over(app) as one, over(app) as two, over(app) as three:
-        answers = await asyncio.gather(*(tab.get("/auth/sign-in", headers=jar) for tab in (one, two, three)))
+    tabs = [over(app) for _ in range(5)]
+    answers = await asyncio.gather(*(tab.get("/auth/sign-in", headers=jar) for tab in tabs))
+    await asyncio.gather(*(tab.aclose() for tab in tabs))
     (new,) = {answer.cookies[NAME] for answer in answers}
     assert new != name
     assert KEYS.is_name(new)
@@ -111,6 +165,17 @@ async def test_a_name_opens_nothing(sign_in):
     assert await sign_in.session([f"azure_auth_session={name}"]) is None
 
 
+async def test_a_name_lets_nobody_through_the_doors(sign_in):
+    """A request with the name alone is a stranger's, also while its person's session stands."""
+    name = KEYS.new_name()
+    cookie = await sign_in.sessions.start(Identity("t", "ada"), name, None)
+    inner = Starlette(routes=[Route("/secret", lambda _: PlainTextResponse("let through"))])
+    async with over(Doors(inner, sign_in, None, Tabs(), [], is_built=lambda _: False)) as browser:
+        assert (await browser.get("/secret", headers={"Cookie": f"{NAME}={name}"})).status_code == 401
+        jar = {"Cookie": f"{NAME}={name}; azure_auth_session={cookie}"}
+        assert (await browser.get("/secret", headers=jar)).text == "let through"
+
+
 async def test_limits_go_by_the_name_and_else_by_the_address(sign_in):
     """Twenty starts of a name, whatever its flow cookies; those without a name share their address's bucket."""
     name, other = KEYS.new_name(), KEYS.new_name()
@@ -122,6 +187,55 @@ async def test_limits_go_by_the_name_and_else_by_the_address(sign_in):
     assert [await starts(number, name) for number in range(21)] == [True] * 20 + [False]
     assert all([await starts(number, "") for number in range(100, 160)])
     assert await starts(200, other)
+
+
+async def test_those_without_a_name_stop_nobody_elsewhere(sign_in, monkeypatch):
+    """A flood of starts without a name fills the bucket of its own address, and no other."""
+    most = {"tab": 3, "browser": 20, "nameless": 30, "address": 30}
+    monkeypatch.setattr("azure_auth.auth.sign_in._MOST", most)
+
+    async def starts(browser: str, address: str, number: int = 0) -> bool:
+        begun = await sign_in.begin(f"{number:043}", "", browser=browser, tab=f"{number:043}", address=address)
+        return "/oauth2/" in begun
+
+    assert [await starts("", "192.0.2.1", number) for number in range(31)] == [True] * 30 + [False]
+    assert await starts(KEYS.new_name(), "192.0.2.2", 100)
+    assert await starts("", "192.0.2.2", 101)
+
+
+async def test_a_forged_name_has_no_bucket_of_its_own(app, monkeypatch):
+    """Whoever makes names up shares the bucket of their address with those who have none."""
+    most = {"tab": 100, "browser": 100, "nameless": 5, "address": 100}
+    monkeypatch.setattr("azure_auth.auth.sign_in._MOST", most)
+    begun: list[bool] = []
+    for number in range(7):
+        forged = OTHER_KEYS.new_name() if number % 2 else f"{number:043}"
+        async with over(app) as browser:
+            answer = await browser.get("/auth/sign-in", headers={"Cookie": f"{NAME}={forged}"})
+        begun.append("/oauth2/" in answer.headers["location"])
+    assert begun == [True] * 5 + [False] * 2
+
+
+async def test_two_strangers_who_call_their_tabs_alike_share_no_state(sign_in):
+    """Reflex hears another key at each handshake without a valid name, and the same one with it."""
+    heard: list[str] = []
+
+    async def reflex(scope, receive, send):
+        heard.extend(parse_qs(scope["query_string"].decode())["token"])
+
+    async def left(_):
+        pass
+
+    gate = SimpleNamespace(welcome=lambda _: None, left=left)
+    doors = Doors(reflex, sign_in, gate, Tabs(), [], is_built=lambda _: False)
+    name = KEYS.new_name()
+    for cookies in (b"", b"", f"{NAME}={'x' * 43}".encode(), f"{NAME}={name}".encode(), f"{NAME}={name}".encode()):
+        headers = [(b"cookie", cookies)] if cookies else []
+        scope = {"type": "websocket", "path": "/_event/", "query_string": b"token=the-same", "headers": headers}
+        await doors(scope, None, None)
+    assert all(key.startswith(STRANGER) for key in heard)
+    assert len(set(heard[:4])) == 4
+    assert heard[3] == heard[4]
 
 
 def test_a_strangers_key_is_of_its_browser_or_of_its_connection():

@@ -16,6 +16,14 @@ KEY = "f" * 64
 TOKEN = rx.BaseStateToken(ident=KEY, cls=rx.State)
 
 
+class Note(rx.State):
+    text: str = ""
+
+
+class Draft(rx.State):
+    text: str = ""
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     with running_redis(tmp_path_factory.mktemp("redis")) as running, client.Redis.from_url(running.url) as server:
@@ -48,7 +56,7 @@ async def states(request, over):
 async def kept(states) -> bool:
     """Whether anything lies under the tab's key."""
     if isinstance(states, LocalStates):
-        return KEY in states.states or KEY in states._token_expires_at
+        return any(KEY in kept for kept in (states.states, states._token_expires_at, states._states_locks))
     return bool([name for name in await states.redis.keys("*") if name.startswith(KEY.encode())])
 
 
@@ -96,3 +104,77 @@ async def test_a_state_of_another_release_begins_anew_and_says_so_once(states, s
         assert isinstance(state, State)
     assert told == [KEY]
     assert not any(server.get(name) == b"a pickle of another release" for name in names)
+
+
+async def written(states) -> None:
+    """Let a handler write something into each of a tab's states."""
+    async with states.modify_state(TOKEN) as state:
+        (await state.get_state(Note)).text = "a note"
+        (await state.get_state(Draft)).text = "a draft"
+
+
+async def texts(state) -> tuple[str, str]:
+    """What a tab's states have."""
+    return (await state.get_state(Note)).text, (await state.get_state(Draft)).text
+
+
+@pytest.mark.parametrize("states", ["Redis"], indirect=True)
+async def test_reading_alone_lets_go_of_what_is_unreadable(states, server):
+    """Before anything is written, no key of the tab is left, and the next read has nothing to tell."""
+    told: list[str] = []
+    states.on_unreadable = told.append
+    await written(states)
+    for name in server.keys(f"{KEY}*"):
+        server.set(name, b"a pickle of another release")
+    assert await texts(await states.get_state(TOKEN)) == ("", "")
+    assert server.keys(f"{KEY}*") == []
+    assert told == [KEY]
+    assert await texts(await states.get_state(TOKEN)) == ("", "")
+    assert told == [KEY]
+
+
+@pytest.mark.parametrize("states", ["Redis"], indirect=True)
+@pytest.mark.parametrize("way", ["get", "modify"])
+async def test_a_tab_begins_anew_as_a_whole(states, server, way):
+    """Where one of its states is of another release, whoever finds that out sees none of the others' values either."""
+    told: list[str] = []
+    states.on_unreadable = told.append
+    await written(states)
+    (name,) = server.keys(f"{KEY}*note")
+    server.set(name, b"a pickle of another release")
+    if way == "get":
+        found = await texts(await states.get_state(TOKEN))
+    else:
+        async with states.modify_state(TOKEN) as state:
+            found = await texts(state)
+    assert told == [KEY]
+    assert await texts(await states.get_state(TOKEN)) == ("", "")
+    assert found == ("", "")
+
+
+@pytest.mark.parametrize("states", ["Redis"], indirect=True)
+async def test_an_unreadable_state_of_one_tab_touches_no_other(states, server):
+    """Another tab's states stay, and nothing is told of it."""
+    other, told = rx.BaseStateToken(ident="e" * 64, cls=rx.State), list[str]()
+    states.on_unreadable = told.append
+    await written(states)
+    async with states.modify_state(other) as state:
+        (await state.get_state(Note)).text = "another tab's"
+    for name in server.keys(f"{KEY}*"):
+        server.set(name, b"a pickle of another release")
+    await states.get_state(TOKEN)
+    assert (await texts(await states.get_state(other)))[0] == "another tab's"
+    assert told == [KEY]
+
+
+async def test_a_late_write_under_an_end_keeps_nothing_of_any_state(states, over):
+    """A handler that wrote before and after the end of its session leaves no substate behind, old or new."""
+    await written(states)
+    async with states.modify_state(TOKEN) as state:
+        (await state.get_state(Note)).text = "before the end"
+        over.add(KEY)
+        await forget(states, {KEY})
+        (await state.get_state(Draft)).text = "after the end"
+    assert not await kept(states)
+    assert await texts(await states.get_state(TOKEN)) == ("", "")
+    assert not await kept(states)

@@ -7,9 +7,15 @@ from statistics import median
 
 import pytest
 import redis
+import reflex as rx
 from conftest import KEYS
 from redis_server import running_redis
+from reflex_base.registry import RegistrationContext
+from starlette.applications import Starlette
+from tab import State
 
+from azure_auth.auth.doors import Doors
+from azure_auth.auth.gate import Gate
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.redis_store import RedisStore
 from azure_auth.auth.session import Session
@@ -61,17 +67,38 @@ async def make(request, tmp_path):
 
 
 async def test_signing_in_and_out_costs_the_same_after_many_ends(make):
-    """Sign-in, look-up and sign-out take as long after 100,000 ends as after 1,000."""
+    """Sign-in, look-up, sign-out and what a process notes of it take as long after 100,000 ends as after 1,000."""
     crowds = [await make(ended) for ended in (FEW, MANY)]
-    took: list[list[float]] = [[], []]
-    for number in range(60):
-        for crowd, times in zip(crowds, took, strict=True):
-            begun = time.perf_counter()
+    steps = "sign-in", "look-up", "sign-out", "note"
+    took = {step: ([], []) for step in steps}
+    for number in range(80):
+        for crowd, place in zip(crowds, (0, 1), strict=True):
+            times = [time.perf_counter()]
             cookie = await crowd.start(Identity(TENANT, f"ada {number}"), KEYS.new_name(), None)
-            await crowd.end((await crowd.find(cookie)).session, "signed_out")
-            times.append(time.perf_counter() - begun)
-    few, many = map(median, took)
-    assert many < 2 * few + 0.0003, (few, many)
+            times.append(time.perf_counter())
+            session = (await crowd.find(cookie)).session
+            times.append(time.perf_counter())
+            await crowd.end(session, "signed_out")
+            times.append(time.perf_counter())
+            crowd._end_here(f"a reference of number {number}", "idle")
+            times.append(time.perf_counter())
+            for step, begun, ended in zip(steps, times, times[1:], strict=False):
+                took[step][place].append(ended - begun)
+    for step, (few, many) in took.items():
+        assert median(many) < 2 * median(few) + 0.0003, (step, median(few), median(many))
+    assert all(len(crowd._ended) == ended + 160 for crowd, ended in zip(crowds, (FEW, MANY), strict=True))
+
+
+def test_a_process_forgets_what_ended_long_ago(tmp_path):
+    """The next end after its time takes it along."""
+    now = time.time()
+    sessions = Sessions(EmbeddedStore(tmp_path / "sessions.sqlite"), SETTINGS, KEYS, lambda: now)
+    for number in range(FEW):
+        sessions._end_here(f"{number}", "idle")
+    assert len(sessions._ended) == FEW
+    now += SETTINGS.session_max.total_seconds()
+    sessions._end_here("one more", "idle")
+    assert len(sessions._ended) == 1
 
 
 async def test_every_look_up_of_the_file_has_its_index(tmp_path):
@@ -91,12 +118,48 @@ async def test_every_look_up_of_the_file_has_its_index(tmp_path):
     await store.close()
 
 
+async def test_no_statement_of_a_sessions_life_reads_a_whole_table(tmp_path):
+    """Whatever the store is asked, from sign-in to tidying, SQLite finds by an index."""
+    sessions = Sessions(EmbeddedStore(tmp_path / "sessions.sqlite"), SETTINGS, KEYS)
+    store, said = sessions._store, list[str]()
+    await store.version("")
+    store._db.set_trace_callback(said.append)
+    name, now = KEYS.new_name(), time.time()
+    sessions._clock = store._clock = lambda: now
+    person = Identity(TENANT, "ada", "Ada", sid="5e551011-0000-4000-8000-000000000001")
+    cookie = await sessions.start(person, name, None)
+    twin = await sessions.start(person, name, None)
+    now += 61
+    cookie = await sessions.start(person, name, cookie)
+    session = (await sessions.find(cookie)).session
+    await sessions.touch(session)
+    assert await sessions.stands(session)
+    await sessions._settle([session.reference, (await sessions.find(twin)).session.reference])
+    await sessions.start(Identity(TENANT, "grace"), name, cookie)
+    await sessions.end_everywhere(session)
+    await sessions.end_by_directory(person.sid)
+    now += 13 * 3600
+    await sessions.start(person, name, None)
+    store._db.set_trace_callback(None)
+    asked = {line for line in said if line.startswith(("SELECT", "\nSELECT", "UPDATE", "DELETE", "INSERT"))}
+    assert {line.split()[0] for line in asked} == {"SELECT", "UPDATE", "DELETE", "INSERT"}
+    for line in asked:
+        plan = [step for *_, step in store._db.execute(f"EXPLAIN QUERY PLAN {line}").fetchall()]
+        assert [step for step in plan if "SCAN" in step] == [], line
+    await store.close()
+
+
 async def test_what_is_empty_is_no_index_entry(make):
     """A person without `sid`, in a browser without a name, is found by neither."""
     sessions = await make(FEW)
     cookies = [await sessions.start(Identity(TENANT, name), "", None) for name in ("ada", "grace")]
-    await sessions._store.end_all("sid", [""], time.time() + 60, "directory")
+    assert await sessions._store.end_all("sid", [""], time.time() + 60, "directory") == []
     assert all([await sessions.find(cookie) for cookie in cookies])
+    with_sid = await sessions.start(Identity(TENANT, "hedy", sid="of Entra"), "", None)
+    sessions._clock = lambda: time.time() + 31
+    without = await sessions.start(Identity(TENANT, "hedy"), "", with_sid)  # signs in again, and has none any more
+    assert await sessions._store.end_all("sid", ["", *sessions._records.sids("")], time.time() + 60, "directory") == []
+    assert await sessions.find(without)
     if isinstance(sessions._store, RedisStore):
         keys = await sessions._store._redis.keys("azure_auth:*:")
         assert keys == []
@@ -160,6 +223,96 @@ async def test_a_sessions_tabs_are_found_among_many(tmp_path):
     few, many = look(20), look(20_000)
     assert many < 5 * few + 0.00005, (few, many)
     await sessions._store.close()
+
+
+@pytest.fixture
+async def gate(sign_in):
+    """A gate of an app of its own."""
+    context = RegistrationContext.set(RegistrationContext.ensure_context().fork())
+    app = rx.App()
+    app._enable_state()
+    yield Gate(app, sign_in.sessions, Tabs(), State, sign_in.start_url)
+    await app.state_manager.close()
+    RegistrationContext.reset(context)
+
+
+@pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError])
+@pytest.mark.parametrize("signed_in", [True, False])
+async def test_a_socket_that_ends_by_exception_leaves_nothing(gate, sign_in, failure, signed_in):
+    """However its connection ends, neither the tab nor its timers nor its session are kept."""
+    seen: list[Tab] = []
+
+    async def reflex(scope, receive, send):
+        tab = scope["azure_auth.tab"]
+        tab.late = asyncio.get_running_loop().call_later(60, seen.clear)
+        seen.append(tab)
+        assert gate._tabs.at(tab.key) is tab
+        raise failure
+
+    doors = Doors(reflex, sign_in, gate, gate._tabs, [], is_built=lambda _: False)
+    cookie = await sign_in.sessions.start(ADA, "", None) if signed_in else "x" * 43
+    headers = [(b"cookie", f"azure_auth_session={cookie}".encode())]
+    scope = {"type": "websocket", "path": "/_event/", "query_string": b"token=tab", "headers": headers}
+    with pytest.raises(failure):
+        await doors(scope, None, None)
+    (tab,) = seen
+    tabs = gate._tabs
+    assert not any((tabs._by_key, tabs._by_session, tabs._strangers, tabs._streams))
+    assert tab.late.cancelled()
+    assert tab.timer is None or tab.timer.cancelled()
+    assert bool(gate._left) is not signed_in  # a stranger's state waits a while for its tab
+    gc.collect()
+    assert not any((len(sign_in.sessions._open), sign_in.sessions._wakes, sign_in.sessions._writes))
+    for timer in gate._left.values():
+        timer.cancel()
+
+
+@pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError])
+async def test_a_request_that_ends_by_exception_leaves_nothing(sign_in, failure):
+    """Streams are forgotten like sockets."""
+    tabs = Tabs()
+
+    async def inner(scope, receive, send):
+        assert tabs._streams
+        raise failure
+
+    cookie = await sign_in.sessions.start(ADA, "", None)
+    headers = [(b"cookie", f"azure_auth_session={cookie}".encode())]
+    scope = {"type": "http", "method": "GET", "path": "/figures", "query_string": b"", "headers": headers}
+    with pytest.raises(failure):
+        await Doors(inner, sign_in, None, tabs, Starlette().routes, is_built=lambda _: False)(scope, None, None)
+    assert not any((tabs._by_key, tabs._by_session, tabs._strangers, tabs._streams))
+
+
+async def test_a_tab_that_leaves_takes_its_timers_along(gate):
+    """The one that would close its socket, and the one that waits for its event."""
+    tab = Tab.of("tab", None, None, KEYS.new_name())
+    with gate._tabs.connected(tab):
+        gate.welcome(tab)
+        tab.late = asyncio.get_running_loop().call_later(60, lambda: None)
+    await gate.left(tab)
+    assert tab.timer.cancelled()
+    assert tab.late.cancelled()
+    gate._left[tab.key].cancel()
+
+
+async def test_a_stranger_who_comes_back_is_not_forgotten(gate):
+    """The timer that would forget the state goes, and one more departure has one timer, not two."""
+    name = KEYS.new_name()
+    first, second = Tab.of("tab", None, None, name), Tab.of("tab", None, None, name)
+    assert first.key == second.key
+    gate.welcome(first)
+    await gate.left(first)
+    (forgetting,) = gate._left.values()
+    gate.welcome(second)
+    assert forgetting.cancelled()
+    assert gate._left == {}
+    await gate.left(second)
+    await gate.left(second)
+    (again,) = gate._left.values()
+    waiting = [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]
+    assert waiting == [again]
+    again.cancel()
 
 
 def test_a_session_that_is_open_is_small():

@@ -1,5 +1,6 @@
 """Records outlive releases: what an earlier or a later one wrote is read, kept, or asks for a new sign-in."""
 
+import asyncio
 import logging
 import sqlite3
 import time
@@ -13,12 +14,13 @@ from redis_server import running_redis
 from azure_auth.auth import codec
 from azure_auth.auth.flows import Flow, OnceOnly, Outcome
 from azure_auth.auth.identity import Identity
+from azure_auth.auth.records import Arrival
 from azure_auth.auth.redis_store import RedisStore
 from azure_auth.auth.sealing import Seal, hashed
 from azure_auth.auth.session import Session
 from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.store import EmbeddedStore, Once
-from azure_auth.errors import AuthError, FlowUnknown, NotAssigned, SignInFailed
+from azure_auth.errors import AuthError, FlowUnknown, NotAssigned, SignedOutMeanwhile, SignInFailed
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -75,6 +77,12 @@ async def contents(sessions: Sessions, session: Session) -> dict[str, object]:
     return codec.unpacked(session.keys.record.open((await sessions._store.read(session.reference)).sealed))
 
 
+def warnings(caplog) -> list[logging.LogRecord]:
+    """What the app said beside its audit trail."""
+    ours = [line for line in caplog.records if line.name.startswith("azure_auth") and "audit" not in line.name]
+    return [line for line in ours if line.levelno >= logging.WARNING]
+
+
 async def test_a_later_releases_fields_are_passed_over_and_kept(make, clock):
     """Two releases side by side: the older one reads what it knows, and its touch loses nothing."""
     older, newer = make(), make()
@@ -119,6 +127,81 @@ async def test_an_earlier_releases_record_is_read(make):
     read = await opened(make(), cookie)
     assert read.identity == replace(ADA, sid="", logout_hint="")
     assert (read.asked, read.browser) == (0.0, "")
+
+
+async def test_an_earlier_releases_session_goes_on(make, clock):
+    """Its person works on and signs in again in this release, as if it had written the record itself."""
+    earlier, now = make(), make()
+    cookie = await earlier.start(replace(ADA, sid="", logout_hint=""), "", None)
+    session = await opened(earlier, cookie)
+    record = session.touched()
+    for name in ("asked", "browser", "rotated"):
+        del record[name]
+    record["identity"] = {name: record["identity"][name] for name in ("tenant_id", "object_id")}
+    await written(earlier, session, record)
+    here = await opened(now, cookie)
+    assert here.identity == Identity(TENANT, "ada")
+    clock.now += 61
+    await now.touch(here)
+    assert (await contents(now, here))["seen"] == clock.now
+    renewed = await now.start(ADA, KEYS.new_name(), cookie)
+    assert await opened(now, renewed) is here
+    assert here.identity == ADA
+    assert here.browser
+
+
+async def test_two_releases_work_side_by_side(make, clock):
+    """Whatever either writes in turn or at once, the other goes on with it; neither ends the session."""
+    older, newer = make(), make()
+    cookie = await older.start(ADA, "", None)
+    here, there = await opened(older, cookie), await opened(newer, cookie)
+    for day in range(5):
+        assert await newer.stands(there)
+        record = there.touched()
+        record |= {"identity": {**record["identity"], "roles": [f"role {day}"]}, f"field of day {day}": day}
+        await written(newer, there, record)
+        clock.now += 61
+        await asyncio.gather(older.touch(here), newer.touch(there))
+        assert await older.stands(here)
+        assert await newer.stands(there)
+        assert (here.identity, there.identity) == (ADA, ADA)
+    kept = await contents(older, here)
+    assert kept["identity"]["roles"] == ["role 4"]
+    assert [kept[f"field of day {day}"] for day in range(5)] == [0, 1, 2, 3, 4]
+    clock.now += 61
+    cookie = await older.start(ADA, "", cookie)
+    assert await newer.stands(there)
+    assert await opened(newer, cookie) is there
+    assert here.ended is there.ended is None
+
+
+@pytest.mark.parametrize("fault", ["no JSON", "no text", "another format", "no format", "no tenant", "a tenant of 7"])
+async def test_a_record_that_cannot_be_read_is_no_session(make, caplog, fault):
+    """Its cookie finds nobody, with one line in the log however often it comes; its person signs in anew."""
+    sessions = make()
+    cookie = await sessions.start(ADA, "", None)
+    session = await opened(sessions, cookie)
+    record = {**session.touched(), "version": session.version + 1, "fingerprint": SETTINGS.fingerprint}
+    without = {name: value for name, value in record["identity"].items() if name != "tenant_id"}
+    plain = {
+        "no JSON": b'{"v": 1, "identity": {',
+        "no text": b"\xff\x00",
+        "another format": codec.packed(record).replace(b'"v": 1', b'"v": 2'),
+        "no format": codec.packed(record).replace(b'"v": 1', b'"w": 1'),
+        "no tenant": codec.packed({**record, "identity": without}),
+        "a tenant of 7": codec.packed({**record, "identity": {**without, "tenant_id": 7}}),
+    }[fault]
+    row = sessions._records.row(session, session.version + 1, session.touched())
+    assert await sessions._store.replace(replace(row, sealed=session.keys.record.seal(plain)), session.version)
+    caplog.set_level(logging.DEBUG)
+    now = make()
+    assert [await now.find(cookie), await now.find(cookie), await make().find(cookie)] == [None, None, None]
+    (line,) = warnings(caplog)
+    assert line.exc_info is None
+    assert "another release" in line.getMessage()
+    assert "Traceback" not in caplog.text
+    assert ADA.name not in caplog.text
+    assert (await opened(now, await now.start(ADA, "", cookie))).identity == ADA
 
 
 @pytest.mark.parametrize("fault", ["format", "no person", "no handles", "wrong types", "no record"])
@@ -173,6 +256,41 @@ async def test_flows_and_tickets_of_other_releases(store):
             await flows.take("unreadable", "owner")
 
 
+@pytest.mark.parametrize(
+    "plain",
+    [
+        b"no JSON",
+        b"\xff",
+        b"[]",
+        codec.packed({"msal": {}, "return_to": "/"}).replace(b'"v": 1', b'"v": 2'),
+        codec.packed({"return_to": "/"}),
+        codec.packed({"msal": {}}),
+        codec.packed({"msal": {}, "return_to": "/", "failure": "a text"}),
+        codec.packed({"msal": {}, "return_to": "/", "failure": ["a list"]}),
+    ],
+)
+async def test_a_flow_that_cannot_be_read_is_none(store, caplog, plain):
+    """It asks for a new sign-in with one line in the log, and never raises anything else."""
+    flows = OnceOnly(store, "flow", 600, Flow.unpacked)
+    seal = Seal.of("flow", "secret")
+    await store.put("flow", seal.name, Once(hashed("owner"), "", seal.seal(plain)), 30)
+    with pytest.raises(FlowUnknown):
+        await flows.take("secret", "owner")
+    (line,) = warnings(caplog)
+    assert line.exc_info is None
+
+
+async def test_a_ticket_without_the_time_of_its_start_is_good_until_a_sign_out(make):
+    """One of an earlier release starts a session; any sign-out that is remembered stops it."""
+    sessions, name = make(), KEYS.new_name()
+    cookie = await sessions.start(ADA, name, None, Arrival(begun=0.0, begun_in=name))
+    session = await opened(sessions, cookie)
+    assert session
+    await sessions.end(session, "signed_out")
+    with pytest.raises(SignedOutMeanwhile):
+        await sessions.start(ADA, name, None, Arrival(begun=0.0, begun_in=name))
+
+
 def test_failures_of_other_releases():
     """A code that is not known is told as a failure of ours; what is missing is made up for, the reference included."""
     packed = NotAssigned("access_denied", [50105]).packed()
@@ -184,6 +302,11 @@ def test_failures_of_other_releases():
     assert type(bare) is SignInFailed
     assert len(bare.reference) == 10
     assert bare.shown("", "")["message"]
+    assert bare.reference != AuthError.unpacked({}).reference
+    for name, worst in (("code", 7), ("reference", None), ("message", ["x"]), ("detail", {})):
+        odd = AuthError.unpacked({**packed, name: worst})
+        assert all(type(value) is str for value in odd.shown("", "").values())
+        assert str(odd)
 
 
 @pytest.mark.parametrize("version", [0, 99])
@@ -205,3 +328,50 @@ async def test_a_database_of_another_schema_begins_anew(tmp_path, caplog, versio
     file = sqlite3.connect(path)
     assert file.execute("SELECT count(*) FROM sessions").fetchone() == (2,)
     file.close()
+
+
+THE_EARLIER_SCHEMA = """
+CREATE TABLE sessions (
+    reference TEXT PRIMARY KEY, version INTEGER NOT NULL, ends REAL NOT NULL,
+    person TEXT NOT NULL, sid TEXT NOT NULL, browser TEXT NOT NULL, sealed BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX by_person ON sessions (person);
+CREATE INDEX by_sid ON sessions (sid);
+CREATE INDEX by_browser ON sessions (browser);
+CREATE INDEX by_end ON sessions (ends);
+CREATE TABLE ended (reference TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+INSERT INTO sessions VALUES ('old', 1, 9e9, 'p', '', 'b', x'00');
+INSERT INTO ended VALUES ('older', 9e9);
+"""
+"""What the app wrote before its schema had a version."""
+
+
+@pytest.mark.parametrize("version", [0, 99])
+async def test_the_schema_of_before_the_versions_begins_anew(tmp_path, caplog, version):
+    """One line in the log, and then an empty database in which people sign in and out."""
+    path = tmp_path / "sessions.sqlite"
+    file = sqlite3.connect(path)
+    file.execute("PRAGMA journal_mode = WAL")
+    file.executescript(f"{THE_EARLIER_SCHEMA} PRAGMA user_version = {version};")
+    file.close()
+    store = EmbeddedStore(path)
+    assert [await store.read(name) for name in ("old", "older")] == ["", ""]
+    (line,) = warnings(caplog)
+    assert str(version) in line.getMessage()
+    counts = [store._db.execute(f"SELECT count(*) FROM {t}").fetchone() for t in ("sessions", "handles", "ended")]
+    assert counts == [(0,), (0,), (0,)]
+    sessions = Sessions(store, SETTINGS, KEYS)
+    cookie = await sessions.start(ADA, KEYS.new_name(), None)
+    await sessions.end(await opened(sessions, cookie), "signed_out")
+    assert await sessions.find(cookie) is None
+    assert store._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert len(warnings(caplog)) == 1
+    await store.close()
+
+
+async def test_a_new_database_says_nothing(tmp_path, caplog):
+    """The first start of all has no other release's tables to speak of."""
+    store = EmbeddedStore(tmp_path / "sessions.sqlite")
+    assert await store.read("none") == ""
+    assert warnings(caplog) == []
+    await store.close()

@@ -1,10 +1,19 @@
 """What `SESSION_SECRET` keys, and where the secret comes from."""
 
+import ast
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
+from threading import Barrier
 
 import pytest
+from conftest import ROOT
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from azure_auth.auth.server_keys import ServerKeys, kept_in
 from azure_auth.errors import NotConfigured
@@ -59,6 +68,41 @@ def test_one_process_makes_a_secret_of_its_own(tmp_path):
     assert kept_in(tmp_path / "another") != kept_in(file)
 
 
+def test_those_who_make_a_secret_at_one_moment_agree(tmp_path):
+    """Whoever comes second takes what is there, also when all saw that nothing was."""
+    together = Barrier(8)
+
+    def make(file: Path) -> bytes:
+        together.wait(10)
+        return kept_in(file)[0]
+
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(20):
+            file = tmp_path / f"{number}/session"
+            assert len(set(threads.map(make, [file] * 8))) == 1
+            assert [path.name for path in file.parent.iterdir()] == ["session"]
+
+
+def test_a_secret_is_made_once(tmp_path):
+    """A restart finds it as it was, and writes nothing."""
+    file = tmp_path / "secret/session"
+    made, before = kept_in(file), file.stat()
+    assert kept_in(file) == made == [file.read_bytes()]
+    assert file.stat().st_mtime_ns == before.st_mtime_ns
+    assert file.stat().st_ino == before.st_ino
+
+
+def test_the_secret_does_not_lie_beside_the_store():
+    """A backup of the database's folder holds no secret, and git takes neither."""
+    tree = ast.parse((ROOT / "azure_auth/azure_auth.py").read_text())
+    (made,) = [n.value for n in tree.body if isinstance(n, ast.Assign) and "SECRET" in ast.dump(n.targets[0])]
+    data, secret = (Path(path.args[0].value) for path in made.elts)
+    assert not secret.is_relative_to(data)
+    assert not data.is_relative_to(secret.parent)
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {f"{data}/", f"{secret.parent}/"} <= set(ignored)
+
+
 @pytest.mark.parametrize(
     ("value", "secrets"),
     [("a" * 32, 1), (f"{'a' * 32} {'b' * 32}", 2), (f"{'a' * 32},{'b' * 40}", 2), (" " + "a" * 32 + "\n", 1)],
@@ -95,5 +139,49 @@ def test_where_the_secret_comes_from(tmp_path):
     with pytest.raises(NotConfigured, match="SESSION_SECRET is not set"):
         Settings.load({**federated, **REDIS})
     assert Settings.load({"REFLEX_ENV_MODE": "dev", **REDIS}).session_secrets == ()
-    given = Settings.load({**REAL, "SESSION_SECRET": "canary" * 8})
-    assert "canary" not in repr(given)
+
+
+def certificate(path: Path) -> str:
+    """A new key with its certificate in a file."""
+    key, now, day = rsa.generate_private_key(65537, 2048), datetime.now(UTC), timedelta(days=1)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "app")])
+    start = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = start.serial_number(1).not_valid_before(now - day).not_valid_after(now + day).sign(key, hashes.SHA256())
+    own = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(own + made.public_bytes(Encoding.PEM))
+    return str(path)
+
+
+def test_on_redis_a_certificate_stands_in_as_well(tmp_path):
+    """All workers derive the same from its private key, and another certificate ends all sessions."""
+    base = {name: value for name, value in {**REAL, **REDIS}.items() if name != "AZURE_CLIENT_SECRET"}
+    one, other = certificate(tmp_path / "one.pem"), certificate(tmp_path / "other.pem")
+    derived = [
+        Settings.load({**base, "AZURE_CLIENT_CERTIFICATE_PATH": path}).session_secrets for path in (one, one, other)
+    ]
+    assert derived[0] == derived[1] != derived[2]
+    assert [len(secrets) for secrets in derived] == [1, 1, 1]
+
+
+def test_a_missing_secret_is_named_with_all_other_faults(tmp_path):
+    """Whoever sets up a federated token on Redis hears at once what else is missing."""
+    token = tmp_path / "token"
+    token.write_text("token")
+    environ = {**REDIS, "REFLEX_ENV_MODE": "prod", "AZURE_FEDERATED_TOKEN_FILE": str(token), "SESSION_MAX_HOURS": "x"}
+    with pytest.raises(NotConfigured) as stopped:
+        Settings.load(environ)
+    named = {fault.split()[0] for fault in stopped.value.faults}
+    assert {"AZURE_TENANT_ID", "AZURE_CLIENT_ID", "SESSION_SECRET", "SESSION_MAX_HOURS"} <= named
+    real = {name: value for name, value in REAL.items() if name != "AZURE_CLIENT_SECRET"}
+    given = Settings.load({**environ, **real, "SESSION_MAX_HOURS": "1", "SESSION_SECRET": "a" * 32})
+    assert given.session_secrets == (b"a" * 32,)
+
+
+@pytest.mark.parametrize("where", [{}, REDIS], ids=["embedded", "Redis"])
+def test_no_secret_shows(where):
+    """Neither what was given nor what was derived is in a repr, of the settings or of what uses them."""
+    for given in ({}, {"SESSION_SECRET": f"{'canary' * 8} {'parrot' * 8}"}):
+        settings = Settings.load({**REAL, **where, "AZURE_CLIENT_SECRET": "canary of the credential", **given})
+        shown = repr(settings) + repr(ServerKeys(lambda s=settings: s.session_secrets))
+        hidden = ["canary", "parrot", *(repr(secret)[2:-1] for secret in settings.session_secrets)]
+        assert [word for word in hidden if word in shown] == []

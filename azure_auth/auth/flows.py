@@ -153,6 +153,6 @@ class OnceOnly(Generic[_T]):
             return self._unpacked(codec.unpacked(seal.open(sealed)), put)
         except SealBroken:
             raise FlowUnknown("it was changed") from None
-        except (codec.Unreadable, KeyError, TypeError, ValueError):
+        except (codec.Unreadable, AttributeError, KeyError, TypeError, ValueError):
             _log.warning("a %s of another release cannot be read: a new sign-in is needed", self._kind)
             raise FlowUnknown("it is of another release") from None

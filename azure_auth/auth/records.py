@@ -54,7 +54,7 @@ class Records:
         identity = codec.texts(Identity, record["identity"])
         person, sid = self.persons(identity)[0], self.sids(identity.sid)[0] if identity.sid else ""
         sealed = session.seal(version, {**record, "fingerprint": self._fingerprint})
-        return Record(reference, version, ends, person, sid, record["browser"], sealed)
+        return Record(reference, version, ends, person, sid, record.get("browser", ""), sealed)
 
     def contents(self, keys: SessionKeys, record: Record) -> dict[str, Any] | None:
         """Return what a record holds, if it is as it was written and of this very configuration."""

@@ -48,6 +48,8 @@ class ServerKeys:
         if not value:
             return False
         name = urlsafe_b64decode(f"{value}=")
+        if _encoded(name) != value:  # base64 has several spellings of the last bits
+            return False
         return any(hmac.compare_digest(self._proof(secret, name[:_HALF]), name[_HALF:]) for secret in self._secrets)
 
     def proof(self, message: bytes) -> bytes:
@@ -64,11 +66,15 @@ class ServerKeys:
         return self._read()
 
     def _named(self, value: bytes) -> str:
-        return urlsafe_b64encode(value + self._proof(self._secrets[0], value)).decode().rstrip("=")
+        return _encoded(value + self._proof(self._secrets[0], value))
 
     @staticmethod
     def _proof(secret: bytes, name: bytes) -> bytes:
         return hmac.digest(secret, b"name " + name, "sha256")[:_HALF]
+
+
+def _encoded(value: bytes) -> str:
+    return urlsafe_b64encode(value).decode().rstrip("=")
 
 
 def kept_in(file: Path) -> list[bytes]:

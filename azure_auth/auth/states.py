@@ -48,7 +48,9 @@ class LocalStates(StateManagerMemory):
         return super()._get_or_create_state(token)
 
     def _track_token(self, token: Any) -> None:
-        if not self.is_over(token.ident):
+        if self.is_over(token.ident):
+            self._states_locks.pop(token.lock_key, None)  # whoever holds it lets go of it by itself
+        else:
             super()._track_token(token)
 
     async def set_state(self, token: Any, state: Any, **context: Any) -> None:
@@ -89,6 +91,7 @@ class SharedStates(StateManagerRedis):
             await forget(self, {token.ident})  # also what no event touches, or it would be found again
             if self.on_unreadable:
                 self.on_unreadable(token.ident)
+            return await super().get_state(token, *args, **kwargs)  # all of it anew, not in part
         return state
 
     async def set_state(self, token: Any, state: Any, **context: Any) -> None:
@@ -184,10 +187,10 @@ def _note_what_is_unreadable() -> None:
     def deserialize(cls: type[BaseState], *args: Any, **kwargs: Any) -> BaseState:
         try:
             return read(cls, *args, **kwargs)
-        except StateSchemaMismatchError:
+        except Exception as why:  # a mismatch, or what Reflex did not expect to find
             if (unread := _unread.get()) is not None:
                 unread.append(None)
-            raise
+            raise StateSchemaMismatchError from why
 
     deserialize.notes = True  # pyright: ignore[reportFunctionMemberAccess]
     BaseState._deserialize = classmethod(deserialize)  # pyright: ignore[reportAttributeAccessIssue]

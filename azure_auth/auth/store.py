@@ -429,7 +429,7 @@ class Marks:
 
     def stop(self, spend: Spend) -> bool:
         """Tell whether a sign-out came after a sign-in began."""
-        return any(self._at[kind].get(name, 0.0) >= spend.begun for kind, name in spend.marks)
+        return any(name in self._at[kind] and self._at[kind][name] >= spend.begun for kind, name in spend.marks)
 
 
 class EmbeddedStore:
