@@ -252,3 +252,13 @@ def test_a_name_lives_through_a_change_of_the_secret():
     name = ServerKeys(lambda: [old]).new_name()
     assert ServerKeys(lambda: [new, old]).is_name(name)
     assert not ServerKeys(lambda: [new]).is_name(name)
+
+
+async def test_a_fresh_browsers_first_flow_knows_its_name(app, sign_in, directory):
+    """It carries the name that its own start gave, so a sign-out in the meantime stops it."""
+    async with over(app) as browser:
+        start = await browser.get("/auth/sign-in")
+    flow, name = start.cookies["azure_auth_flow"], start.cookies[NAME]
+    answer = directory.answer(start.headers["location"], "Ada Lovelace")
+    ticket = await sign_in.finish(answer, flow, browser=name)
+    assert (await sign_in._tickets.look(ticket, flow)).browser == name

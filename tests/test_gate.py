@@ -226,6 +226,34 @@ async def test_a_duplicated_tab_brings_no_code_to_reflex():
     assert "/callback?code=secret&state=s" in emitted[0][1]
 
 
+async def test_a_message_behind_the_cut_leads_nobody_away():
+    """What a page sent while its socket was cut is dropped: the page is neither linked again nor told to load."""
+    passed, emitted = [], []
+
+    async def note(*what: object, **_: object) -> None:
+        emitted.append(what)
+
+    tabs, keys = Tabs(), {"socket": "key"}
+    manager = SimpleNamespace(disconnect_token=note)
+    namespace = SimpleNamespace(
+        on_event=note, on_connect=note, emit=note, emit_update=None, sid_to_token=keys, _token_manager=manager
+    )
+    server = SimpleNamespace(eio=SimpleNamespace(handlers={"message": None}, on=lambda *_: None))
+    app = SimpleNamespace(event_namespace=namespace, sio=server, add_middleware=lambda *_, **__: None)
+    gate = Gate(app, SimpleNamespace(), tabs, State, lambda *_: "/")
+    tab = Tab("key", "id", None, socket="socket", cut=asyncio.get_running_loop().create_future())
+    event = {"name": HYDRATE, "payload": {}, "router_data": {"pathname": "/reports", "asPath": PAGE}}
+    with tabs.connected(tab):
+        await gate._cut(tab)
+        assert (emitted.pop(), tab.cut.done(), tabs.at("key")) == (("key", "socket"), True, None)
+        await namespace.on_event("socket", event)
+        assert passed == emitted == []
+    await gate.left(tab)
+    assert gate._cut_sockets == set()
+    for timer in gate._left.values():
+        timer.cancel()
+
+
 @pytest.mark.parametrize("query", ["", "&token=", "&token=a&token=b", f"&token={'x' * 65}", "&token=%00", "&token=a_b"])
 async def test_one_proper_client_token_or_no_socket(production, query):
     """Missing, empty, repeated, overlong and odd tokens are refused at the handshake; a proper one is not."""

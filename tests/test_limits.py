@@ -278,7 +278,7 @@ async def test_an_office_gets_in(sign_in):
 @pytest.mark.anyio
 async def test_unknown_sids_are_limited(sign_in, trail, monkeypatch):
     """An address can only ask so often, and then nothing is looked up; others still can."""
-    monkeypatch.setattr("azure_auth.auth.sign_in._MOST", {"address": 1})
+    monkeypatch.setattr("azure_auth.auth.sign_in._MOST_SIDS", 1)
     await sign_in.end_by_directory("no sid", "192.0.2.7")
     ended: list[str] = []
     sign_in.sessions.end_by_directory = lambda sid: noted(ended, sid)

@@ -539,3 +539,138 @@ async def test_the_listener_survives_what_a_callback_raises(ours, theirs, monkey
     assert not listening.done()
     listening.cancel()
     assert "could not be looked at" in caplog.text
+
+
+async def test_a_session_at_work_is_not_ended_by_a_twin_that_nobody_has(ours, clock):
+    """Where the answer with the second cookie was lost, the session whose cookie the browser has stays."""
+    first = await find(ours, await ours.start(ADA, BROWSER, None))
+    clock.now += 5
+    await asyncio.sleep(0.01)
+    await ours.start(ADA, BROWSER, None)
+    clock.now += 25
+    (timer,) = ours._settling
+    timer._run()
+    while ours._tidying:
+        await asyncio.sleep(0.01)
+    assert await ours.stands(first)
+    timer.cancel()
+
+
+async def test_of_three_sessions_in_one_browser_the_presented_one_stays(ours, clock):
+    """Two settlings, one after the other, keep the same one."""
+    cookies = []
+    for _ in range(3):
+        clock.now += 1
+        await asyncio.sleep(0.01)
+        cookies.append(await ours.start(ADA, BROWSER, None))
+    sessions = [await find(ours, cookie) for cookie in cookies]
+    clock.now += 1
+    await asyncio.sleep(0.01)
+    assert await find(ours, cookies[0])
+    for timer in list(ours._settling):
+        timer._run()
+        timer.cancel()
+        while ours._tidying:
+            await asyncio.sleep(0.01)
+    assert [await ours.stands(session) for session in sessions] == [True, False, False]
+
+
+async def test_a_cancelled_sign_out_is_told_all_the_same(ours, trail):
+    """Whoever waits for it may leave: the session ends, with its line in the trail."""
+    session = await find(ours, await ours.start(ADA, BROWSER, None))
+    store = ours._store.end
+
+    async def slow(*asked, **known):
+        gone = await store(*asked, **known)
+        await asyncio.sleep(0.05)
+        return gone
+
+    ours._store.end = slow
+    leaving = asyncio.create_task(ours.end(session, "signed_out"))
+    await asyncio.sleep(0.02)
+    leaving.cancel()
+    async with asyncio.timeout(5):
+        while not trail():
+            await asyncio.sleep(0.01)
+    assert [line["reason"] for line in trail()] == ["signed_out"]
+    while ours._working:
+        await asyncio.sleep(0.01)
+
+
+async def test_the_listener_survives_a_retry_that_goes_wrong(ours, monkeypatch, caplog):
+    """A sign-out that could not be written, and whose retry raises, keeps nobody from hearing of others."""
+    monkeypatch.setattr("azure_auth.auth.sessions._LOOK_SECONDS", 0.02)
+    tried: list[str] = []
+
+    async def breaks(references, *_):
+        tried.extend(references)
+        raise ZeroDivisionError
+
+    ours._store.end = breaks
+    ours._unwritten["reference"] = "signed_out", None
+    listening = asyncio.create_task(ours.listen())
+    async with asyncio.timeout(5):
+        while len(tried) < 3:
+            await asyncio.sleep(0.01)
+    assert not listening.done()
+    listening.cancel()
+    assert "could not be looked after" in caplog.text
+
+
+async def test_a_sign_out_at_microsoft_that_the_store_missed_is_told_later(ours, theirs, monkeypatch):
+    """It is written when the store is back, and reaches the other process."""
+    monkeypatch.setattr("azure_auth.auth.sessions._LOOK_SECONDS", 0.02)
+    there = await find(theirs, await ours.start(ADA, BROWSER, None))
+    end_all = ours._store.end_all
+
+    async def fails(*_):
+        raise StoreUnavailable("gone")
+
+    ours._store.end_all = fails
+    with pytest.raises(StoreUnavailable):
+        await ours.end_by_directory(SID)
+    ours._store.end_all = end_all
+    assert await theirs.stands(there)
+    listening = asyncio.create_task(ours.listen())
+    async with asyncio.timeout(5):
+        while await theirs.stands(there):
+            await asyncio.sleep(0.01)
+    listening.cancel()
+    assert there.ended == "directory"
+
+
+async def test_a_touch_that_failed_is_tried_again(ours, clock):
+    """The next act is written, though the store had heard of none within the minute."""
+    session = await find(ours, await ours.start(ADA, BROWSER, None))
+    replace_ = ours._store.replace
+
+    async def fails(*_):
+        raise StoreUnavailable("gone")
+
+    clock.now += 61
+    ours._store.replace = fails
+    with pytest.raises(StoreUnavailable):
+        await ours.touch(session)
+    ours._store.replace = replace_
+    await ours.touch(session)
+    assert session.version == 2
+
+
+async def test_an_earlier_value_leaves_the_file_at_its_deadline(tmp_path, clock):
+    """After it, no byte of the file or of SQLite's log leads from the old cookie to the session."""
+    sessions = Sessions(EmbeddedStore(tmp_path / "sessions.sqlite", clock), SETTINGS, KEYS, clock)
+    cookie = await sessions.start(ADA, BROWSER, None, Arrival(flow_cookie=FLOW))
+    session = await find(sessions, cookie)
+    clock.now += 60
+    await sessions.start(ADA, BROWSER, cookie)
+    name = handle_of(cookie).name.encode()
+    assert name in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    clock.now += GRACE_SECONDS
+    sessions._wake(session.reference)
+    while sessions._tidying:
+        await asyncio.sleep(0.01)
+    assert sessions._store._db.execute("SELECT 1 FROM handles WHERE name = ?", (name.decode(),)).fetchone() is None
+    assert b"".join(file.read_bytes() for file in tmp_path.iterdir() if "wal" in file.name) == b""
+    await sessions.end(session, "signed_out")
+    assert sessions._store._joins == {}
+    await sessions._store.close()

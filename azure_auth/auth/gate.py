@@ -88,6 +88,7 @@ class Gate(Middleware):
         self._running: dict[Session, dict[asyncio.Task[Any], str]] = {}
         self._farewells: set[asyncio.Task[None]] = set()
         self._left: dict[str, asyncio.TimerHandle] = {}
+        self._cut_sockets: set[str] = set()
         # Reflex has no other place through which all updates, and all messages, pass.
         self._emit, self._namespace.emit_update = self._namespace.emit_update, self.emit_update
         self._receive, self._namespace.on_event = self._namespace.on_event, self.on_event
@@ -131,6 +132,8 @@ class Gate(Middleware):
 
     async def on_event(self, sid: str, data: Any = None, *_: Any) -> None:
         """Take a message from a socket; what is no event of this app is dropped, before Reflex logs all of it."""
+        if sid in self._cut_sockets:  # its page connects again, as who its cookie says now
+            return
         if not is_event(data):
             audit.record("suspicious", reason="a message that is no event", address=self._address(sid))
             return
@@ -340,6 +343,7 @@ class Gate(Middleware):
 
     async def left(self, tab: Tab) -> None:
         """Forget the state of a tab that is gone: at once if its session has ended, a stranger's after a while."""
+        self._cut_sockets.discard(tab.socket)
         for timer in filter(None, (tab.timer, tab.late)):
             timer.cancel()
         if tab.session is None:
@@ -382,6 +386,7 @@ class Gate(Middleware):
         """Close a tab's socket without a word, so that its page connects again at once, as who its cookie says now."""
         if tab.cut is None or tab.cut.done():
             return
+        self._cut_sockets.add(tab.socket)
         self._tabs.forget(tab)
         if token := self._namespace.sid_to_token.get(tab.socket):  # else the page would be taken for a duplicate
             manager = self._namespace._token_manager  # pyright: ignore[reportPrivateUsage]

@@ -39,6 +39,7 @@ def routes(sign_in: SignIn) -> list[Route]:
             flow_cookie,
             request.query_params.get("return_to", ""),
             browser=browser,
+            new_name=name,
             tab=well_formed(request.query_params.get("tab", "")),
             choose_account=request.query_params.get("prompt") == "select_account",
             address=client_address(request.scope, sign_in.settings.proxy_hops),

@@ -136,7 +136,7 @@ for other in pairs(found) do
     local whose = redis.call('HGET', key('session', other), 'person')
     if whose and same[whose] then
         table.insert(twins, other)
-        redis.call('HSET', key('session', other), 'twin', 1)
+        redis.call('HSET', key('session', other), 'twin', 1, 'presented', clock())
     else
         finish(gone, other, ends, 'replaced')
     end
@@ -250,7 +250,7 @@ for i = 3, #ARGV do
     if was[1] and tonumber(was[2] or 0) >= best then best, keep = tonumber(was[2] or 0), ARGV[i] end
 end
 for i = 3, #ARGV do if ARGV[i] ~= keep then finish(gone, ARGV[i], until_, why) end end
-if keep then redis.call('HDEL', key('session', keep), 'twin', 'presented') end
+if keep then redis.call('HDEL', key('session', keep), 'twin') end
 return gone
 """
 _PUT = (
@@ -414,6 +414,9 @@ class RedisStore:
     async def settle(self, references: Sequence[str], until: float, why: str) -> list[Gone]:
         """Keep the twin that was presented last."""
         return _gone(await self._run("settle", _milliseconds(until), why, *references))
+
+    async def sweep(self) -> None:
+        """Do nothing: here every value ends by itself."""
 
     async def note_tab(self, reference: str, key: str, until: float) -> None:
         """Remember a tab, as long as its session may last."""

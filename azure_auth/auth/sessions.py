@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 from weakref import WeakValueDictionary, finalize
 
 from azure_auth import audit
@@ -25,6 +25,7 @@ from azure_auth.errors import StoreUnavailable
 from azure_auth.settings import Settings
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 _LOOK_SECONDS = 20.0
 """How often sessions are looked at that nobody does anything with, lest a message was lost."""
 _WRITE_SECONDS = 60.0
@@ -54,10 +55,13 @@ class Sessions:
         """The prefixes of the tabs of sessions that are over, and until when that is remembered; oldest first."""
         self._unwritten: dict[str, tuple[Ending, tuple[MarkKind, str] | None]] = {}
         """What has ended and the store could not be told of yet."""
+        self._unwritten_sids: set[tuple[str, ...]] = set()
+        """Sessions of Entra's that have ended and the store could not be told of yet."""
         self._wakes: dict[str, asyncio.TimerHandle] = {}
         self._writes: dict[str, asyncio.TimerHandle] = {}
         self._settling: set[asyncio.TimerHandle] = set()
         self._tidying: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[Any]] = set()
         self.on_end: Callable[[Session], None] | None = None
         """Called at once when a session ends that somebody has open here."""
         self.on_outdated: Callable[[Session], None] | None = None
@@ -84,6 +88,9 @@ class Sessions:
             SignedOutMeanwhile: When the person signed out after the flow had begun.
             StoreUnavailable: When the session cannot be kept; the ticket is not spent then.
         """
+        return await self._whole(self._start(identity, browser, presented, arrival))
+
+    async def _start(self, identity: Identity, browser: str, presented: str | None, arrival: Arrival) -> str:
         joins, anew = Seal.of("join", arrival.flow_cookie) if arrival.flow_cookie else None, False
         joined = False
         for _ in range(_TRIES):
@@ -180,7 +187,7 @@ class Sessions:
     async def touch(self, session: Session) -> None:
         """Note that the person did something; the store hears of it within a minute, and once a minute."""
         session.seen = self._clock()
-        wait = _WRITE_SECONDS - (session.seen - session.written)
+        wait = min(_WRITE_SECONDS, self._idle / 4) - (session.seen - session.written)
         if wait <= 0:
             await self._write_seen(session)
         elif session.reference not in self._writes:
@@ -208,8 +215,8 @@ class Sessions:
         identity = session.identity
         for other in [open_ for open_ in self._open.values() if open_.identity.key == identity.key]:
             self._end_here(other.reference, "signed_out")  # also if its row says that it is another's
-        gone = await self._store.end_all("person", self._records.persons(identity), self._until(), "signed_out")
-        await self._spread(gone, "signed_out", identity)
+            self._unwritten[other.reference] = "signed_out", None
+        await self._whole(self._end_all("person", self._records.persons(identity), "signed_out", identity))
 
     async def end_by_directory(self, sid: str) -> None:
         """End all sessions that belong to one of the directory's, which has ended there.
@@ -217,8 +224,9 @@ class Sessions:
         Raises:
             StoreUnavailable: When they cannot be found.
         """
-        sids = self._records.sids(sid)
-        await self._spread(await self._store.end_all("sid", sids, self._until(), "directory"), "directory")
+        sids = tuple(self._records.sids(sid))
+        self._unwritten_sids.add(sids)
+        await self._whole(self._end_sids(sids))
 
     async def joined(self, session: Session, key: str) -> None:
         """Note a tab of a session, so that its states are found when the session ends.
@@ -265,7 +273,7 @@ class Sessions:
         version = session.version
         record, renewal = session.renewed(identity, arrival.asked or now, self._records.browser(browser), now)
         successor = None
-        newest = presented if session.handles.get(held.handle) is None else held.next
+        newest = presented if session.handles.get(held.handle, 0.0) is None else held.next
         if not renewal and not newest:
             return None  # another exchange has just made the newest value: the next look has it
         if renewal:
@@ -283,15 +291,19 @@ class Sessions:
     async def _write_seen(self, session: Session) -> None:
         """Write when the person was last seen; where another process was first, on top of what that wrote."""
         self._cancel(self._writes, session.reference)
-        session.written = session.seen
-        for _ in range(_TRIES):
-            version = session.version
-            record = session.touched()
-            if await self._store.replace(self._records.row(session, version + 1, record), version):
-                session.take_over(version + 1, record, self._clock())
-                return
-            if not await self.stands(session):
-                return
+        before, session.written = session.written, session.seen
+        try:
+            for _ in range(_TRIES):
+                version = session.version
+                record = session.touched()
+                if await self._store.replace(self._records.row(session, version + 1, record), version):
+                    session.take_over(version + 1, record, self._clock())
+                    return
+                if not await self.stands(session):
+                    return
+        except StoreUnavailable:
+            session.written = before  # the next act tries again
+            raise
 
     def _write_later(self, reference: str) -> None:
         self._writes.pop(reference, None)
@@ -304,8 +316,9 @@ class Sessions:
             await asyncio.sleep(_LOOK_SECONDS)
             await self._look(list(self._open.values()))
             for reference, (why, mark) in list(self._unwritten.items()):
-                with suppress(StoreUnavailable):  # it is tried again
-                    await self._write_end(reference, why, mark)
+                await self._quietly(self._write_end(reference, why, mark))
+            for sids in list(self._unwritten_sids):  # none of them begins again
+                await self._quietly(self._end_sids(sids))
 
     async def _look(self, sessions: Sequence[Session | None]) -> None:
         """Ask the store about sessions; whatever goes wrong with one stops nobody from looking at the next."""
@@ -330,7 +343,7 @@ class Sessions:
             await self._store.announce([one.reference for one in gone], why)
         if self.on_gone:
             for one in gone:
-                await self.on_gone(await self._store.tabs(one.reference))
+                await self._quietly(self.on_gone(await self._store.tabs(one.reference)))
 
     def _until(self) -> float:
         return self._clock() + self._longest
@@ -391,6 +404,8 @@ class Sessions:
             self._wakes[session.reference] = loop.call_later(_LOOK_SECONDS, self._wake, session.reference)
         else:
             self._refresh(session)
+            with suppress(StoreUnavailable):
+                await self._store.sweep()
 
     def _sleep(self, reference: str) -> None:
         """Cancel the timers of a session that nobody has open here any more."""
@@ -413,15 +428,32 @@ class Sessions:
         self._settling.add(timer)
 
     async def _settle(self, twins: Sequence[str]) -> None:
-        await self._spread(await self._store.settle(twins, self._until(), "joined"), "joined")
+        try:
+            gone = await self._store.settle(twins, self._until(), "joined")
+        except StoreUnavailable:
+            self._settle_later(twins)
+        else:
+            await self._spread(gone, "joined")
 
     def _soon(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._quietly(work))
         self._tidying.add(task)
         task.add_done_callback(self._tidying.discard)
 
+    async def _whole(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do something to its end, also when whoever waits for it is cancelled: what it did is still told."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._worked)
+        return await asyncio.shield(task)
+
+    def _worked(self, task: asyncio.Task[Any]) -> None:
+        self._working.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not complain when nobody waits any more
+
     @staticmethod
-    async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    async def _quietly(work: Awaitable[None]) -> None:
         try:
             await work
         except StoreUnavailable:  # it is tried again, or found out at the next look
@@ -436,10 +468,27 @@ class Sessions:
         mark: tuple[MarkKind, str] | None = None,
         identity: Identity | None = None,
     ) -> None:
-        self._unwritten[reference] = why, mark
+        self._unwritten[reference] = why, None  # a mark of a later time would stop sign-ins that began since
+        await self._whole(self._end_and_tell(reference, why, mark, identity))
+
+    async def _end_and_tell(
+        self, reference: str, why: Ending, mark: tuple[MarkKind, str] | None, identity: Identity | None
+    ) -> None:
         gone = await self._store.end([reference], self._until(), why, mark)
         await self._spread(gone, why, identity)
         self._unwritten.pop(reference, None)
+
+    async def _end_all(
+        self, of: Literal["person", "sid"], values: Sequence[str], why: Ending, identity: Identity | None = None
+    ) -> None:
+        gone = await self._store.end_all(of, values, self._until(), why)
+        await self._spread(gone, why, identity)
+        for one in gone:
+            self._unwritten.pop(one.reference, None)
+
+    async def _end_sids(self, sids: tuple[str, ...]) -> None:
+        await self._end_all("sid", sids, "directory")
+        self._unwritten_sids.discard(sids)
 
     async def _refuse(self, record: Record) -> None:
         """End a session whose record does not count."""

@@ -28,6 +28,7 @@ _LOOK_AGAIN_SECONDS, _LOOK_AT_LEAST_SECONDS = 0.2, 2.0
 _MINUTE = 60.0
 # Tight for one browser, generous for an address: an office is one, and somebody in it may do mischief.
 _MOST = {"tab": 3, "browser": 20, "nameless": 12_000, "address": 12_000}
+_MOST_SIDS = 600  # of an address: fewer than the store remembers, or a flood could make it forget sign-outs
 _BROWSER_SECONDS = 400 * 24 * 3600
 """The longest that browsers keep a cookie."""
 _PROBLEM = "problem"
@@ -116,6 +117,7 @@ class SignIn:
         return_to: str,
         *,
         browser: str = "",
+        new_name: str = "",
         tab: str | None = None,
         choose_account: bool = False,
         address: str = "",
@@ -126,6 +128,7 @@ class SignIn:
             flow_cookie: The value of the browser's flow cookie.
             return_to: The page asked for; anything but a page of this app leads to `LOGIN_REDIRECT`.
             browser: The browser's name; empty where it has none.
+            new_name: The name that the browser gets with this very answer, if any; limits go by the one that it had.
             tab: What tells the tab from others; the flow cookie stands in for a tab that is not named.
             choose_account: Let the person pick an account even if the directory knows them already.
             address: The client's.
@@ -137,7 +140,9 @@ class SignIn:
         try:
             await self._limit("start", browser, address, tab or flow_cookie)
             msal_flow = await self._client.begin(self._redirect_uri, "select_account" if choose_account else None)
-            await self._flows.put(msal_flow["state"], flow_cookie, Flow(msal_flow, target, browser), address)
+            await self._flows.put(
+                msal_flow["state"], flow_cookie, Flow(msal_flow, target, browser or new_name), address
+            )
         except AuthError as failure:
             return await self._telling(failure, flow_cookie, target, address)
         audit.record("started", address=address)
@@ -244,7 +249,7 @@ class SignIn:
         Raises:
             StoreUnavailable: When they cannot be found.
         """
-        if await self._store.admit({self._counted("sid address", address): _MOST["address"]}, _MINUTE):
+        if await self._store.admit({self._counted("sid address", address): _MOST_SIDS}, _MINUTE):
             audit.record("limited", reason="front-channel sign-outs of an address", address=address)
         elif GUID.fullmatch(sid.lower()):
             await self.sessions.end_by_directory(sid.lower())

@@ -28,6 +28,8 @@ MARK_SECONDS = 700.0
 """How long a sign-out is remembered: longer than a flow, its redemption and its ticket may last."""
 MOST_MARKS = 10_000
 """How many sign-outs of a kind are remembered at a time."""
+_SOON_SECONDS = 1.0
+"""What ends within it is swept, for whoever asks counts from a moment before the store does."""
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CACHE_KIBIBYTES = 16_000
 """Room for the pages of some thousands of people at work; SQLite's own 2,000 hold a few hundred."""
@@ -47,6 +49,7 @@ CREATE TABLE handles (
     next BLOB NOT NULL DEFAULT x''
 ) WITHOUT ROWID;
 CREATE INDEX handles_of ON handles (reference);
+CREATE INDEX handles_until ON handles (until);
 CREATE TABLE ended (reference TEXT PRIMARY KEY, until REAL NOT NULL, why TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX by_until ON ended (until);
 """
@@ -297,6 +300,10 @@ class Store(Protocol):
         """Of twins, keep the one that a browser presented last, else the last of the list; end the others."""
         ...
 
+    async def sweep(self) -> None:
+        """Delete the values of cookies that have ended."""
+        ...
+
     async def note_tab(self, reference: str, key: str, until: float) -> None:
         """Remember that a session has a tab with this key, so that its states can be found at the end."""
         ...
@@ -460,6 +467,7 @@ class EmbeddedStore:
                 self._joins.pop(over, None)
                 db.execute("DELETE FROM handles WHERE reference = ?", (over,))
             db.execute("DELETE FROM ended WHERE until < ?", (start.now,))
+            db.execute("DELETE FROM handles WHERE until <= ?", (self._clock(),))
             self._pass(start.spend)
             if join and not join.anew and (joined := self._once.get(f"join {join.name}")):
                 return Started(joined=joined)
@@ -473,17 +481,20 @@ class EmbeddedStore:
             self._joins[record.reference] = join.name
         return Started(gone, twins)
 
-    @staticmethod
-    def _others(db: sqlite3.Connection, start: Start) -> tuple[list[Gone], list[str]]:
-        """End what other people have in the browser, and mark what the person has as twins."""
+    def _others(self, db: sqlite3.Connection, start: Start) -> tuple[list[Gone], list[str]]:
+        """End what other people have in the browser, and mark what the person has as twins.
+
+        The browser has their cookie until it presents the new one.
+        """
         found: dict[str, str] = {}
         for column, values in (("browser", start.browsers), ("reference", start.others)):
             for value in values:
                 query = f"SELECT reference, person FROM sessions WHERE {column} = ? AND {column} != ''"  # noqa: S608
                 found |= dict(db.execute(query, (value,)).fetchall())
         twins = [reference for reference, person in found.items() if person in start.persons]
-        db.executemany("UPDATE sessions SET twin = 1 WHERE reference = ?", [(twin,) for twin in twins])
-        return _end(db, start.record.ends, "replaced", [r for r in found if r not in twins]), twins
+        noted = [(self._clock(), twin) for twin in twins]
+        db.executemany("UPDATE sessions SET twin = 1, presented = ? WHERE reference = ?", noted)
+        return self._end(db, start.record.ends, "replaced", [r for r in found if r not in twins]), twins
 
     @staticmethod
     def _add(db: sqlite3.Connection, record: Record, handle: Handle) -> None:
@@ -557,21 +568,19 @@ class EmbeddedStore:
         self, references: Sequence[str], until: float, why: str, mark: tuple[MarkKind, str] | None = None
     ) -> list[Gone]:
         """End records."""
-        with self._transaction() as db:
-            gone = _end(db, until, why, references)
         if mark:
             self._marks.set(*mark)
-        return gone
+        with self._transaction() as db:
+            return self._end(db, until, why, references)
 
     async def end_all(self, of: Literal["person", "sid"], values: Sequence[str], until: float, why: str) -> list[Gone]:
         """End all records with a hash in one of the indexes."""
+        for value in values:
+            self._marks.set(of, value)
         with self._transaction() as db:
             query = f"SELECT reference FROM sessions WHERE {of} = ? AND {of} != ''"  # noqa: S608
             found = [reference for value in values for (reference,) in db.execute(query, (value,))]
-            gone = _end(db, until, why, found)
-        for value in values:
-            self._marks.set(of, value)
-        return gone
+            return self._end(db, until, why, found)
 
     async def settle(self, references: Sequence[str], until: float, why: str) -> list[Gone]:
         """Keep the twin that was presented last."""
@@ -582,7 +591,28 @@ class EmbeddedStore:
             if not ranked:
                 return []
             db.execute("UPDATE sessions SET twin = 0 WHERE reference = ?", (ranked[-1][2],))
-            return _end(db, until, why, [reference for *_, reference in ranked[:-1]])
+            return self._end(db, until, why, [reference for *_, reference in ranked[:-1]])
+
+    async def sweep(self) -> None:
+        """Delete the values of cookies that have ended, also from SQLite's log: they lead to those that have not."""
+        with self._transaction() as db:
+            swept = db.execute("DELETE FROM handles WHERE until <= ?", (self._clock() + _SOON_SECONDS,)).rowcount
+        if swept:
+            with self._translated():
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _end(self, db: sqlite3.Connection, until: float, why: str, references: Sequence[str]) -> list[Gone]:
+        """Delete records with their handles, and remember until when they must not come back."""
+        gone: list[Gone] = []
+        for reference in references:
+            row = db.execute("DELETE FROM sessions WHERE reference = ? RETURNING person", (reference,)).fetchone()
+            if row:
+                gone.append(Gone(reference, str(row[0])))
+                ended = reference, until, why
+                db.execute("INSERT OR REPLACE INTO ended (reference, until, why) VALUES (?, ?, ?)", ended)
+                db.execute("DELETE FROM handles WHERE reference = ?", (reference,))
+            self._joins.pop(reference, None)
+        return gone
 
     async def note_tab(self, reference: str, key: str, until: float) -> None:  # noqa: ARG002
         """Remember a tab, in memory, where its states are as well."""
@@ -676,15 +706,3 @@ def _prepare(db: sqlite3.Connection) -> None:
         _log.warning("the session database has schema %d, not %d: everybody signs in anew", version, _SCHEMA_VERSION)
     drop = "".join(f'DROP TABLE "{name}";' for name in tables)
     db.executescript(f"BEGIN IMMEDIATE; {drop} {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
-
-
-def _end(db: sqlite3.Connection, until: float, why: str, references: Sequence[str]) -> list[Gone]:
-    """Delete records with their handles, and remember until when they must not come back."""
-    gone: list[Gone] = []
-    for reference in references:
-        row = db.execute("DELETE FROM sessions WHERE reference = ? RETURNING person", (reference,)).fetchone()
-        if row:
-            gone.append(Gone(reference, str(row[0])))
-            db.execute("INSERT OR REPLACE INTO ended (reference, until, why) VALUES (?, ?, ?)", (reference, until, why))
-            db.execute("DELETE FROM handles WHERE reference = ?", (reference,))
-    return gone
