@@ -41,6 +41,9 @@ class NotConfigured(Exception):
         super().__init__("\n".join([title, *(f"  {fault}" for fault in faults)]))
 
 
+_STORED = ("detail", "reference", "return_to", "message")
+
+
 class AuthError(Exception):
     """A sign-in that did not succeed. Never raised itself.
 
@@ -78,8 +81,7 @@ class AuthError(Exception):
 
     def packed(self) -> dict[str, str]:
         """Return what another process needs to tell of the very same failure."""
-        kept = ("detail", "reference", "return_to", "message")
-        return {"code": self.code, **{name: getattr(self, name) for name in kept}}
+        return {"code": self.code, **{name: getattr(self, name) for name in _STORED}}
 
     @staticmethod
     def unpacked(packed: Mapping[str, object]) -> "AuthError":
@@ -90,8 +92,7 @@ class AuthError(Exception):
         kind = next((kind for kind in kinds[1:] if kind.code == packed.get("code")), SignInFailed)
         failure = kind.__new__(kind)
         AuthError.__init__(failure)
-        kept = ("detail", "reference", "return_to", "message")
-        failure.__dict__ |= {name: packed[name] for name in kept if type(packed.get(name)) is str}
+        failure.__dict__ |= {name: packed[name] for name in _STORED if type(packed.get(name)) is str}
         return failure
 
     def shown(self, again: str, other_account: str) -> dict[str, str]:

@@ -187,7 +187,7 @@ class _Reading:
             return given
         secret = credential if isinstance(credential, str) else credential.get("private_key", "")
         if not secret and "AZURE_FEDERATED_TOKEN_FILE" in self.environ:
-            self.fault("SESSION_SECRET", "is not set: with Redis and a federated token there is no secret to stand in")
+            self.fault("SESSION_SECRET", "is not set: it is required with Redis and a federated token")
         return (hmac.digest(str(secret).encode(), b"azure_auth session secret", "sha256"),)
 
     def lifetimes(self) -> tuple[timedelta, timedelta]:

@@ -95,6 +95,12 @@ async def find(sessions: Sessions, cookie: str) -> Session | None:
     return held and held.session
 
 
+async def tidied(sessions: Sessions) -> None:
+    """Wait until what timers began is done."""
+    while sessions._tidying:
+        await asyncio.sleep(0.01)
+
+
 async def ticket(sessions: Sessions, name: str = "ticket", **known: object) -> Arrival:
     """A sign-in that came back now, with its ticket."""
     await sessions._store.put("ticket", name, Once("", "", b"sealed"), 30)
@@ -154,15 +160,13 @@ async def test_a_forgotten_tab_ends_nobody_who_works_elsewhere(ours, theirs, clo
         clock.now += 6 * 60
         await ours.touch(here)
     theirs._wake(there.reference)
-    while theirs._tidying:
-        await asyncio.sleep(0.01)
+    await tidied(theirs)
     assert there.ended is None
     assert there.reference in theirs._wakes
     assert await ours.stands(here)
     clock.now += 60 * 60
     theirs._wake(there.reference)
-    while theirs._tidying:
-        await asyncio.sleep(0.01)
+    await tidied(theirs)
     assert there.ended == "idle"
     assert not await ours.stands(here)
     assert here.ended == "idle"
@@ -336,8 +340,7 @@ async def test_of_two_sessions_in_one_browser_the_presented_one_stays(ours, thei
     assert await find(theirs, cookies[0])
     (timer,) = theirs._settling
     timer._run()
-    while theirs._tidying:
-        await asyncio.sleep(0.01)
+    await tidied(theirs)
     assert await ours.stands(first)
     assert not await ours.stands(second)
     assert second.ended == "joined"
@@ -550,8 +553,7 @@ async def test_a_session_at_work_is_not_ended_by_a_twin_that_nobody_has(ours, cl
     clock.now += 25
     (timer,) = ours._settling
     timer._run()
-    while ours._tidying:
-        await asyncio.sleep(0.01)
+    await tidied(ours)
     assert await ours.stands(first)
     timer.cancel()
 
@@ -570,8 +572,7 @@ async def test_of_three_sessions_in_one_browser_the_presented_one_stays(ours, cl
     for timer in list(ours._settling):
         timer._run()
         timer.cancel()
-        while ours._tidying:
-            await asyncio.sleep(0.01)
+        await tidied(ours)
     assert [await ours.stands(session) for session in sessions] == [True, False, False]
 
 
@@ -607,7 +608,7 @@ async def test_the_listener_survives_a_retry_that_goes_wrong(ours, monkeypatch, 
         raise ZeroDivisionError
 
     ours._store.end = breaks
-    ours._unwritten["reference"] = "signed_out", None
+    ours._unwritten["reference"] = "signed_out"
     listening = asyncio.create_task(ours.listen())
     async with asyncio.timeout(5):
         while len(tried) < 3:
@@ -667,8 +668,7 @@ async def test_an_earlier_value_leaves_the_file_at_its_deadline(tmp_path, clock)
     assert name in b"".join(file.read_bytes() for file in tmp_path.iterdir())
     clock.now += GRACE_SECONDS
     sessions._wake(session.reference)
-    while sessions._tidying:
-        await asyncio.sleep(0.01)
+    await tidied(sessions)
     assert sessions._store._db.execute("SELECT 1 FROM handles WHERE name = ?", (name.decode(),)).fetchone() is None
     assert b"".join(file.read_bytes() for file in tmp_path.iterdir() if "wal" in file.name) == b""
     await sessions.end(session, "signed_out")

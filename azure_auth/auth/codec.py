@@ -1,7 +1,7 @@
-"""The one form in which sessions, flows, tickets and failures are written, so that records outlive releases.
+"""Encodes stored records as versioned JSON, so that other releases of the app can read them.
 
-A release may add fields without a new `FORMAT`: an older one passes over what it does not know, a newer one reads a
-missing field as what grants least. `FORMAT` changes only when an older release would misread a record.
+A release may add fields without a new `FORMAT`: older releases ignore unknown fields, and newer releases give a missing
+field the default that grants least. `FORMAT` changes only when an older release would misread a record.
 """
 
 import json
@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class Unreadable(Exception):
-    """The record is of a release that writes another format, or lacks what nothing can stand in for."""
+    """The record has another format version, or lacks a required field."""
 
 
 def packed(record: Mapping[str, Any]) -> bytes:

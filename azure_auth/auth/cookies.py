@@ -1,4 +1,4 @@
-"""Our two cookies: the one that binds sign-ins under way to a browser, and the one that is the session."""
+"""The app's three cookies: one binds flows to a browser, one identifies the session, one names the browser."""
 
 import re
 from collections.abc import Iterable

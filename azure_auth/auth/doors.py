@@ -129,7 +129,7 @@ class Doors:
             await self._stream(scope, receive, send, held)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send, held: Held) -> None:
-        """Answer a request; an answer without a length stops when its session, or its cookie value, is over."""
+        """Answer a request. Without Content-Length, the response is cut when its session or cookie value ends."""
         with self._tabs.streaming(held) as stream:
 
             async def send_and_tell(message: Message) -> None:
@@ -197,7 +197,7 @@ def _unavailable(failure: StoreUnavailable) -> Response:
 
 
 def _until_cut(receive: Receive, cut: "asyncio.Future[None]") -> Receive:
-    """Return what receives a socket's messages, and is told of its end as soon as it is cut from here."""
+    """Wrap `receive`, so that it reports a disconnect as soon as `cut` is done."""
 
     async def receive_or_end() -> Message:
         if not cut.done():

@@ -1,6 +1,6 @@
-"""What a sign-in leaves behind for later: the flow while the person is at the directory, the ticket at the end.
+"""One-time records of a sign-in: the flow while the user is at Microsoft, then the ticket for the session.
 
-Each lies sealed in the store, is bound to one browser, and is taken once.
+Each is encrypted in the store, bound to one browser, and can be used once.
 """
 
 import logging
@@ -88,7 +88,7 @@ class Outcome:
 
     @classmethod
     def unpacked(cls, record: dict[str, Any], put: float) -> "Outcome":  # noqa: ARG003
-        """Return what `packed` was made of; what is missing lets any sign-out since then stop it."""
+        """Decode a record. A missing `begun` becomes 0, so that any remembered sign-out rejects the sign-in."""
         return cls(
             str(record["return_to"]),
             codec.texts(Identity, record["identity"]) if record.get("identity") else None,

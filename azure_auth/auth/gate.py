@@ -223,7 +223,7 @@ class Gate(Middleware):
         return None
 
     def note_lost_state(self, key: str) -> None:
-        """Note that a tab's state was of another release and begins anew: if its page does not, it loads once more."""
+        """Note that a tab's state, written by another release, was reset: reload the page at its next event."""
         if tab := self._tabs.at(key):
             tab.lost = True
 
@@ -307,7 +307,7 @@ class Gate(Middleware):
         self._soon(self._forget_states({*running.values(), *(tab.key for tab in tabs)}))
 
     def _on_outdated(self, session: Session) -> None:
-        """Cut what came with a value of the cookie that counts no more; pages connect again, with the one of now."""
+        """Cut connections whose cookie value has expired. Their pages reconnect with the current one."""
         for tab in self._tabs.of(session):
             if not self._sessions.admits(session, tab.handle):
                 self._soon(self._cut(tab))
@@ -324,9 +324,10 @@ class Gate(Middleware):
             stream.task.cancel()
 
     def welcome(self, tab: Tab) -> None:
-        """Take note of a socket; let a stranger's stay for a while only. Of too many, the heaviest address loses one.
+        """Keep the state of a tab that reconnects, and limit anonymous sockets.
 
-        A page that has been told all that there is for it needs no socket: its links are plain ones.
+        Each is closed after `STRANGER_SECONDS`. Above `STRANGERS`, the address that has most loses its oldest one.
+        A public page needs no socket once it is loaded, because its links are plain ones.
         """
         if timer := self._left.pop(tab.key, None):
             timer.cancel()
@@ -376,14 +377,14 @@ class Gate(Middleware):
         await self._dismiss(tab)
 
     async def _dismiss(self, tab: Tab) -> None:
-        """Close a tab's socket: first so that its page does not connect again, then for those who do not listen."""
+        """Close a tab's socket: tell the page not to reconnect, then cut the connection in case it does not obey."""
         if tab.socket:
             await self._server.disconnect(tab.socket, namespace=self._namespace.namespace)
         if tab.cut and not tab.cut.done():
             tab.cut.set_result(None)
 
     async def _cut(self, tab: Tab) -> None:
-        """Close a tab's socket without a word, so that its page connects again at once, as who its cookie says now."""
+        """Cut a tab's socket without telling the page, so that it reconnects at once, with its current cookie."""
         if tab.cut is None or tab.cut.done():
             return
         self._cut_sockets.add(tab.socket)

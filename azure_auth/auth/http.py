@@ -71,9 +71,10 @@ def routes(sign_in: SignIn) -> list[Route]:
 
     @public
     async def end_by_directory(request: Request) -> Response:
-        """Take the directory's word, in a frame and without cookies, that a session of its own has ended.
+        """Front-channel logout: end the local sessions that belong to Entra's `sid`.
 
-        Every answer is the same and at once, whether a session was known or not (OIDC Front-Channel Logout 1.0).
+        The request comes from an iframe, without cookies. The response is immediate, and the same whether or not the
+        `sid` is known (OIDC Front-Channel Logout 1.0).
         """
         address = client_address(request.scope, sign_in.settings.proxy_hops)
         sids = request.query_params.getlist("sid")

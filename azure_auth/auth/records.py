@@ -1,4 +1,4 @@
-"""What a session looks like in the store: a sealed record, and the hashes by which it is found."""
+"""Converts sessions to and from store rows: encrypts the record, and computes the hashes that index it."""
 
 import logging
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Arrival:
-    """A sign-in that came back from the directory, as far as its session is concerned.
+    """What starting a session needs to know of a finished sign-in, besides the identity.
 
     Attributes:
-        asked: When the directory was asked; seconds since 1970. None for now.
-        ticket: The name of the ticket, which is spent in the step that starts the session.
+        asked: When the app redeemed the code; seconds since 1970. None means now.
+        ticket: The name of the ticket. The step that starts or renews the session also uses it up.
         begun: When the flow began, by the store's clock.
-        begun_in: The browser's name at that time.
-        flow_cookie: By which another exchange of the same flow cookie joins the session.
-        left: The browser's earlier name, where this sign-in gives it a new one.
+        begun_in: The browser's name when the flow began.
+        flow_cookie: Parallel sign-ins with the same flow cookie share one session.
+        left: The browser's name before this sign-in, which may change it; empty if it had none.
     """
 
     asked: float | None = None
@@ -52,12 +52,12 @@ class Records:
         """Return a session's record as the store keeps it."""
         reference, ends = session.reference, record["started"] + self._longest
         identity = codec.texts(Identity, record["identity"])
-        person, sid = self.persons(identity)[0], self.sids(identity.sid)[0] if identity.sid else ""
+        person, sid = self.persons(identity)[0], next(iter(self.sids(identity.sid)), "")
         sealed = session.seal(version, {**record, "fingerprint": self._fingerprint})
         return Record(reference, version, ends, person, sid, record.get("browser", ""), sealed)
 
-    def contents(self, keys: SessionKeys, record: Record) -> dict[str, Any] | None:
-        """Return what a record holds, if it is as it was written and of this very configuration."""
+    def session(self, keys: SessionKeys, record: Record) -> Session | None:
+        """Return the session that a record holds, if it is as it was written and of this very configuration."""
         try:
             contents = codec.unpacked(keys.record.open(record.sealed))
             session = Session(keys, record.version, contents)
@@ -72,15 +72,15 @@ class Records:
         if (record.person, record.sid, record.browser) not in self._indexes(session):
             return None
         allowed = not self._allowed_tenants or session.identity.tenant_id in self._allowed_tenants
-        return contents if allowed else None
+        return session if allowed else None
 
     def spend(self, identity: Identity, browser: str, arrival: Arrival) -> Spend:
-        """Return what a sign-in has to pass: its ticket, and the sign-outs that would have ended its session."""
+        """Return the checks of a sign-in: its ticket, and the sign-outs that reject it if they came after its start."""
         persons = self.persons(identity)
         browsers = self.browsers(browser, arrival.begun_in, arrival.left)
         marks: dict[MarkKind, list[str]] = {
             "person": persons,
-            "sid": self.sids(identity.sid) if identity.sid else [],
+            "sid": self.sids(identity.sid),
             "browser": [f"{b} {p}" for b in browsers for p in persons],
         }
         return Spend(arrival.ticket, arrival.begun, tuple((kind, n) for kind, names in marks.items() for n in names))
@@ -94,8 +94,8 @@ class Records:
         return self._keys.all_hashed("person", *identity.key)
 
     def sids(self, sid: str) -> list[str]:
-        """Return the hashes of a session of Entra's."""
-        return self._keys.all_hashed("sid", sid)
+        """Return the hashes of an Entra session id; none for an empty one."""
+        return self._keys.all_hashed("sid", sid) if sid else []
 
     def browser(self, name: str) -> str:
         """Return the hash of a browser's name; empty for none."""
@@ -107,6 +107,6 @@ class Records:
 
     def _indexes(self, session: Session) -> list[tuple[str, str, str]]:
         """Return the hashes by which a session may be found: of its person, Entra's session and its browser."""
-        persons, sid = self.persons(session.identity), session.identity.sid
-        sids = self.sids(sid) if sid else [""] * len(persons)
+        persons = self.persons(session.identity)
+        sids = self.sids(session.identity.sid) or [""] * len(persons)
         return [(p, s, session.browser) for p, s in zip(persons, sids, strict=True)]

@@ -1,7 +1,7 @@
-"""Where sessions lie when there are several workers: Redis, which Reflex uses for its own states as well.
+"""The store for several workers: Redis, which Reflex uses for its own states as well.
 
-What two workers could do at once is one script, which Redis runs without interruption. Everything ends by itself when
-its time is over, so nothing is ever searched for.
+What two workers could do at the same time is one Lua script, which Redis runs atomically. Records expire by themselves,
+so nothing ever scans the keys.
 """
 
 import asyncio
@@ -434,7 +434,7 @@ class RedisStore:
             await self._redis.publish(_CHANNEL, self._keys.proof(text) + b" " + text)
 
     async def announced(self) -> AsyncIterator[tuple[list[str], str]]:
-        """Hear what is published; connects anew for ever, and what is not ours is passed over."""
+        """Yield authentic messages for ever, and reconnect when the connection is lost."""
         while True:
             with suppress(RedisError, OSError):
                 async with self._listener.pubsub() as channel:

@@ -1,8 +1,8 @@
-"""Keys derived from secrets that only browsers hold, and the records that are sealed under them.
+"""Derives encryption keys from secrets that only browsers hold, and encrypts the app's stored records.
 
-A session's cookie value opens one thing: the session's data key. All else of the session is sealed under keys derived
-from the data key. Neither the value nor the data key is stored in clear, so a stolen store, backup or dump opens
-nothing (RFC 5869 HKDF with one purpose for each key; AES-256-GCM).
+A session's cookie decrypts one thing: the session's data key. Everything else of the session is encrypted under keys
+derived from the data key. The store holds neither in clear, so a stolen database, backup or dump cannot be decrypted.
+Algorithms: HKDF (RFC 5869), with one purpose per key, and AES-256-GCM.
 """
 
 import hmac
@@ -103,7 +103,7 @@ def tab_prefix(reference: str) -> str:
 
 
 def stranger_key(client_token: str, browser: str) -> str:
-    """Return the key of the state of a tab without a session, in the browser of that name; no session has it."""
+    """Return the state key of an anonymous tab in the named browser. Keys of sessions have another prefix."""
     return STRANGER + hashed("azure_auth stranger", browser, client_token)[:48]
 
 
@@ -113,7 +113,7 @@ def hashed(*parts: str) -> str:
 
 
 def tab_id(client_token: str) -> str:
-    """Return what tells a tab from others, also across a sign-in, and opens nothing."""
+    """Return an id of a tab that stays the same across a sign-in. It is a hash, and grants no access."""
     return _encoded(sha256(b"azure_auth tab " + client_token.encode()).digest())
 
 

@@ -1,7 +1,7 @@
-"""What `SESSION_SECRET` keys: hashes of people and browsers, the browser's name, messages between processes.
+"""MACs under `SESSION_SECRET`: index hashes of the store, browser names, messages between processes.
 
-Everybody knows their colleagues' `tid` and `oid`, so a plain hash of them would tell who is signed in. The secret does
-not lie beside the store. It may have two values, the new one first: the first makes, both find.
+Colleagues can look up each other's `tid` and `oid`, so plain hashes of them would show who is signed in. The secret is
+not kept in the store. During a rotation there are two secrets: new MACs use the first, checks accept both.
 """
 
 import hmac
@@ -33,13 +33,13 @@ class ServerKeys:
         return [hmac.digest(secret, b"hash " + text, "sha256").hex() for secret in self._secrets]
 
     def new_name(self) -> str:
-        """Return a name for a browser: 43 characters, random, and told from a forged one by `is_name`."""
+        """Return a new random browser name with a MAC, 43 characters; `is_name` detects forged ones."""
         return self._named(secrets.token_bytes(_HALF))
 
     def name_after(self, ended: str) -> str:
-        """Return the name that a browser gets after the session of the cookie value `ended` is over.
+        """Return the browser's next name, derived from the cookie of its ended session.
 
-        It is the same however many tabs ask at the same moment.
+        Requests that arrive at the same time, from several tabs, therefore get the same name.
         """
         return self._named(hmac.digest(self._secrets[0], b"name after " + ended.encode(), "sha256")[:_HALF])
 
@@ -78,7 +78,7 @@ def _encoded(value: bytes) -> str:
 
 
 def kept_in(file: Path) -> list[bytes]:
-    """Return the secret that lies in a file; a random one is made on first use, for the file's owner alone."""
+    """Read the secret from a file. Create it with a random secret, readable only by its owner, if it is missing."""
     if not file.exists():
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = file.with_name(f"{file.name}.{secrets.token_hex(4)}")

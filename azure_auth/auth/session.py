@@ -1,4 +1,4 @@
-"""One session, as this process knows it while a connection of it is open here."""
+"""One session in memory: the user's identity, timestamps, and the cookie values that are valid for it."""
 
 from asyncio import Lock
 from dataclasses import asdict
@@ -14,29 +14,31 @@ GRACE_SECONDS = 30.0
 """How long an earlier value of the cookie goes on after a new one was given out."""
 
 Ending = Literal["signed_out", "directory", "idle", "expired", "replaced", "joined", "refused"]
-"""Why a session ended: `directory` when the person signed out there, `replaced` by another person's sign-in in the same
-browser, `joined` when the same person has another session in the same browser, which stays (the audit trail calls both
-`replaced`), `refused` when the configuration changed or its record is not what was written.
+"""Why a session ended.
+
+`signed_out`: here. `directory`: at Microsoft. `idle`: idle timeout. `expired`: maximum lifetime. `replaced`: another
+user signed in from the same browser. `joined`: the user has a second session in the browser, which stays; the audit
+trail says `replaced`. `refused`: the configuration changed, or the record was altered or lost.
 """
 
 
 class Session:
-    """A session of somebody who is connected now.
+    """A user's session, kept in memory while a connection uses it. All times are in seconds since 1970.
 
     Attributes:
         keys: The keys derived from its data key.
-        version: Of the record, as last read or written.
-        identity: Who it is.
-        asked: When Microsoft was asked who it is; all times are in seconds since 1970.
-        browser: A keyed hash of the name of the browser that it was started in; empty if it had none.
-        since: When the data key was made.
-        started: When the person last signed in.
-        seen: When the person last did something.
-        written: The `seen` of the record.
-        rotated: When the newest value of the cookie was made.
-        handles: Hashes of the values that count, each with its deadline; None for the newest.
-        ended: Why it is over; None while it stands.
-        renewing: Held while a sign-in of the person changes the record.
+        version: The version of the record that was last read or written.
+        identity: The user.
+        asked: When the app redeemed the code that proved the identity.
+        browser: A keyed hash of the browser's name at the last sign-in; empty if it had none.
+        since: When the data key was created.
+        started: When the user last signed in.
+        seen: When the user was last active.
+        written: The value of `seen` that was last sent to the store.
+        rotated: When the newest cookie value was issued.
+        handles: Hashes of the cookie values, each with its expiry; None for the newest value.
+        ended: Why it ended; None while it is active.
+        renewing: A lock, held while a repeated sign-in updates the record.
     """
 
     def __init__(self, keys: SessionKeys, version: int, record: dict[str, Any]) -> None:
@@ -77,10 +79,10 @@ class Session:
     def renewed(
         self, identity: Identity, asked: float, browser: str, now: float
     ) -> tuple[dict[str, Any], "Renewal | None"]:
-        """Return the record after the person signed in again, and what makes its new cookie value.
+        """Return the record after the user signed in again, and the new cookie value if one is due.
 
-        There is at most one new value in `GRACE_SECONDS`; all earlier ones end that long after it was made. The
-        identity that was asked of Microsoft last counts. Nothing of the earlier one is kept, unknown fields included.
+        At most one value is issued per `GRACE_SECONDS`; all earlier values expire `GRACE_SECONDS` after it. If sign-ins
+        overlap, the identity redeemed last wins. Unknown fields of the previous record are dropped.
         """
         if asked < self.asked:
             identity, asked = self.identity, self.asked
@@ -98,14 +100,14 @@ class Session:
         return {**codec.unpacked(self._raw), "seen": self.seen}
 
     def take_over(self, version: int, record: dict[str, Any], now: float) -> None:
-        """Take over what was written, here or by another process, if it is newer than what is known.
+        """Apply a stored record, written here or by another process, if it is newer than the one in memory.
 
         Raises:
-            Unreadable: When something is missing that nothing can stand in for.
+            Unreadable: When a required field is missing.
         """
         if version > self.version:
             self._take(version, record)
-            # On a slow clock an earlier value lasts no longer either.
+            # Another process's clock may be ahead: an earlier value never lasts longer than GRACE_SECONDS from now.
             latest = now + GRACE_SECONDS
             self.handles = {name: d if d is None else min(d, latest) for name, d in self.handles.items()}
 
@@ -141,7 +143,7 @@ class Held(NamedTuple):
     Attributes:
         session: The session.
         handle: The hash of the cookie value that the connection came with.
-        next: The value that took the place of that one, if the store knew one; else empty.
+        next: The cookie value that replaced it; empty if there is none.
     """
 
     session: Session

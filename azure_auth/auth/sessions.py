@@ -1,8 +1,8 @@
-"""Sessions: started at a validated sign-in, found by the cookie, touched by what the person does, ended for good.
+"""Starts, finds, renews and ends sessions.
 
-The record lies sealed in the store. Several tasks of a process, and several processes, work on it at once: every write
-compares versions, and only a version lower than what this process had before it asked is a rollback. Whatever cannot be
-decided is denied.
+Records are encrypted in the store. Tasks and processes update them concurrently, so every write compares versions. A
+record is a rollback if its version is lower than the one that this process had before it asked; the session then ends.
+Without an answer from the store, access is denied.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from azure_auth.settings import Settings
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _LOOK_SECONDS = 20.0
-"""How often sessions are looked at that nobody does anything with, lest a message was lost."""
+"""How often open sessions are checked in the store, in case a message between processes was lost."""
 _WRITE_SECONDS = 60.0
-"""How often the store hears that somebody is still there."""
+"""How often a user's last activity is written to the store."""
 _KEY_SECONDS = 7 * 24 * 3600.0
-"""How long a session keeps its data key; the next sign-in after that starts another session."""
+"""The maximum age of a data key; the next sign-in after that starts a new session."""
 _TRIES = 10
 
 
@@ -53,7 +53,7 @@ class Sessions:
         self._open: WeakValueDictionary[str, Session] = WeakValueDictionary()
         self._ended: dict[str, float] = {}
         """The prefixes of the tabs of sessions that are over, and until when that is remembered; oldest first."""
-        self._unwritten: dict[str, tuple[Ending, tuple[MarkKind, str] | None]] = {}
+        self._unwritten: dict[str, Ending] = {}
         """What has ended and the store could not be told of yet."""
         self._unwritten_sids: set[tuple[str, ...]] = set()
         """Sessions of Entra's that have ended and the store could not be told of yet."""
@@ -63,16 +63,17 @@ class Sessions:
         self._tidying: set[asyncio.Task[None]] = set()
         self._working: set[asyncio.Task[Any]] = set()
         self.on_end: Callable[[Session], None] | None = None
-        """Called at once when a session ends that somebody has open here."""
+        """Called when a session that is in use in this process ends."""
         self.on_outdated: Callable[[Session], None] | None = None
-        """Called when values of the cookie of a session that somebody has open here may have ceased to count."""
+        """Called when cookie values of a session that is in use in this process may have expired."""
         self.on_gone: Callable[[set[str]], Awaitable[None]] | None = None
-        """Called with the keys of all tabs that an ended session ever had."""
+        """Called with the keys of all tabs of an ended session."""
 
     async def start(self, identity: Identity, browser: str, presented: str | None, arrival: Arrival = _UNKNOWN) -> str:
         """Give somebody who signed in a session: the one that stands in their browser, else a new one.
 
-        The cookie's value is new either way. Another person's sessions in the browser end in the same step.
+        The cookie's value is new, but for one that was made within `GRACE_SECONDS`. Another user's sessions in the
+        browser end in the same step.
 
         Args:
             identity: Who signed in.
@@ -91,8 +92,7 @@ class Sessions:
         return await self._whole(self._start(identity, browser, presented, arrival))
 
     async def _start(self, identity: Identity, browser: str, presented: str | None, arrival: Arrival) -> str:
-        joins, anew = Seal.of("join", arrival.flow_cookie) if arrival.flow_cookie else None, False
-        joined = False
+        join, joined = Seal.of("join", arrival.flow_cookie) if arrival.flow_cookie else None, False
         for _ in range(_TRIES):
             held = await self.find(presented, joined=joined) if presented else None
             if held and held.session.identity.key == identity.key and self._is_young(held.session):
@@ -101,30 +101,30 @@ class Sessions:
                 if value:
                     return value
                 continue  # it ended, or was written, meanwhile
-            session, value, start = self._new(identity, browser, arrival)
-            if joins:
-                join = Join(joins.name, joins.seal(value.encode()), GRACE_SECONDS, anew=anew or held is not None)
-                start = replace(start, join=join)
+            value, start = self._new(identity, browser, arrival)
+            if join:
+                left = Join(join.name, join.seal(value.encode()), GRACE_SECONDS, anew=joined or held is not None)
+                start = replace(start, join=left)
             if held:
                 start = replace(start, others=[held.session.reference])
             started = await self._store.start(start)
-            if joins and started.joined is not None:
-                anew = joined = True  # if the session that it leads to is over, it is replaced
+            if join and started.joined is not None:
+                joined = True  # if the session that it leads to has ended, the next attempt starts another
                 with suppress(SealBroken):
-                    presented = joins.open(started.joined).decode()
+                    presented = join.open(started.joined).decode()
                 continue
             await self._spread(started.gone, "replaced")
             if started.twins:
-                self._settle_later([*started.twins, session.reference])
+                self._settle_later([*started.twins, start.record.reference])
             return value
         raise StoreUnavailable("a session that others write all the time")
 
     async def find(self, value: str, *, joined: bool = False) -> Held | None:
-        """Return the session that a cookie value stands for, or None; a session that may not go on ends here.
+        """Return the session of a cookie value, or None. A session that expired or is not accepted is ended.
 
         Args:
-            value: What came with a request; nothing is known about it.
-            joined: Whether it came from another exchange, and not from the browser.
+            value: The cookie value of a request; not trusted.
+            joined: Whether the value comes from a parallel sign-in, through the store, and not from the browser.
 
         Raises:
             StoreUnavailable: When that cannot be told.
@@ -135,8 +135,7 @@ class Sessions:
             return None
         record = found.record
         if tab_prefix(record.reference) in self._ended:  # the store could not be told, or somebody put the row back
-            why, mark = self._unwritten.get(record.reference, ("refused", None))
-            await self._write_end(record.reference, why, mark)
+            await self._write_end(record.reference, self._unwritten.get(record.reference, "refused"))
             return None
         try:
             keys = opened(record.reference, value, found.data_key)
@@ -146,10 +145,9 @@ class Sessions:
             return None
         session = self._open.get(record.reference)
         if session is None:
-            if (contents := self._records.contents(keys, record)) is None:
+            if (session := self._records.session(keys, record)) is None:
                 await self._refuse(record)
                 return None
-            session = Session(keys, record.version, contents)
             self._open[record.reference] = session
             finalize(session, self._sleep, record.reference)
             self._wake_later(session)
@@ -160,7 +158,7 @@ class Sessions:
         return Held(session, handle, next_) if self.admits(session, handle) else None
 
     async def stands(self, session: Session, handle: str | None = None) -> bool:
-        """Tell whether a session goes on, and with it a cookie value; asked before everything that needs one.
+        """Check in the store that a session, and a cookie value if given, is valid. Called before every event.
 
         Raises:
             StoreUnavailable: When that cannot be told.
@@ -185,7 +183,7 @@ class Sessions:
         await self._store.version("")
 
     async def touch(self, session: Session) -> None:
-        """Note that the person did something; the store hears of it within a minute, and once a minute."""
+        """Record activity of the user. It is written to the store within `_WRITE_SECONDS`, and not more often."""
         session.seen = self._clock()
         wait = min(_WRITE_SECONDS, self._idle / 4) - (session.seen - session.written)
         if wait <= 0:
@@ -196,10 +194,10 @@ class Sessions:
             self._writes[reference] = timer
 
     async def end(self, session: Session, why: Ending) -> None:
-        """End a session for good.
+        """End a session, in this process first.
 
         Raises:
-            StoreUnavailable: When the store cannot be told; here it is over all the same.
+            StoreUnavailable: When the store cannot be written; the write is retried. In this process it has ended.
         """
         self._end_here(session.reference, why)
         session.ended = session.ended or why
@@ -215,7 +213,7 @@ class Sessions:
         identity = session.identity
         for other in [open_ for open_ in self._open.values() if open_.identity.key == identity.key]:
             self._end_here(other.reference, "signed_out")  # also if its row says that it is another's
-            self._unwritten[other.reference] = "signed_out", None
+            self._unwritten[other.reference] = "signed_out"
         await self._whole(self._end_all("person", self._records.persons(identity), "signed_out", identity))
 
     async def end_by_directory(self, sid: str) -> None:
@@ -251,8 +249,8 @@ class Sessions:
             async for references, _ in self._store.announced():
                 await self._look([self._open.get(name) for name in references or list(self._open)])
 
-    def _new(self, identity: Identity, browser: str, arrival: Arrival) -> tuple[Session, str, Start]:
-        """Return a new session, the first value of its cookie, and how the store starts it."""
+    def _new(self, identity: Identity, browser: str, arrival: Arrival) -> tuple[str, Start]:
+        """Return the first cookie value of a new session, and the request that starts it in the store."""
         now = self._clock()
         session, value, handle = Session.begun(identity, arrival.asked or now, self._records.browser(browser), now)
         start = Start(
@@ -263,12 +261,12 @@ class Sessions:
             self._records.persons(identity),
             self._records.browsers(browser, arrival.left),
         )
-        return session, value, start
+        return value, start
 
     async def _renew(
         self, held: Held, presented: str, identity: Identity, browser: str, arrival: Arrival
     ) -> str | None:
-        """Return the newest cookie value of a session whose person signed in again; None if others wrote meanwhile."""
+        """Renew a session after a repeated sign-in. Return its newest cookie value, or None if it has to be retried."""
         session, now = held.session, self._clock()
         version = session.version
         record, renewal = session.renewed(identity, arrival.asked or now, self._records.browser(browser), now)
@@ -289,7 +287,7 @@ class Sessions:
         return renewal.value if renewal else newest
 
     async def _write_seen(self, session: Session) -> None:
-        """Write when the person was last seen; where another process was first, on top of what that wrote."""
+        """Write the last activity. If another process wrote first, apply its record and try again."""
         self._cancel(self._writes, session.reference)
         before, session.written = session.written, session.seen
         try:
@@ -315,8 +313,8 @@ class Sessions:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             await self._look(list(self._open.values()))
-            for reference, (why, mark) in list(self._unwritten.items()):
-                await self._quietly(self._write_end(reference, why, mark))
+            for reference, why in list(self._unwritten.items()):  # without a mark: it would stop what began since
+                await self._quietly(self._write_end(reference, why))
             for sids in list(self._unwritten_sids):  # none of them begins again
                 await self._quietly(self._end_sids(sids))
 
@@ -331,7 +329,7 @@ class Sessions:
                 _log.exception("a session could not be looked at")
 
     async def _spread(self, gone: Sequence[Gone], why: Ending, identity: Identity | None = None) -> None:
-        """Tell everybody, here, in other processes and in the audit trail, and forget what Reflex keeps of them."""
+        """Announce ended sessions here, in the audit trail and to other processes; delete their tabs' states."""
         for one in gone:
             session = self._open.get(one.reference)
             who = identity or (session.identity if session else None)
@@ -395,7 +393,7 @@ class Sessions:
             self._soon(self._review(session))
 
     async def _review(self, session: Session) -> None:
-        """Let a session end, or a value of its cookie, if what other processes know does not prolong it."""
+        """At a deadline, ask the store, since another process may have prolonged the session; then apply expiry."""
         try:
             if not await self.stands(session):
                 return
@@ -418,7 +416,7 @@ class Sessions:
             timer.cancel()
 
     def _settle_later(self, twins: Sequence[str]) -> None:
-        """Half a minute after a person got two sessions in one browser, keep the one that the browser presents."""
+        """After `GRACE_SECONDS`, end all of a user's sessions in one browser but the one that the browser uses."""
 
         def settle() -> None:
             self._settling.discard(timer)
@@ -468,7 +466,7 @@ class Sessions:
         mark: tuple[MarkKind, str] | None = None,
         identity: Identity | None = None,
     ) -> None:
-        self._unwritten[reference] = why, None  # a mark of a later time would stop sign-ins that began since
+        self._unwritten[reference] = why
         await self._whole(self._end_and_tell(reference, why, mark, identity))
 
     async def _end_and_tell(
@@ -495,14 +493,14 @@ class Sessions:
         await self._spread(await self._store.end([record.reference], self._until(), "refused"), "refused")
 
     async def _reread(self, session: Session, version: int, before: int) -> bool:
-        """Take over what another process wrote; False when it is older than what was known, or does not count."""
+        """Apply a record that another process wrote. Return False if it is a rollback or is not accepted."""
         record = await self._store.read(session.reference) if version > before else None
         if isinstance(record, str):
             self._end_here(session.reference, self._reason(session, record))
             return True
-        contents = self._records.contents(session.keys, record) if record else None
-        if record is None or contents is None or record.version < before:
+        newer = self._records.session(session.keys, record) if record else None
+        if newer is None or newer.version < before:
             return False
-        session.take_over(record.version, contents, self._clock())
+        session.take_over(newer.version, newer.touched(), self._clock())
         self._refresh(session)
         return True

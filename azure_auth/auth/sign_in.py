@@ -26,7 +26,7 @@ from azure_auth.settings import Settings
 
 _LOOK_AGAIN_SECONDS, _LOOK_AT_LEAST_SECONDS = 0.2, 2.0
 _MINUTE = 60.0
-# Tight for one browser, generous for an address: an office is one, and somebody in it may do mischief.
+# Per minute. A whole office may share one address, so its limit is high; a browser's own limit is low.
 _MOST = {"tab": 3, "browser": 20, "nameless": 12_000, "address": 12_000}
 _MOST_SIDS = 600  # of an address: fewer than the store remembers, or a flood could make it forget sign-outs
 _BROWSER_SECONDS = 400 * 24 * 3600
@@ -56,8 +56,8 @@ class SignIn:
         settings: What the app runs with.
         sessions: Who is signed in.
         flow_cookie: Binds flows and tickets to a browser.
-        session_cookie: Is the session.
-        browser_cookie: The browser's name, for limits and indexes; it opens nothing and binds nothing.
+        session_cookie: Identifies the session; its value decrypts the session's data key.
+        browser_cookie: The browser's name, for rate limits and indexes; it grants no access.
     """
 
     def __init__(self, settings: Settings, client: Client, sessions: Sessions, store: Store, keys: ServerKeys) -> None:
@@ -162,10 +162,10 @@ class SignIn:
         browser: str = "",
         signed_in: Identity | None = None,
     ) -> str:
-        """Take the flow that an answer of the directory belongs to, and redeem its code.
+        """Redeem the code in Microsoft's answer, and return a ticket for the session.
 
-        A reload cancels the caller but not the redemption: asked again by the same browser, on whichever worker, the
-        outcome is waited for and told, until its session is fetched.
+        A reload cancels the caller but not the redemption. A second call from the same browser, on any worker, waits
+        for the outcome of the first one; this works until the ticket is used.
 
         Args:
             answer: The query that the browser brought to `/callback`.
@@ -272,9 +272,9 @@ class SignIn:
         return f"{self.settings.public_url}/callback"
 
     async def _telling(self, failure: AuthError, flow_cookie: str, target: str, address: str = "") -> str:
-        """Return the address of our page that tells of a failure: a flow that has failed already.
+        """Return the address of `/callback` that shows a failure, which is stored as a flow that has already failed.
 
-        What comes of too many, or of a store that cannot be asked, is not kept there; the address alone names it.
+        After a rate limit, or while the store is unavailable, nothing is stored; the query names the failure.
         """
         if failure.code in _WITHOUT_STORE:
             return f"{self._redirect_uri}?{_PROBLEM}={failure.code}"
@@ -308,9 +308,9 @@ class SignIn:
             task.exception()  # looked at, so that asyncio does not complain when nobody waits any more
 
     async def _redeemed_before(self, state: str, flow_cookie: str | None, signed_in: Identity | None) -> str:
-        """Return the ticket of a flow that was taken a moment ago, perhaps by another worker that is still at it.
+        """Return the ticket of a flow that an earlier call took; wait if that call, on any worker, is still redeeming.
 
-        Somebody who is signed in already gets it only as the same person.
+        If the outcome is already known, a signed-in user gets the ticket only if it is their own.
         """
         ticket, waits = ticket_of(state, flow_cookie or ""), 0
         while True:

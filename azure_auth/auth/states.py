@@ -1,4 +1,4 @@
-"""Reflex's states: what a tab had in them goes for good when its session ends; a stranger's stay in one process."""
+"""Reflex's state managers, changed: a session's states are deleted when it ends; anonymous ones stay in memory."""
 
 # Reflex's state managers are partly untyped.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -61,13 +61,13 @@ class LocalStates(StateManagerMemory):
 
 @dataclass
 class SharedStates(StateManagerRedis):
-    """Keeps states in Redis for all workers; those of strangers in the one that they are connected to.
+    """Keeps states in Redis for all workers, and anonymous states in the memory of one worker.
 
-    So strangers, whose number nobody knows, fill no Redis, and a sign-in asks it a third less. A stranger who connects
-    to another worker begins there anew, which loses nothing: of the person there is nothing in their states.
+    So visitors cannot fill Redis, and a sign-in makes a third fewer calls. An anonymous tab that reconnects to another
+    worker starts with a new state; no user's data is lost, because anonymous states have none.
 
     Attributes:
-        strangers: Keeps theirs.
+        strangers: The manager of anonymous states.
         is_over: Tells whether the session of a tab, given by its key, has ended.
         on_unreadable: Called with the key of a tab whose state is of another release, and therefore begins anew.
     """

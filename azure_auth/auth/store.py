@@ -1,7 +1,7 @@
-"""Where sessions lie: sealed records under random ids, their handles, and the memory of what has ended.
+"""The store's interface and data types, and the embedded store: SQLite, for one process.
 
-A store moves bytes and compares versions; it can read nothing, and decides nothing but which of two writers was first.
-What must not come apart, such as spending a ticket and starting its session, is one step of the store.
+A store sees ciphertexts, hashes, versions and times; it can decrypt nothing. It compares versions, so that one of two
+concurrent writers loses. What must be atomic, such as using up a ticket and starting its session, is one method.
 """
 
 import logging
@@ -21,9 +21,9 @@ from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, SignedOutMean
 _log = logging.getLogger(__name__)
 _LOCKED_SECONDS = 1.0
 MOST_ONCE = 10_000
-"""How many things for one use of a kind are kept at a time."""
+"""The maximum number of one-time entries: for each kind in Redis, in total in the embedded store."""
 TAKEN_SECONDS = 40.0
-"""How long it is known that a thing was taken: longer than the redemption of a code may last."""
+"""How long an entry is known to be used up; longer than redeeming a code may take."""
 MARK_SECONDS = 700.0
 """How long a sign-out is remembered: longer than a flow, its redemption and its ticket may last."""
 MOST_MARKS = 10_000
@@ -168,12 +168,12 @@ MarkKind = Literal["person", "sid", "browser"]
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What a sign-in has to pass in the step that starts or renews its session.
+    """The checks of a sign-in, made in the same step that starts or renews its session.
 
     Attributes:
-        ticket: The name of its ticket, which is taken; empty for none.
+        ticket: The name of its ticket, which is used up; empty for none.
         begun: When its flow began, by the store's clock; seconds since 1970.
-        marks: The sign-outs that stop it, if they came after that.
+        marks: Sign-outs that reject it if they are not older than `begun`.
     """
 
     ticket: str = ""
@@ -187,13 +187,13 @@ NOTHING = Spend()
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """What a new session leaves for another exchange of the same flow cookie, so that both get one session.
+    """An entry that lets parallel sign-ins with the same flow cookie share one session.
 
     Attributes:
-        name: By which the other finds it.
-        sealed: The first value of the session's cookie, readable only with the flow cookie.
-        seconds: How long it is kept; it goes earlier when the value is first presented.
-        anew: Whether it takes the place of what is kept there.
+        name: A hash of the flow cookie.
+        sealed: The session's first cookie value, encrypted under the flow cookie.
+        seconds: How long it is kept; it is deleted earlier, when the browser first presents the value.
+        anew: Whether to overwrite an existing entry instead of following it.
     """
 
     name: str
@@ -234,7 +234,7 @@ class Started:
     Attributes:
         gone: Other people's sessions in the same browser, which have ended.
         twins: Sessions of the same person in the same browser, which stand beside the new one.
-        joined: Where another sign-in of the same flow cookie was first: what it left; nothing was started then.
+        joined: The `sealed` of an existing `Join`, if a parallel sign-in was first; then nothing was started.
     """
 
     gone: Sequence[Gone] = ()
@@ -255,14 +255,14 @@ class Store(Protocol):
         ...
 
     async def find(self, name: str, *, presented: bool = True) -> Found | None:
-        """Return a session by the name of a handle; None if either is over.
+        """Return a session by the hash of a cookie value; None if the session ended or the value expired.
 
-        When a browser `presented` it, what was left to join goes, and a twin notes the time.
+        If a browser `presented` the value, the session's `Join` is deleted, and a twin records the time.
         """
         ...
 
     async def read(self, reference: str) -> Record | str:
-        """Return a record; of one that has ended why, and of one that is not known the empty text."""
+        """Return a record; the reason if it has ended; the empty string if it is unknown."""
         ...
 
     async def version(self, reference: str) -> int | str:
@@ -270,7 +270,7 @@ class Store(Protocol):
         ...
 
     async def replace(self, record: Record, version: int) -> bool:
-        """Put a record's version and seal in the place of its own `version`; False when that is not there any more."""
+        """Update a record's version and ciphertext if the stored version is `version`; else return False."""
         ...
 
     async def renew(self, record: Record, version: int, successor: Successor | None, spend: Spend = NOTHING) -> bool:
@@ -383,8 +383,7 @@ class OneTime:
     def take(self, name: str, owner: str | None) -> tuple[bytes, float]:
         """Return what was put, and when; remember of it only that it was taken."""
         found = self.look(name, owner)
-        self._taken[name] = self._clock() + TAKEN_SECONDS, self._things[name][2].owner
-        self.drop(name)
+        self.spend(name)
         return found
 
     def look(self, name: str, owner: str | None) -> tuple[bytes, float]:
@@ -690,7 +689,7 @@ class EmbeddedStore:
         try:
             yield
         except (sqlite3.Error, OSError, UnicodeError) as why:
-            # What has no code is a damaged text. A deleted file would go on as long as it is open.
+            # UnicodeError and OSError have no code and count as corrupt. Close the file, so that deleting it helps.
             if getattr(why, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _CORRUPT:
                 self._let_go()
             raise StoreUnavailable(getattr(why, "sqlite_errorname", type(why).__name__)) from why

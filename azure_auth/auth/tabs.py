@@ -19,23 +19,23 @@ class Tab:
     """A connection of a browser tab, from its handshake to its end.
 
     Attributes:
-        key: Under which Reflex keeps the tab's state; derived from the session and what the tab calls itself.
-        id: What tells the tab from others, also across a sign-in; opens nothing.
-        session: Whose it is, by the cookie of the handshake; None for a stranger.
-        handle: The hash of the cookie's value at the handshake.
-        flow_cookie: The value of the flow cookie at the handshake.
+        key: The key of its state in Reflex; derived from the session and the client token.
+        id: An id that stays the same across a sign-in; it grants no access.
+        session: The session of the cookie at the handshake; None if the tab is anonymous.
+        handle: The hash of the session cookie at the handshake.
+        flow_cookie: The flow cookie at the handshake.
         browser: The browser's name at the handshake; empty without a valid one.
-        address: Of the other end, as far as the proxies in front are ours.
-        trouble: Why it could not be told whose it is; nothing is let through then.
-        socket: Socket.IO's id of the connection, once an event came over it.
-        page: The path and query that the tab was last at.
-        answer: The query of `/callback`, which goes to no state.
-        returned: Whether it connected again by itself, and its person did nothing since.
-        leaving: Whether it is on its way to another page already.
-        lost: Whether its state was lost since the last event.
-        late: Goes off when an event of it does not come to the gate in time.
-        cut: Done when the connection is closed from here.
-        timer: Closes a stranger's connection.
+        address: The client's address.
+        trouble: Why the session could not be looked up; every event is then refused.
+        socket: Socket.IO's id of the connection, once it is connected.
+        page: The last path and query of the tab.
+        answer: The query of `/callback`, which must reach no state.
+        returned: Whether it reconnected by itself, without user activity since.
+        leaving: Whether it is already leaving its page.
+        lost: Whether its state was reset since its last event.
+        late: A timer that checks the store when an event does not reach the gate in time.
+        cut: A future; setting its result closes the connection.
+        timer: Closes an anonymous connection.
 
     An upload is such a connection as well; it is never cut.
     """
