@@ -18,6 +18,7 @@ FIX = "no Chromium found: install one (Debian: apt-get install chromium) or run 
 
 
 ARGUMENTS = ["--no-sandbox", "--disable-quic"]
+expect.set_options(timeout=20_000)  # a claim that something shows says nothing of how fast a busy machine is
 
 
 def system_chromium(own: str) -> str | None:

@@ -98,7 +98,8 @@ class RawTab:
         _open.add(tab)
         # The browser also sends hashes of the defaults that it holds; without them the state comes whole.
         auth = {"event": tab._event(HYDRATE, {})} if boot else {}
-        await socket.send(f"40/_event,{json.dumps(auth)}")
+        with suppress(websockets.ConnectionClosed):  # who waits for something hears of it, as of any later end
+            await socket.send(f"40/_event,{json.dumps(auth)}")
         return tab
 
     async def send(self, name: str, payload: Mapping[str, Any] | None = None) -> None:

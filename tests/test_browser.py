@@ -113,7 +113,7 @@ def test_a_long_wait_says_so(production, directory, page):
         assert not again.is_visible()
         expect(longer).to_be_visible(timeout=6_000)
         assert not again.is_visible()
-        expect(again).to_be_visible(timeout=10_000)
+        expect(again).to_be_visible()
         greeted_later = page.get_by_role("heading", name=f"Hello {ADA}")  # this redemption takes its time, and ends
         expect(greeted_later).to_be_visible(timeout=30_000)
 

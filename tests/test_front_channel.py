@@ -52,7 +52,7 @@ def test_a_sign_out_at_the_directory_reaches_every_tab(app, directory, people):
     with watching(page) as asked:
         third.goto(f"{authority(app, directory)}/oauth2/v2.0/logout")
         for tab in (page, second):
-            expect(tab.get_by_role("heading", name="You are signed out")).to_be_visible(timeout=10_000)
+            expect(tab.get_by_role("heading", name="You are signed out")).to_be_visible()
             expect(tab.get_by_text(SAID)).to_be_visible()
     assert len(asked) == 1
     page.goto(app.url)
@@ -106,7 +106,7 @@ def test_nothing_but_the_sid_is_needed(production, directory, people):
     page.reload()
     greeted(page, ADA)
     httpx.get(f"{production.url}{FRONT_CHANNEL}?sid={sid.upper()}")
-    expect(page.get_by_text(SAID)).to_be_visible(timeout=5_000)
+    expect(page.get_by_text(SAID)).to_be_visible()
 
 
 def test_known_and_unknown_sids_answer_alike(production, directory, people):
@@ -158,5 +158,5 @@ def test_the_frame_works_without_cookies(production, directory, people):
     elsewhere.context.add_cookies([c for c in page.context.cookies(url) if c["name"] == "demo_directory"])
     with watching(elsewhere) as asked:
         elsewhere.goto(url)
-        expect(page.get_by_text(SAID)).to_be_visible(timeout=10_000)
+        expect(page.get_by_text(SAID)).to_be_visible()
     assert ["azure_auth" in cookie for _, cookie in asked] == [False]
