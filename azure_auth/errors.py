@@ -2,11 +2,11 @@
 
     AuthError
     ├── SignInFailed           somebody said no: the person, the directory, or we
-    │   ├── FlowUnknown          expired, used before (FlowTaken: just now), or never begun;
-    │   │                        SignedOutMeanwhile: a sign-out came after it began
-    │   ├── FlowForeign          begun in another browser: a forged link, or a lost cookie
+    │   ├── FlowUnknown          used before (FlowTaken: just now), or forgotten;
+    │   │                        FlowExpired: it took too long; SignedOutMeanwhile: a sign-out came after it began
+    │   ├── FlowForeign          begun in another browser, or without cookies
     │   ├── TooManyStarts        the same tab, again and again
-    │   ├── TooManyRequests      the same browser or network, again and again
+    │   ├── TooManyRequests      too many from one browser or network, or the store is full
     │   ├── TokenInvalid         the ID token does not stand up to validation
     │   ├── AnswerIncomplete     no ID token, no JSON, nothing
     │   └── Refused              the directory's own no, by its AADSTS number (see `refusal`)
@@ -120,11 +120,19 @@ class SignInFailed(AuthError):
 
 
 class FlowUnknown(SignInFailed):
-    """No sign-in waits for this answer: it expired, was used before, or was never begun."""
+    """The store has no such flow: it was used, dropped, or lost in a restart."""
 
     code = "flow_unknown"
     heading = "This sign-in is over"
-    message = "It took too long, or was used already. Start a new one."
+    message = "It was used already, or this site restarted in the meantime. Start a new one."
+
+
+class FlowExpired(FlowUnknown):
+    """The answer came after the flow had expired."""
+
+    code = "flow_expired"
+    heading = "This took too long"
+    message = "You have ten minutes to finish a sign-in. Nothing is wrong with your account: try again."
 
 
 class FlowTaken(FlowUnknown):
@@ -144,36 +152,34 @@ class SignedOutMeanwhile(FlowUnknown):
 
 
 class FlowForeign(SignInFailed):
-    """The answer belongs to a sign-in that another browser began (RFC 9700 §4.7: CSRF on the redirect URI)."""
+    """The browser has no cookie of the sign-in (RFC 9700 §4.7: CSRF on the redirect URI)."""
 
     code = "flow_foreign"
-    heading = "This sign-in was begun elsewhere"
+    heading = "This sign-in cannot be finished here"
     message = (
-        "For your safety an answer counts only in the browser that asked for it. Start a new sign-in here."
-        " If a link from somebody else led you to this page, do not use it again."
+        "It was started in another browser or from a bookmark, or your browser does not keep this site's cookies."
+        " Nothing is wrong with your account. Start a new sign-in here."
     )
-    advice = "a forged link, or a browser that does not keep cookies"
+    advice = "a forged link, a bookmark of Microsoft's page, or a browser that does not keep cookies"
 
 
 class TooManyStarts(SignInFailed):
-    """Three sign-ins of one tab did not succeed within a minute."""
+    """The third sign-in of one tab within a minute, without success in between."""
 
     code = "too_many_starts"
     heading = "We stopped trying"
     message = (
-        "Signing in did not work three times within a minute. Wait a minute, then try again."
+        "This tab began to sign in three times within a minute. Wait a minute, then try again."
         " If it goes on like this, close your browser and open it again, or tell your help desk the reference."
     )
 
 
 class TooManyRequests(SignInFailed):
-    """A browser or a network asks more often than people do."""
+    """A browser or a network reached its limit, or the store has no room for another sign-in."""
 
     code = "too_many_requests"
     heading = "Too many sign-ins at once"
-    message = (
-        "There were more of them from your browser or your network than people need. Wait a minute, then try again."
-    )
+    message = "This site cannot start more sign-ins from here at the moment. Wait a minute, then try again."
 
 
 class TokenInvalid(SignInFailed):

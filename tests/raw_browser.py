@@ -35,6 +35,7 @@ class Browser:
         token: What the tab calls itself.
         secrets: Codes, states and tickets that it has seen.
         tab: The page that is open.
+        keeps: Tells by its name whether a cookie is kept.
     """
 
     def __init__(self, http: RawHttp, app: str) -> None:
@@ -43,6 +44,7 @@ class Browser:
         self.token = str(uuid.uuid4())
         self.secrets: list[str] = []
         self.tab: RawTab | None = None
+        self.keeps: Callable[[str], bool] = lambda _: True
         self._http = http
         self._app = app
 
@@ -86,7 +88,7 @@ class Browser:
         for cookie in answer.cookies:
             name, _, value = cookie.partition(";")[0].partition("=")
             self.cookies[name] = value
-            if "max-age=0" in cookie.lower():
+            if "max-age=0" in cookie.lower() or not self.keeps(name):
                 del self.cookies[name]
         return answer
 
@@ -103,7 +105,7 @@ class Browser:
             person: Who is clicked on.
             anew: Whether somebody is signed in already; then it begins at the route for it, and not at `/`.
         """
-        start = f"{self._app}/auth/sign-in"
+        start = f"{self._app}/auth/sign-in?prompt=select_account"
         if not anew:
             start = (await self.see("/", lambda sees: sees.get("leaving_to"))).sees["leaving_to"]
         ticket, at_directory = await self._answered(start, person)

@@ -46,6 +46,8 @@ class RawHttp:
         body = (form if isinstance(form, str) else urlencode(form or {})).encode()
         lines = [f"{method} {parts.path or '/'}{'?' if parts.query else ''}{parts.query} HTTP/1.1"]
         lines += [f"Host: {parts.netloc}", *([f"Cookie: {cookie}"] if cookie else [])]
+        if method == "GET":
+            lines += ["Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document", "Sec-Fetch-Site: none"]
         if form is not None:
             kind = "text/plain" if isinstance(form, str) else "application/x-www-form-urlencoded"
             lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"]

@@ -8,26 +8,25 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import reflex as rx
 from conftest import APP, RunningDirectory
+from jar import Jar
 from reflex_base.event.context import EventContext
 from reflex_base.registry import RegistrationContext
 
 from azure_auth.auth.core import State
 from azure_auth.auth.tabs import Tab as Connection
 
-BROWSER = "b" * 43
-
 
 class Tab:
-    """A browser tab, with the cookies of its browser.
+    """A browser tab.
 
     Attributes:
-        cookies: By name.
+        jar: The cookies of its browser.
         told: What the server last set in the browser alone.
         connection: As the server knows it.
     """
 
     def __init__(self):
-        self.cookies = {"azure_auth_flow": BROWSER}
+        self.jar = Jar()
         self.told: dict[str, str] = {}
         self.connection: Connection | None = None
         self._trees: dict[str, rx.State] = {}
@@ -37,9 +36,9 @@ class Tab:
         """Load a page, and run one of its handlers."""
         if self._connected:
             self._connected.__exit__(None, None, None)
-        headers = [cookie if cookie is not None else "; ".join(f"{n}={v}" for n, v in self.cookies.items())]
-        held, flow_cookie = await State.sign_in.session(headers), State.sign_in.flow_cookie.read(headers)
-        self.connection = Connection.of("tab", held, flow_cookie, State.sign_in.browser(headers))
+        headers = [cookie] if cookie is not None else self.jar.headers
+        held, flows = await State.sign_in.session(headers), State.sign_in.flow_cookies.read(headers)
+        self.connection = Connection.of("tab", held, flows, State.sign_in.browser(headers))
         parts = urlsplit(address)
         self.connection.answer = dict(parse_qsl(parts.query))
         self._connected = State.tabs.connected(self.connection)
@@ -63,6 +62,11 @@ class Tab:
         self.told = {}
         with self._event():
             return await getattr(state, handler)()
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies of its browser, by name."""
+        return self.jar.cookies
 
     @property
     def root(self) -> rx.State:
@@ -95,7 +99,7 @@ class Tab:
 
 async def sign_in_as(tab: Tab, directory: RunningDirectory, person: str, page: str = "/") -> str | None:
     """Go through a sign-in; return where it led, or None when it did not succeed."""
-    uri = await State.sign_in.begin(BROWSER, page)
+    uri = await tab.jar.begin(State.sign_in, page)
     answer = directory.answer(uri, person)
     return await finishes(tab, f"/callback?{urlencode(answer)}")
 
@@ -105,11 +109,9 @@ async def finishes(tab: Tab, address: str) -> str | None:
     await tab.opens(address, "callback")
     if "ticket" not in tab.told:
         return None
-    headers = ["; ".join(f"{name}={value}" for name, value in tab.cookies.items())]
-    exchanged = await State.sign_in.start_session(tab.told["ticket"], headers)
-    assert exchanged.cookie
-    tab.cookies["azure_auth_session"], led_to = exchanged.cookie, exchanged.address
-    tab.cookies |= {"azure_auth_browser": exchanged.browser} if exchanged.browser else {}
+    exchanged = await tab.jar.exchange(State.sign_in, tab.told["ticket"])
+    assert exchanged.session_cookie
+    led_to = exchanged.address
     await tab.opens(led_to.removeprefix(APP))
     return led_to.removeprefix(APP)
 

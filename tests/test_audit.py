@@ -10,14 +10,14 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
-from conftest import APP, KEYS
+from conftest import APP
+from jar import Jar
 
 from azure_auth import audit
 from azure_auth.errors import AuthError, FlowForeign, TooManyRequests
 from azure_auth.logs import clean, guard
 
 pytestmark = pytest.mark.anyio
-BROWSER = "b" * 43
 ADA = ("c0ffee00-0000-4000-8000-00000000cafe", "ada00000-0000-4000-8000-000000000001")
 CANARIES = {
     "code": "1.AXoAcanary-code." + "Ab9_-" * 60,
@@ -169,24 +169,26 @@ def test_the_audit_line_survives_the_guard(written, trail):
 
 async def test_a_sign_in_is_told_from_start_to_end(sign_in, directory, trail):
     """Started, succeeded with tid and oid, signed out with the reason; no name, code, state or cookie."""
-    uri = await sign_in.begin(BROWSER, "/", address="192.0.2.7")
+    jar = Jar()
+    uri = await jar.begin(sign_in, "/", address="192.0.2.7")
     answer = directory.answer(uri, "Ada Lovelace")
-    ticket = await sign_in.finish(answer, BROWSER, address="192.0.2.7")
-    cookie = (await sign_in.start_session(ticket, [f"azure_auth_flow={BROWSER}"])).cookie
+    ticket = await jar.finish(sign_in, answer, address="192.0.2.7")
+    cookie = (await jar.exchange(sign_in, ticket)).session_cookie
     lines = trail()
     assert [line["event"] for line in lines] == ["started", "succeeded"]
     assert lines[0]["address"] == "192.0.2.7"
     assert lines[1]["person"] == {"tid": ADA[0], "oid": ADA[1]}
-    for secret in (answer["code"], answer["state"], ticket, cookie, BROWSER, "Lovelace", "ada@"):
+    for secret in (answer["code"], answer["state"], ticket, cookie, *jar.cookies.values(), "Lovelace", "ada@"):
         assert secret not in json.dumps(lines)
 
 
 async def test_a_failure_is_told_with_code_and_ids(sign_in, directory, trail):
     """What the directory refused: our code, the page's reference, its own trace and correlation ids."""
-    uri = await sign_in.begin(BROWSER, "/")
+    jar = Jar()
+    uri = await jar.begin(sign_in, "/")
     answer = directory.answer(uri, "Ada Lovelace")
     with directory.fault(endpoint="token", aadsts=50105), pytest.raises(AuthError) as failed:
-        await sign_in.finish(answer, BROWSER, address="192.0.2.7")
+        await jar.finish(sign_in, answer, address="192.0.2.7")
     line = trail()[-1]
     assert (line["event"], line["failure"], line["address"]) == ("failed", failed.value.code, "192.0.2.7")
     assert line["reference"] == failed.value.reference
@@ -197,15 +199,16 @@ async def test_a_failure_is_told_with_code_and_ids(sign_in, directory, trail):
 
 async def test_limits_and_forged_answers_are_told(sign_in, directory, trail):
     """Another browser's answer fails as such; the limit that was reached says whose it was."""
-    uri, name = await sign_in.begin(BROWSER, "/", tab="t" * 43), KEYS.new_name()
+    jar = Jar()
+    uri = await jar.begin(sign_in, "/", tab="t" * 43)
     answer = directory.answer(uri, "Ada Lovelace")
     with pytest.raises(FlowForeign):
-        await sign_in.finish(answer, "x" * 43, address="192.0.2.8")
-    for number in range(25):
-        await sign_in.begin(BROWSER, "/", browser=name, tab=f"{number:043}", address="192.0.2.7")
-    for _ in range(21):
+        await Jar().finish(sign_in, answer, address="192.0.2.8")
+    for number in range(50):
+        await jar.begin(sign_in, "/", tab=f"{number:043}", address="192.0.2.7")
+    for _ in range(50):
         with pytest.raises(AuthError) as limited:
-            await sign_in.finish({"state": "s"}, BROWSER, browser=name, address="192.0.2.7")
+            await jar.finish(sign_in, {"state": "s"}, address="192.0.2.7")
     assert isinstance(limited.value, TooManyRequests)
     told = [(line["event"], line.get("failure") or line.get("reason")) for line in trail()]
     assert ("failed", "flow_foreign") in told

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 from conftest import APP, KEYS
+from jar import Jar
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -23,6 +24,7 @@ from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
 NAME = "azure_auth_browser"
+KNOWN = "azure_auth_known"
 OTHER_KEYS = ServerKeys(lambda: [b"another secret of the tests, here"])
 
 
@@ -78,13 +80,13 @@ def test_a_name_has_one_spelling():
 
 async def exchange(app, sign_in, directory, person: str, **cookies: str) -> httpx.Response:
     """Sign somebody in over HTTP, in a browser with these cookies beside the flow's."""
-    flow = "f" * 43
-    begun = await sign_in.begin(flow, "", browser=cookies.get(NAME, ""), tab=secrets.token_urlsafe(32))
-    answer = directory.answer(begun, person)
-    ticket = await sign_in.finish(answer, flow, browser=cookies.get(NAME, ""))
-    jar = "; ".join(f"{name}={value}" for name, value in {"azure_auth_flow": flow, **cookies}.items())
+    jar = Jar(**cookies)
+    answer = directory.answer(await jar.begin(sign_in, tab=secrets.token_urlsafe(32), choose_account=True), person)
+    ticket = await jar.finish(sign_in, answer)
+    jar.cookies.pop(NAME, None)
+    jar.cookies |= cookies
     async with over(app) as browser:
-        headers = {"Origin": APP, "Cookie": jar}
+        headers = {"Origin": APP, "Cookie": jar.headers[0]}
         return await browser.post("/auth/session", content=ticket, headers=headers)
 
 
@@ -99,6 +101,18 @@ async def test_the_exchange_of_a_ticket_gives_a_name_where_there_is_none(app, si
     answer = await exchange(app, sign_in, directory, "Ada Lovelace", **{NAME: KEYS.new_name()})
     assert answer.cookies["azure_auth_session"]
     assert named(answer) == ""
+
+
+async def test_a_browser_is_known_from_its_first_sign_in(app, sign_in, directory):
+    """The answer that brings the session says so in a cookie of its own, once; a forged one counts as none."""
+    first = await exchange(app, sign_in, directory, "Ada Lovelace")
+    known = first.cookies[KNOWN]
+    assert sign_in.known([f"{KNOWN}={known}"]) == known
+    assert KNOWN not in (await exchange(app, sign_in, directory, "Grace Hopper", **{KNOWN: known})).cookies
+    for forged in ("x" * 43, KEYS.new_name(), OTHER_KEYS.new_known(), ""):
+        assert sign_in.known([f"{KNOWN}={forged}"]) == ""
+        assert KNOWN in (await exchange(app, sign_in, directory, "Ada Lovelace", **{KNOWN: forged})).cookies
+    assert not KEYS.is_name(known)
 
 
 async def test_the_exchange_of_a_ticket_gives_another_name_to_another_person(app, sign_in, directory):
@@ -137,14 +151,13 @@ async def test_after_a_session_the_browser_gets_another_name(app, sign_in):
 
 async def test_another_person_gets_another_name_with_the_session(sign_in, directory):
     """The answer that gives the cookie gives the name; the same person keeps theirs."""
-    flow, name = "f" * 43, KEYS.new_name()
-    jar = [f"azure_auth_flow={flow}; {NAME}={name}"]
+    jar = Jar(**{NAME: KEYS.new_name()})
     for person, kept in (("Ada Lovelace", True), ("Ada Lovelace", True), ("Grace Hopper", False)):
-        answer = directory.answer(await sign_in.begin(flow, "", browser=name), person)
-        exchanged = await sign_in.start_session(await sign_in.finish(answer, flow, browser=name), jar)
-        assert (exchanged.browser == "") is kept
-        jar = [f"azure_auth_flow={flow}; {NAME}={name}; azure_auth_session={exchanged.cookie}"]
-    assert KEYS.is_name(exchanged.browser)
+        answer = directory.answer(await jar.begin(sign_in, choose_account=True), person)
+        name = jar.cookies[NAME]
+        await jar.exchange(sign_in, await jar.finish(sign_in, answer))
+        assert (jar.cookies[NAME] == name) is kept
+    assert KEYS.is_name(jar.cookies[NAME])
 
 
 async def test_the_page_that_the_directory_leads_back_to_gives_a_name(sign_in):
@@ -176,27 +189,31 @@ async def test_a_name_lets_nobody_through_the_doors(sign_in):
         assert (await browser.get("/secret", headers=jar)).text == "let through"
 
 
+async def start(sign_in, name: str, number: int, address: str) -> bool:
+    """Begin a sign-in in a browser of that name, or of none; tell whether it led to the directory."""
+    jar = Jar(**({NAME: name} if name else {}))
+    return "/oauth2/" in await jar.begin(sign_in, tab=f"{number:043}", address=address)
+
+
 async def test_limits_go_by_the_name_and_else_by_the_address(sign_in):
-    """Twenty starts of a name, whatever its flow cookies; those without a name share their address's bucket."""
+    """So many starts of a name, whatever its flow cookies; those without a name share their address's bucket."""
     name, other = KEYS.new_name(), KEYS.new_name()
 
     async def starts(number: int, browser: str) -> bool:
-        begun = await sign_in.begin(f"{number:043}", "", browser=browser, tab=f"{number:043}", address="192.0.2.1")
-        return "/oauth2/" in begun
+        return await start(sign_in, browser, number, "192.0.2.1")
 
-    assert [await starts(number, name) for number in range(21)] == [True] * 20 + [False]
+    assert [await starts(number, name) for number in range(49)] == [True] * 48 + [False]
     assert all([await starts(number, "") for number in range(100, 160)])
     assert await starts(200, other)
 
 
 async def test_those_without_a_name_stop_nobody_elsewhere(sign_in, monkeypatch):
     """A flood of starts without a name fills the bucket of its own address, and no other."""
-    most = {"tab": 3, "browser": 20, "nameless": 30, "address": 30}
+    most = {"tab": 3, "browser": 20, "nameless": 30, "address": 30, "known": 30, "old": 30}
     monkeypatch.setattr("azure_auth.auth.sign_in._MOST", most)
 
     async def starts(browser: str, address: str, number: int = 0) -> bool:
-        begun = await sign_in.begin(f"{number:043}", "", browser=browser, tab=f"{number:043}", address=address)
-        return "/oauth2/" in begun
+        return await start(sign_in, browser, number, address)
 
     assert [await starts("", "192.0.2.1", number) for number in range(31)] == [True] * 30 + [False]
     assert await starts(KEYS.new_name(), "192.0.2.2", 100)
@@ -205,7 +222,7 @@ async def test_those_without_a_name_stop_nobody_elsewhere(sign_in, monkeypatch):
 
 async def test_a_forged_name_has_no_bucket_of_its_own(app, monkeypatch):
     """Whoever makes names up shares the bucket of their address with those who have none."""
-    most = {"tab": 100, "browser": 100, "nameless": 5, "address": 100}
+    most = {"tab": 100, "browser": 100, "nameless": 5, "address": 100, "old": 100, "known": 100}
     monkeypatch.setattr("azure_auth.auth.sign_in._MOST", most)
     begun: list[bool] = []
     for number in range(7):
@@ -241,9 +258,9 @@ async def test_two_strangers_who_call_their_tabs_alike_share_no_state(sign_in):
 def test_a_strangers_key_is_of_its_browser_or_of_its_connection():
     """With a name the key is the same at the next connection; without one nobody else can come to it."""
     name = KEYS.new_name()
-    same, again, other = (Tab.of("tab", None, None, n).key for n in (name, name, KEYS.new_name()))
+    same, again, other = (Tab.of("tab", None, browser=n).key for n in (name, name, KEYS.new_name()))
     assert same == again != other
-    assert len({Tab.of("tab", None, None).key for _ in range(3)}) == 3
+    assert len({Tab.of("tab", None).key for _ in range(3)}) == 3
 
 
 def test_a_name_lives_through_a_change_of_the_secret():
@@ -258,7 +275,7 @@ async def test_a_fresh_browsers_first_flow_knows_its_name(app, sign_in, director
     """It carries the name that its own start gave, so a sign-out in the meantime stops it."""
     async with over(app) as browser:
         start = await browser.get("/auth/sign-in")
-    flow, name = start.cookies["azure_auth_flow"], start.cookies[NAME]
+    jar = Jar(**start.cookies)
     answer = directory.answer(start.headers["location"], "Ada Lovelace")
-    ticket = await sign_in.finish(answer, flow, browser=name)
-    assert (await sign_in._tickets.look(ticket, flow)).browser == name
+    ticket = await jar.finish(sign_in, answer)
+    assert (await sign_in._tickets.look(ticket, jar.binding(sign_in, answer))).browser == jar.cookies[NAME]

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from forge import CLIENT, HOST, ISSUER, KEY, OTHER_KEY, TENANT, id_token, jwk
+from jar import Jar
 
 from azure_auth.auth.client import Client
 from azure_auth.errors import (
@@ -233,14 +234,14 @@ async def test_two_people_who_meet_one_failure_share_nothing_of_it(settings, ent
     """One fetch fails for both; each has a reference and a page of their own."""
     entra["discovery"].respond(503)
     sign_in = make_sign_in(settings)
-    browsers = {"a" * 43: "/alice?x=1", "b" * 43: "/bob"}
-    uris = await asyncio.gather(*(sign_in.begin(browser, page) for browser, page in browsers.items()))
+    browsers = {"/alice?x=1": Jar(), "/bob": Jar()}
+    uris = await asyncio.gather(*(browser.begin(sign_in, page) for page, browser in browsers.items()))
     failures = []
-    for uri, browser in zip(uris, browsers, strict=True):
+    for uri, browser in zip(uris, browsers.values(), strict=True):
         with pytest.raises(Unavailable) as caught:
-            await sign_in.finish({"state": uri.partition("state=")[2]}, browser)
+            await browser.finish(sign_in, {"state": uri.partition("state=")[2]})
         failures.append(caught.value)
-    assert [failure.return_to for failure in failures] == [*browsers.values()]
+    assert [failure.return_to for failure in failures] == [*browsers]
     assert failures[0].reference != failures[1].reference
 
 

@@ -190,7 +190,7 @@ async def test_nobody_is_kept_who_left(tmp_path):
     assert sessions._wakes
     assert sessions._writes
     for failure in (ZeroDivisionError, asyncio.CancelledError):
-        two = Tab.of("one", held, None), Tab.of("two", None, None)
+        two = Tab.of("one", held), Tab.of("two", None)
         with pytest.raises(failure), tabs.connected(two[0]), tabs.connected(two[1]), tabs.streaming(held):
             raise failure
     assert not any((tabs._by_key, tabs._by_session, tabs._strangers, tabs._streams))
@@ -206,8 +206,8 @@ async def test_a_sessions_tabs_are_found_among_many(tmp_path):
     ada, grace = [await sessions.find(await sessions.start(Identity(TENANT, n), "", None)) for n in ("ada", "grace")]
 
     def look(others: int) -> float:
-        tabs, mine = Tabs(), Tab.of("mine", ada, None)
-        connections = [tabs.connected(mine), *(tabs.connected(Tab.of(f"{n}", grace, None)) for n in range(others))]
+        tabs, mine = Tabs(), Tab.of("mine", ada)
+        connections = [tabs.connected(mine), *(tabs.connected(Tab.of(f"{n}", grace)) for n in range(others))]
         for connection in connections:
             connection.__enter__()
         took: list[float] = []
@@ -286,7 +286,7 @@ async def test_a_request_that_ends_by_exception_leaves_nothing(sign_in, failure)
 
 async def test_a_tab_that_leaves_takes_its_timers_along(gate):
     """The one that would close its socket, and the one that waits for its event."""
-    tab = Tab.of("tab", None, None, KEYS.new_name())
+    tab = Tab.of("tab", None, browser=KEYS.new_name())
     with gate._tabs.connected(tab):
         gate.welcome(tab)
         tab.late = asyncio.get_running_loop().call_later(60, lambda: None)
@@ -299,7 +299,7 @@ async def test_a_tab_that_leaves_takes_its_timers_along(gate):
 async def test_a_stranger_who_comes_back_is_not_forgotten(gate):
     """The timer that would forget the state goes, and one more departure has one timer, not two."""
     name = KEYS.new_name()
-    first, second = Tab.of("tab", None, None, name), Tab.of("tab", None, None, name)
+    first, second = Tab.of("tab", None, browser=name), Tab.of("tab", None, browser=name)
     assert first.key == second.key
     gate.welcome(first)
     await gate.left(first)

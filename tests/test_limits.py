@@ -10,6 +10,7 @@ import httpx
 import pytest
 import reflex as rx
 from conftest import KEYS, Clock
+from jar import Jar
 from reflex.istate.manager.token import BaseStateToken
 from reflex_base.registry import RegistrationContext
 from tab import State
@@ -102,7 +103,7 @@ def test_what_is_given_out_ends_with_its_time():
     clock.now = 1200
     put(things, 4, "a")
     assert len(things._things) == 1
-    assert dict(things._of_address) == {"a": 1}
+    assert things._of == {"a": ({}, {"a 4": None}, {})}
 
 
 def scope(peer: str | None, *forwarded: str) -> dict:
@@ -176,7 +177,7 @@ async def gate(sign_in, monkeypatch) -> AsyncIterator[Gate]:
 
 
 def stranger(number: int, address: str) -> Tab:
-    tab = Tab.of(f"tab-{address}-{number}", None, None)
+    tab = Tab.of(f"tab-{address}-{number}", None)
     tab.address = address
     return tab
 
@@ -250,18 +251,21 @@ def test_a_message_says_little_of_its_page(tab, message, taken):
 
 @pytest.mark.anyio
 async def test_a_limit_is_a_page_with_a_sentence(tab, sign_in, trail, monkeypatch):
-    """The 21st start of a browser in a minute, and too many of an address, lead to our page; the trail says why."""
-    monkeypatch.setattr("azure_auth.auth.sign_in._MOST", {"tab": 3, "browser": 20, "nameless": 12_000, "address": 21})
-    flow, name = "c" * 43, KEYS.new_name()
+    """One start more of a browser in a minute, and too many of an address, lead to our page; the trail says why."""
+    monkeypatch.setattr(
+        "azure_auth.auth.sign_in._MOST",
+        {"tab": 3, "browser": 20, "nameless": 12_000, "address": 21, "known": 20, "old": 20},
+    )
+    browser, another = Jar(azure_auth_browser=KEYS.new_name()), Jar()
     for number in range(20):
-        assert "/oauth2/" in await sign_in.begin(flow, "", browser=name, tab=f"{number:043}", address="192.0.2.7")
-    uri = await sign_in.begin(flow, "", browser=name, tab="t" * 43, address="192.0.2.7")
+        assert "/oauth2/" in await browser.begin(sign_in, tab=f"{number:043}", address="192.0.2.7")
+    uri = await browser.begin(sign_in, tab="t" * 43, address="192.0.2.7")
     url = urlsplit(uri)
     await tab.opens(f"{url.path}?{url.query}", "callback")
     assert tab.told["failure"]["heading"] == TooManyRequests.heading
-    assert "/oauth2/" in await sign_in.begin("d" * 43, "", address="192.0.2.7")  # another browser of the office
-    assert await sign_in.begin("e" * 43, "", address="192.0.2.7") == uri
-    assert "/oauth2/" in await sign_in.begin("e" * 43, "", address="192.0.2.8")
+    assert "/oauth2/" in await another.begin(sign_in, address="192.0.2.7")  # of the same office
+    assert await another.begin(sign_in, address="192.0.2.7") == uri
+    assert "/oauth2/" in await another.begin(sign_in, address="192.0.2.8")
     limited = [line["reason"] for line in trail() if line["event"] == "limited"]
     assert limited == ["starts of one browser", "starts of one address"]
 

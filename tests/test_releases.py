@@ -265,8 +265,6 @@ async def test_flows_and_tickets_of_other_releases(store):
         codec.packed({"msal": {}, "return_to": "/"}).replace(b'"v": 1', b'"v": 2'),
         codec.packed({"return_to": "/"}),
         codec.packed({"msal": {}}),
-        codec.packed({"msal": {}, "return_to": "/", "failure": "a text"}),
-        codec.packed({"msal": {}, "return_to": "/", "failure": ["a list"]}),
     ],
 )
 async def test_a_flow_that_cannot_be_read_is_none(store, caplog, plain):

@@ -54,7 +54,7 @@ def used(production, page) -> str:
     choose(page, "Cancel")
     page.get_by_role("alert").wait_for()
     link = page.url
-    page.get_by_role("link", name="Try again").click()
+    page.goto(f"{production.url}/auth/sign-in")  # not by "Try again", which the tab has once more in this minute
     page.get_by_role("button", name=ADA).wait_for()
     return link
 
@@ -65,7 +65,7 @@ def test_it_leads_somebody_who_is_signed_in_on(production, page, used, way: Call
     choose(page, ADA)
     greeted(page, ADA)
     page = way(page, used)
-    page.get_by_role("heading", name=re.compile("^Hello|over$")).wait_for()
+    page.get_by_role("heading", name=re.compile("^Hello|over$|here$")).wait_for()
     assert page.get_by_role("heading").inner_text() == f"Hello {ADA}"
     assert page.url == f"{production.url}/"
 

@@ -26,7 +26,7 @@ ADA, GRACE = PEOPLE[0].oid, PEOPLE[1].oid
 REPORTS = f"{APP_STATE}.azure_auth___pages___reports____reports"
 BUSY = 30
 """Seconds that a step may take while two replicas start on a machine of two cores."""
-FLOW, SESSION = "__Host-azure_auth_flow", "__Host-azure_auth_session"
+FLOW, SESSION = "__Host-azure_auth_flow_", "__Host-azure_auth_session"
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from conftest import APP, KEYS, Clock
+from jar import Jar
 
 from azure_auth.auth.flows import FLOW_SECONDS, Outcome
 from azure_auth.auth.identity import Identity
@@ -16,49 +17,57 @@ from azure_auth.errors import AnswerIncomplete, FlowForeign, FlowUnknown, Refuse
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
-BROWSER, OTHER_BROWSER = "b" * 43, "o" * 43
-COOKIES = [f"azure_auth_flow={BROWSER}"]
 THERE_BEFORE = Identity("a tenant", "somebody else")
 
 
-async def finished(sign_in, answer) -> Outcome:
+async def finished(jar, sign_in, answer) -> Outcome:
     """How a sign-in ended for which a ticket was handed out."""
-    return await sign_in._tickets.look(await sign_in.finish(answer, BROWSER), BROWSER)
+    return await sign_in._tickets.look(await jar.finish(sign_in, answer), jar.binding(sign_in, answer))
 
 
-async def test_ada_signs_in(sign_in, directory):
+@pytest.fixture
+def jar() -> Jar:
+    return Jar()
+
+
+@pytest.fixture
+def other() -> Jar:
+    return Jar()
+
+
+async def test_ada_signs_in(sign_in, directory, jar):
     """The whole way: flow, one click, redemption, and the page that was asked for."""
-    uri = await sign_in.begin(BROWSER, "/reports?tab=2")
-    done = await finished(sign_in, directory.answer(uri, "Ada Lovelace"))
+    uri = await jar.begin(sign_in, "/reports?tab=2")
+    done = await finished(jar, sign_in, directory.answer(uri, "Ada Lovelace"))
     assert (done.identity.name, done.identity.username) == ("Ada Lovelace", "ada@contoso.example")
     assert done.return_to == "/reports?tab=2"
 
 
 @pytest.mark.parametrize("asked", ["", "//evil.example", "/logout", "https://evil.example"])
-async def test_anything_but_a_page_leads_to_login_redirect(sign_in, directory, asked):
+async def test_anything_but_a_page_leads_to_login_redirect(sign_in, directory, asked, jar):
     """A return target that is no page of this app is dropped, and nothing else is lost."""
-    uri = await sign_in.begin(BROWSER, asked)
-    done = await finished(sign_in, directory.answer(uri, "Grace Hopper"))
+    uri = await jar.begin(sign_in, asked)
+    done = await finished(jar, sign_in, directory.answer(uri, "Grace Hopper"))
     assert (done.identity.name, done.return_to) == ("Grace Hopper", "/")
 
 
-async def test_a_person_without_a_name_signs_in(sign_in, directory):
+async def test_a_person_without_a_name_signs_in(sign_in, directory, jar):
     """The user name stands in."""
-    uri = await sign_in.begin(BROWSER, "")
-    done = await finished(sign_in, directory.answer(uri, "frontdesk@contoso.example"))
+    uri = await jar.begin(sign_in, "")
+    done = await finished(jar, sign_in, directory.answer(uri, "frontdesk@contoso.example"))
     assert done.identity.name == "frontdesk@contoso.example"
 
 
-async def test_a_person_of_another_tenant_is_refused(sign_in, directory):
+async def test_a_person_of_another_tenant_is_refused(sign_in, directory, jar):
     """A single-tenant app takes its own people only; the failure remembers the page that was asked for."""
-    uri = await sign_in.begin(BROWSER, "/reports")
+    uri = await jar.begin(sign_in, "/reports")
     with pytest.raises(Refused) as caught:
-        await sign_in.finish(directory.answer(uri, "Charles Babbage"), BROWSER)
+        await jar.finish(sign_in, directory.answer(uri, "Charles Babbage"))
     assert "AADSTS50020" in str(caught.value)
     assert caught.value.return_to == "/reports"
 
 
-async def test_another_tenant_enters_where_it_is_allowed(environ, directory, make_sign_in):
+async def test_another_tenant_enters_where_it_is_allowed(environ, directory, make_sign_in, jar):
     """With `organizations` and a list, a listed tenant's person enters and an unlisted one's does not."""
     from azure_auth.demo.people import OTHER_TENANT
     from azure_auth.errors import OtherTenant
@@ -66,33 +75,35 @@ async def test_another_tenant_enters_where_it_is_allowed(environ, directory, mak
     many = {**environ, "AZURE_TENANT_ID": "organizations", "AZURE_ALLOWED_TENANTS": OTHER_TENANT}
     settings = Settings.load(many)
     sign_in = make_sign_in(settings)
-    answer = directory.answer(await sign_in.begin(BROWSER, ""), "Charles Babbage")
-    assert (await finished(sign_in, answer)).identity.tenant_id == OTHER_TENANT
-    answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
+    answer = directory.answer(await jar.begin(sign_in, ""), "Charles Babbage")
+    assert (await finished(jar, sign_in, answer)).identity.tenant_id == OTHER_TENANT
+    answer = directory.answer(await jar.begin(sign_in, ""), "Ada Lovelace")
     with pytest.raises(OtherTenant):
-        await sign_in.finish(answer, BROWSER)
+        await jar.finish(sign_in, answer)
 
 
-async def test_another_browser_cannot_finish_a_flow_nor_spoil_it(sign_in, directory):
+async def test_another_browser_cannot_finish_a_flow_nor_spoil_it(sign_in, directory, jar, other):
     """Login CSRF: a foreign answer signs nobody in, and its owner still gets in."""
-    answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
-    for stranger in (OTHER_BROWSER, None):
+    answer = directory.answer(await jar.begin(sign_in, ""), "Ada Lovelace")
+    await other.begin(sign_in)
+    forged = Jar(**dict(zip(jar.cookies, other.cookies.values(), strict=True)))
+    for stranger in (other, forged, Jar()):
         with pytest.raises(FlowForeign):
-            await sign_in.finish(answer, stranger)
-    assert (await finished(sign_in, answer)).identity.name == "Ada Lovelace"
+            await stranger.finish(sign_in, answer)
+    assert (await finished(jar, sign_in, answer)).identity.name == "Ada Lovelace"
 
 
-async def test_a_flow_is_used_once(sign_in, directory):
+async def test_a_flow_is_used_once(sign_in, directory, jar):
     """Once its session was fetched, the same answer finds no flow, and the same ticket no session."""
-    answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
-    ticket = await sign_in.finish(answer, BROWSER)
-    assert (await sign_in.start_session(ticket, COOKIES)).cookie
+    answer = directory.answer(await jar.begin(sign_in, ""), "Ada Lovelace")
+    ticket = await jar.finish(sign_in, answer)
+    assert (await jar.exchange(sign_in, ticket)).session_cookie
     with pytest.raises(FlowUnknown):
-        await sign_in.finish(answer, BROWSER)
-    assert (await sign_in.start_session(ticket, COOKIES)).cookie is None
+        await jar.finish(sign_in, answer)
+    assert (await jar.exchange(sign_in, ticket)).session_cookie is None
 
 
-async def test_of_two_that_race_one_redeems(sign_in, directory, monkeypatch):
+async def test_of_two_that_race_one_redeems(sign_in, directory, monkeypatch, jar):
     """The code is redeemed once, whoever asks at the same time; both are told of the one session."""
     redeemed = []
     redeem = sign_in._client.redeem
@@ -102,16 +113,16 @@ async def test_of_two_that_race_one_redeems(sign_in, directory, monkeypatch):
         return await redeem(*arguments)
 
     monkeypatch.setattr(sign_in._client, "redeem", counted)
-    answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
-    tickets = await asyncio.gather(*(sign_in.finish(answer, BROWSER) for _ in range(3)))
+    answer = directory.answer(await jar.begin(sign_in, ""), "Ada Lovelace")
+    tickets = await asyncio.gather(*(jar.finish(sign_in, answer) for _ in range(3)))
     assert len(set(tickets)) == len(redeemed) == 1
-    sessions = [(await sign_in.start_session(ticket, COOKIES)).cookie for ticket in tickets]
+    sessions = [(await jar.exchange(sign_in, ticket)).session_cookie for ticket in tickets]
     assert [bool(session) for session in sessions] == [True, False, False]
 
 
-async def begun(sign_in, answer) -> None:
+async def begun(jar, sign_in, answer) -> None:
     """Begin to redeem, and reload the page: the handler is cancelled."""
-    first = asyncio.create_task(sign_in.finish(answer, BROWSER))
+    first = asyncio.create_task(jar.finish(sign_in, answer))
     while not sign_in._redeeming:
         await asyncio.sleep(0)
     first.cancel()
@@ -128,119 +139,119 @@ def worker(request, sign_in) -> SignIn:
     return SignIn(settings, sign_in._client, Sessions(store, settings, KEYS), store, KEYS)
 
 
-async def test_a_reload_in_the_middle_ends_well(sign_in, worker, directory):
+async def test_a_reload_in_the_middle_ends_well(sign_in, worker, directory, jar, other):
     """The outcome is waited for and told, again and again, until its session is fetched; to nobody else."""
-    answer = directory.answer(await sign_in.begin(BROWSER, "/reports"), "Ada Lovelace")
+    answer = directory.answer(await jar.begin(sign_in, "/reports"), "Ada Lovelace")
     with directory.fault(endpoint="token", delay=0.5):
-        await begun(sign_in, answer)
+        await begun(jar, sign_in, answer)
         with pytest.raises(FlowForeign):
-            await worker.finish(answer, OTHER_BROWSER)
-        tickets = [await worker.finish(answer, BROWSER) for _ in range(2)]
+            await other.finish(worker, answer)
+        tickets = [await jar.finish(worker, answer) for _ in range(2)]
     with pytest.raises(FlowForeign):
-        await worker.finish(answer, OTHER_BROWSER)
+        await other.finish(worker, answer)
     with pytest.raises(FlowUnknown):
-        await worker.finish(answer, BROWSER, signed_in=THERE_BEFORE)
-    ada = (await worker._tickets.look(tickets[0], BROWSER)).identity
-    assert await worker.finish(answer, BROWSER, signed_in=ada) == tickets[0]
-    assert (await worker.start_session(tickets[0], [f"azure_auth_flow={OTHER_BROWSER}"])).cookie is None
-    page, cookie, _ = await worker.start_session(tickets[1], COOKIES)
-    assert (bool(cookie), page) == (True, f"{APP}/reports")
+        await jar.finish(worker, answer, signed_in=THERE_BEFORE)
+    ada = (await worker._tickets.look(tickets[0], jar.binding(worker, answer))).identity
+    assert await jar.finish(worker, answer, signed_in=ada) == tickets[0]
+    assert (await other.exchange(worker, tickets[0])).session_cookie is None
+    led = await jar.exchange(worker, tickets[1])
+    assert (bool(led.session_cookie), led.address) == (True, f"{APP}/reports")
     with pytest.raises(FlowUnknown):
-        await worker.finish(answer, BROWSER)
+        await jar.finish(worker, answer)
 
 
-async def test_a_reload_in_the_middle_is_told_why_it_failed(sign_in, worker, directory):
+async def test_a_reload_in_the_middle_is_told_why_it_failed(sign_in, worker, directory, jar):
     """The same failure with the same reference, and no session for its ticket."""
-    answer = directory.answer(await sign_in.begin(BROWSER, "/reports"), "Ada Lovelace")
+    answer = directory.answer(await jar.begin(sign_in, "/reports"), "Ada Lovelace")
     with directory.fault(endpoint="token", aadsts=50105, delay=0.5):
-        await begun(sign_in, answer)
+        await begun(jar, sign_in, answer)
         failures = []
         for _ in range(2):
             with pytest.raises(Refused) as caught:
-                await worker.finish(answer, BROWSER)
+                await jar.finish(worker, answer)
             failures.append((caught.value.code, caught.value.reference, caught.value.return_to))
     assert failures[0] == failures[1]
     assert failures[0][2] == "/reports"
-    assert (await worker.start_session(ticket_of(answer["state"], BROWSER), COOKIES)).cookie is None
+    assert (await jar.exchange(worker, ticket_of(answer["state"], jar.binding(worker, answer)))).session_cookie is None
 
 
-async def test_a_reload_while_another_person_signs_in_still_signs_them_in(sign_in, worker, directory):
+async def test_a_reload_while_another_person_signs_in_still_signs_them_in(sign_in, worker, directory, jar):
     """Somebody who is signed in and signs in anew waits for the outcome like a stranger; told once, it is over."""
-    answer = directory.answer(await sign_in.begin(BROWSER, ""), "Grace Hopper")
+    answer = directory.answer(await jar.begin(sign_in, ""), "Grace Hopper")
     with directory.fault(endpoint="token", delay=0.5):
-        await begun(sign_in, answer)
-        ticket = await worker.finish(answer, BROWSER, signed_in=THERE_BEFORE)
+        await begun(jar, sign_in, answer)
+        ticket = await jar.finish(worker, answer, signed_in=THERE_BEFORE)
     with pytest.raises(FlowUnknown):
-        await worker.finish(answer, BROWSER, signed_in=THERE_BEFORE)
-    assert (await worker.start_session(ticket, COOKIES)).cookie
+        await jar.finish(worker, answer, signed_in=THERE_BEFORE)
+    assert (await jar.exchange(worker, ticket)).session_cookie
 
 
-async def test_failures_of_one_address_cost_nobody_else_a_ticket(sign_in, directory):
+async def test_failures_of_one_address_cost_nobody_else_a_ticket(sign_in, directory, jar):
     """What a stranger leaves behind counts for their own address, which alone loses when there is too much."""
-    sign_in._store._once._most = 6
-    answer = directory.answer(await sign_in.begin(BROWSER, "", address="192.0.2.1"), "Ada Lovelace")
-    ticket = await sign_in.finish(answer, BROWSER, "192.0.2.1")
-    for number in range(10):
-        stranger = f"{number}" * 43
-        answer = directory.answer(await sign_in.begin(stranger, "", address="198.51.100.1"), "nobody")
+    sign_in._store._once["ticket"]._most = 6
+    answer = directory.answer(await jar.begin(sign_in, "", address="192.0.2.1"), "Ada Lovelace")
+    ticket = await jar.finish(sign_in, answer, "192.0.2.1")
+    for _ in range(10):
+        stranger = Jar()
+        answer = directory.answer(await stranger.begin(sign_in, address="198.51.100.1"), "nobody")
         with pytest.raises(Refused):
-            await sign_in.finish(answer, stranger, "198.51.100.1")
-    assert (await sign_in.start_session(ticket, COOKIES)).cookie
+            await stranger.finish(sign_in, answer, "198.51.100.1")
+    assert (await jar.exchange(sign_in, ticket)).session_cookie
 
 
-async def test_nobody_waits_for_a_worker_that_is_gone(sign_in, directory, monkeypatch):
+async def test_nobody_waits_for_a_worker_that_is_gone(sign_in, directory, monkeypatch, jar):
     """A redemption that died with its worker is over when the longest one would be."""
     monkeypatch.setattr("azure_auth.auth.store.TAKEN_SECONDS", 0.5)
-    answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
-    await sign_in._flows.take(answer["state"], BROWSER)
+    answer = directory.answer(await jar.begin(sign_in, ""), "Ada Lovelace")
+    await sign_in._flows.take(answer["state"], jar.binding(sign_in, answer))
     with pytest.raises(FlowUnknown):
-        await sign_in.finish(answer, BROWSER)
+        await jar.finish(sign_in, answer)
 
 
-async def test_whoever_waits_asks_ever_less_often(sign_in, directory, monkeypatch):
+async def test_whoever_waits_asks_ever_less_often(sign_in, directory, monkeypatch, jar):
     """A stranger who keeps many pages waiting for a flow that is lost makes the store little work."""
     monkeypatch.setattr("azure_auth.auth.sign_in._LOOK_AGAIN_SECONDS", 0.02)
     monkeypatch.setattr("azure_auth.auth.store.TAKEN_SECONDS", 0.6)
     looked = []
     look = sign_in._store.look
     monkeypatch.setattr(sign_in._store, "look", lambda *which: looked.append(which) or look(*which))
-    answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
-    await sign_in._flows.take(answer["state"], BROWSER)
+    answer = directory.answer(await jar.begin(sign_in, ""), "Ada Lovelace")
+    await sign_in._flows.take(answer["state"], jar.binding(sign_in, answer))
     with pytest.raises(FlowUnknown):
-        await sign_in.finish(answer, BROWSER)
+        await jar.finish(sign_in, answer)
     assert 2 < len(looked) < 15
 
 
-async def test_stopping_waits_for_what_is_under_way(sign_in, worker, directory):
+async def test_stopping_waits_for_what_is_under_way(sign_in, worker, directory, jar):
     """A worker that is told to stop finishes its redemptions, so that another has the outcome."""
-    answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
+    answer = directory.answer(await jar.begin(sign_in, ""), "Ada Lovelace")
     with directory.fault(endpoint="token", delay=0.5):
-        await begun(sign_in, answer)
+        await begun(jar, sign_in, answer)
         await sign_in.settle()
     assert not sign_in._redeeming
-    assert (await finished(worker, answer)).identity.name == "Ada Lovelace"
+    assert (await finished(jar, worker, answer)).identity.name == "Ada Lovelace"
 
 
-async def test_a_wrong_code_proves_nothing(sign_in, directory):
+async def test_a_wrong_code_proves_nothing(sign_in, directory, jar, other):
     """A code of another flow, or none, is refused by the directory: PKCE binds code and flow."""
-    mine = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
-    theirs = directory.answer(await sign_in.begin(OTHER_BROWSER, ""), "Grace Hopper")
+    mine = directory.answer(await jar.begin(sign_in, ""), "Ada Lovelace")
+    theirs = directory.answer(await other.begin(sign_in, ""), "Grace Hopper")
     with pytest.raises(Refused) as caught:
-        await sign_in.finish({**mine, "code": theirs["code"]}, BROWSER)
+        await jar.finish(sign_in, {**mine, "code": theirs["code"]})
     assert "AADSTS501481" in str(caught.value)
-    answer = directory.answer(await sign_in.begin(BROWSER, ""), "Ada Lovelace")
+    answer = directory.answer(await jar.begin(sign_in, ""), "Ada Lovelace")
     with pytest.raises(AnswerIncomplete):
-        await sign_in.finish({"state": answer["state"]}, BROWSER)
+        await jar.finish(sign_in, {"state": answer["state"]})
 
 
-async def test_a_directory_that_is_down_is_told_at_the_callback(environ, make_sign_in):
+async def test_a_directory_that_is_down_is_told_at_the_callback(environ, make_sign_in, jar):
     """The start leads to our own page, which says what happened and keeps the page that was asked for."""
     settings = Settings.load({**environ, "AZURE_AUTHORITY_HOST": "https://localhost:9"})
     sign_in = make_sign_in(settings)
-    uri = await sign_in.begin(BROWSER, "/reports")
+    uri = await jar.begin(sign_in, "/reports")
     assert uri.startswith(f"{APP}/callback?state=")
     with pytest.raises(Unavailable) as caught:
-        await sign_in.finish({"state": uri.partition("state=")[2]}, BROWSER)
+        await jar.finish(sign_in, {"state": uri.partition("state=")[2]})
     assert caught.value.return_to == "/reports"
 
 
@@ -261,13 +272,13 @@ async def test_a_flow_ends_after_ten_minutes():
     assert len(kept._things) == 10
 
 
-async def test_no_state_lies_in_the_store(sign_in):
+async def test_no_state_lies_in_the_store(sign_in, jar):
     """What is stored tells neither which `state` would take it, nor the verifier, nor the browser."""
-    uri = await sign_in.begin(BROWSER, "/reports")
+    uri = await jar.begin(sign_in, "/reports")
     asked = dict(parse_qsl(urlsplit(uri).query))
-    kept = str(sign_in._store._once._things)
-    for secret in (asked["state"], asked["nonce"], BROWSER, "/reports", "code_verifier"):
+    kept, binding = str(sign_in._store._once["flow"]._things), jar.binding(sign_in, asked)
+    for secret in (asked["state"], asked["nonce"], binding, "/reports", "code_verifier"):
         assert secret not in kept
-    flow = await sign_in._flows.take(asked["state"], BROWSER)
+    flow = await sign_in._flows.take(asked["state"], binding)
     assert flow.msal["code_verifier"]
     assert flow.return_to == "/reports"

@@ -307,26 +307,33 @@ async def test_a_data_key_lasts_seven_days(ours, clock):
     twins.cancel()
 
 
-async def test_exchanges_of_one_flow_cookie_without_a_session_join(ours, theirs):
-    """The first one leaves its value for the second, sealed under the flow's cookie; both tabs get one session."""
-    given = await asyncio.gather(
-        *(s.start(ADA, BROWSER, None, Arrival(flow_cookie=FLOW)) for s in (ours, theirs, ours, theirs))
-    )
+async def test_exchanges_of_one_browser_without_a_session_join(ours, theirs):
+    """The first leaves its value for the others, sealed under its flow's cookie, which they have too: one session."""
+    flows = [f"{number:043}" for number in range(4)]
+    arrivals = [Arrival(bindings=[own, *(flow for flow in flows if flow != own)]) for own in flows]
+    workers = zip((ours, theirs, ours, theirs), arrivals, strict=True)
+    given = await asyncio.gather(*(worker.start(ADA, BROWSER, None, arrival) for worker, arrival in workers))
     assert len(set(given)) == 1
     assert not ours._settling | theirs._settling
 
 
+async def test_an_exchange_without_the_others_cookie_joins_nothing(ours, theirs):
+    """The control: what is left opens for no other flow cookie."""
+    first = await ours.start(ADA, "", None, Arrival(bindings=["a" * 43]))
+    assert await theirs.start(ADA, "", None, Arrival(bindings=["b" * 43])) != first
+
+
 async def test_what_is_left_to_join_goes_with_its_first_use(ours, theirs):
     """Once the browser presented the value, the flow's cookie alone fetches it no more."""
-    cookie = await ours.start(ADA, BROWSER, None, Arrival(flow_cookie=FLOW))
+    cookie = await ours.start(ADA, BROWSER, None, Arrival(bindings=[FLOW]))
     assert await find(theirs, cookie)
-    assert await theirs.start(ADA, BROWSER, None, Arrival(flow_cookie=FLOW)) != cookie
+    assert await theirs.start(ADA, BROWSER, None, Arrival(bindings=[FLOW])) != cookie
 
 
 async def test_what_is_left_to_join_is_another_persons_in_vain(ours):
     """Somebody else who signs in with the same flow cookie gets a session of their own; the first one ends."""
-    ada = await ours.start(ADA, BROWSER, None, Arrival(flow_cookie=FLOW))
-    grace = await ours.start(GRACE, BROWSER, None, Arrival(flow_cookie=FLOW))
+    ada = await ours.start(ADA, BROWSER, None, Arrival(bindings=[FLOW]))
+    grace = await ours.start(GRACE, BROWSER, None, Arrival(bindings=[FLOW]))
     assert (await find(ours, grace)).identity == GRACE
     assert await find(ours, ada) is None
 
@@ -510,7 +517,7 @@ async def test_a_handle_of_one_session_opens_no_other(ours, make):
 
 async def test_nothing_at_rest_opens_anything(ours, open_store, tmp_path, server):
     """Neither value nor data key nor id of a person lies in the store in clear, nor do plain hashes of them."""
-    cookie = await ours.start(ADA, BROWSER, None, Arrival(flow_cookie=FLOW))
+    cookie = await ours.start(ADA, BROWSER, None, Arrival(bindings=[FLOW]))
     session = await find(ours, cookie)
     if isinstance(ours._store, EmbeddedStore):
         rest = b"".join(file.read_bytes() for file in tmp_path.iterdir())
@@ -660,7 +667,7 @@ async def test_a_touch_that_failed_is_tried_again(ours, clock):
 async def test_an_earlier_value_leaves_the_file_at_its_deadline(tmp_path, clock):
     """After it, no byte of the file or of SQLite's log leads from the old cookie to the session."""
     sessions = Sessions(EmbeddedStore(tmp_path / "sessions.sqlite", clock), SETTINGS, KEYS, clock)
-    cookie = await sessions.start(ADA, BROWSER, None, Arrival(flow_cookie=FLOW))
+    cookie = await sessions.start(ADA, BROWSER, None, Arrival(bindings=[FLOW]))
     session = await find(sessions, cookie)
     clock.now += 60
     await sessions.start(ADA, BROWSER, cookie)

@@ -13,8 +13,21 @@ from redis_server import running_redis
 
 from azure_auth.auth.redis_store import RedisStore
 from azure_auth.auth.server_keys import ServerKeys
-from azure_auth.auth.store import EmbeddedStore, Gone, Handle, Once, OneTime, Record, Start, Started, Store
-from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, StoreUnavailable
+from azure_auth.auth.store import (
+    KNOWN,
+    OVER,
+    WAITING,
+    EmbeddedStore,
+    Gone,
+    Handle,
+    Once,
+    OneTime,
+    Record,
+    Start,
+    Started,
+    Store,
+)
+from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, StoreUnavailable, TooManyRequests
 
 pytestmark = pytest.mark.anyio
 NOW = time.time()
@@ -237,14 +250,14 @@ async def test_a_redis_that_is_gone_says_so_and_heals(tmp_path):
         await store.close()
 
 
-def once(address: str = "", owner: str = "me") -> Once:
-    return Once(owner, address, f"for {address}".encode())
+def once(address: str = "", owner: str = "me", rank: int = WAITING) -> Once:
+    return Once(owner, address, f"for {address}".encode(), rank)
 
 
 async def test_a_thing_is_taken_once_and_by_its_owner(store):
     """Another browser's attempt leaves it in place; of two that race, one takes it."""
     await store.put("flow", "a", once("here"), 60)
-    for thief in ("you", None):
+    for thief in ("you", ""):
         with pytest.raises(FlowForeign):
             await store.take("flow", "a", thief)
     taken = await asyncio.gather(*(store.take("flow", "a", "me") for _ in range(5)), return_exceptions=True)
@@ -283,18 +296,68 @@ async def test_a_thing_lasts_its_time(store):
         await store.take("ticket", "a", "me")
 
 
-async def test_the_heaviest_address_loses_first(store, monkeypatch):
-    """When it is full, whoever keeps most loses the oldest, and nobody else loses anything."""
+@pytest.fixture
+def small(store, monkeypatch):
+    """A store that keeps ten things of a kind."""
     monkeypatch.setattr("azure_auth.auth.redis_store.MOST_ONCE", 10)
     if isinstance(store, EmbeddedStore):
-        store._once = OneTime(10)
-    await store.put("flow", "mine", once("office"), 60)
+        store._once.default_factory = lambda: OneTime(10)
+    return store
+
+
+async def waits(store, kind: str, name: str) -> bool:
+    try:
+        return bool(await store.look(kind, name, "me"))
+    except FlowUnknown:
+        return False
+
+
+async def test_the_heaviest_address_loses_first(small):
+    """When it is full, whoever keeps most loses the oldest, and nobody else loses anything."""
+    await small.put("flow", "mine", once("office"), 60)
     for number in range(30):
-        await store.put("flow", f"flood {number}", once("flood"), 60)
-    assert (await store.take("flow", "mine", "me"))[0] == b"for office"
-    with pytest.raises(FlowUnknown):
-        await store.take("flow", "flood 0", "me")
-    assert await store.take("flow", "flood 29", "me")
+        await small.put("flow", f"flood {number}", once("flood"), 60)
+    assert (await small.take("flow", "mine", "me"))[0] == b"for office"
+    assert [number for number in range(30) if await waits(small, "flow", f"flood {number}")] == [*range(21, 30)]
+
+
+async def test_a_known_browser_loses_last(small):
+    """What is over goes first, then strangers' flows; where all is a known browser's, a stranger is refused."""
+    for number in range(4):
+        await small.put("flow", f"known {number}", once(f"known {number}", rank=KNOWN), 60)
+        await small.put("flow", f"over {number}", once(f"over {number}", rank=OVER), 60)
+    for number in range(30):
+        await small.put("flow", f"flood {number}", once(f"flood {number}"), 60)
+    assert not any([await waits(small, "flow", f"over {number}") for number in range(4)])
+    assert sum([await waits(small, "flow", f"flood {number}") for number in range(30)]) == 6
+    with pytest.raises(TooManyRequests):
+        await small.put("flow", "over", once("elsewhere", rank=OVER), 60)
+    for number in range(4, 10):
+        await small.put("flow", f"known {number}", once(f"known {number}", rank=KNOWN), 60)
+    with pytest.raises(TooManyRequests):
+        await small.put("flow", "a stranger's", once("elsewhere"), 60)
+    assert all([await waits(small, "flow", f"known {number}") for number in range(10)])
+
+
+async def test_no_address_takes_more_than_its_share(small):
+    """Known or not: whoever floods loses their own, of the lowest rank first, and strangers elsewhere get in."""
+    await small.put("flow", "elsewhere", once("elsewhere"), 60)
+    await small.put("flow", "neighbour", once("flood"), 60)
+    for number in range(30):
+        await small.put("flow", f"flood {number}", once("flood", rank=KNOWN), 60)
+    await small.put("flow", "newcomer", once("another"), 60)
+    assert await waits(small, "flow", "elsewhere")
+    assert await waits(small, "flow", "newcomer")
+    assert not await waits(small, "flow", "neighbour")
+    assert [number for number in range(30) if await waits(small, "flow", f"flood {number}")] == [*range(22, 30)]
+
+
+async def test_each_kind_has_room_of_its_own(small):
+    """Flows cost nobody a ticket."""
+    await small.put("ticket", "mine", once("office"), 60)
+    for number in range(30):
+        await small.put("flow", f"flood {number}", once("office"), 60)
+    assert await waits(small, "ticket", "mine")
 
 
 async def test_counting_is_exact_and_forgets(store):
@@ -342,12 +405,12 @@ async def test_several_counts_are_taken_in_turn_up_to_the_first_that_is_full(sto
 @pytest.mark.parametrize(
     "said", [b"no JSON", b"\xff\xfe", b"[]", b"{}", json.dumps({"v": 1, "ended": None, "why": "idle"}).encode()]
 )
-@pytest.mark.parametrize("proven", [False, True])
-async def test_a_message_that_is_none_is_passed_over(server, said, proven):
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_message_that_is_none_is_passed_over(server, said, known):
     """Forged, unauthenticated or malformed, it does nothing, and the next one is heard."""
     place = InRedis(server)
     store = place.open()
-    proof = KEYS.proof(said) if proven else "\u00e9".encode() * 64
+    proof = KEYS.proof(said) if known else "\u00e9".encode() * 64
     heard = store.announced()
     assert await anext(heard) == ([], "")
     place.client.publish("azure_auth:ended", proof + b" " + said)

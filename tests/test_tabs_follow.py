@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -27,7 +28,7 @@ REPORTS = f"{APP_STATE}.azure_auth___pages___reports____reports"
 PAGE = "/reports?tab=2"
 SESSION = "azure_auth_session"
 TABS = 6
-GRACE, WRITE = 5.0, 8.0
+GRACE, WRITE, FLOW = 5.0, 8.0, 20
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,7 @@ def hasty(folder: Path, **environ: str) -> Iterator[RunningApp]:
     site = cloned(folder)
     for name, said, now in (
         ("session", "GRACE_SECONDS = 30.0", f"GRACE_SECONDS = {GRACE}"),
+        ("flows", "FLOW_SECONDS = 600", f"FLOW_SECONDS = {FLOW}"),
         ("sessions", "_WRITE_SECONDS = 60.0", f"_WRITE_SECONDS = {WRITE}"),
     ):
         module = site / f"azure_auth/auth/{name}.py"
@@ -197,6 +199,23 @@ async def sign_out_page(browser: Browser) -> str:
     return authorize.partition("/oauth2/")[0] + "/oauth2/v2.0/logout"
 
 
+async def test_a_slow_person_reads_that_it_took_too_long(site, visitor):
+    """After the time of a flow, on both stores: the same words, and the way on leads to the page asked for."""
+    slow, quick = visitor(), visitor()
+    starts = [await browser.go(f"{site.url}/auth/sign-in?return_to=/reports?tab=2") for browser in (slow, quick)]
+    answers = []
+    for browser, start in zip((slow, quick), starts, strict=True):
+        await browser.go(start.location)
+        answers.append(urlsplit((await browser.go(start.location, {"person": ADA})).location))
+    paths = [f"{answer.path}?{answer.query}" for answer in answers]
+    tab = await quick.see(paths[1], lambda sees: sees.get("ticket") or sees.get("failure"))
+    assert tab.sees.get("ticket")  # the control
+    await asyncio.sleep(FLOW)
+    tab = await slow.see(paths[0], lambda sees: sees.get("ticket") or sees.get("failure"))
+    assert tab.sees["failure"]["heading"] == "This took too long"
+    assert "return_to=%2Freports%3Ftab%3D2" in tab.sees["failure"]["again"]
+
+
 async def test_ten_tabs_that_come_back_together_are_all_signed_in(workers):
     """Six browsers that were closed for so long that the next act is written open ten tabs each: nobody is refused."""
     async with visitors(workers.url) as visit:
@@ -253,7 +272,7 @@ def test_what_was_typed_stays_while_another_tab_signs_in_again(process, page):
     page.evaluate("window.same = true")
     page.wait_for_timeout(GRACE * 1000)  # there is one new value within it
     other = page.context.new_page()
-    other.goto(f"{process.url}/auth/sign-in")
+    other.goto(f"{process.url}/auth/sign-in?prompt=select_account")
     choose(other, ADAS_NAME)
     greeted(other, ADAS_NAME)
     with page.expect_websocket(timeout=(GRACE + 10) * 1000):

@@ -1,15 +1,17 @@
 """Every way in which a sign-in can fail, brought about at the demo directory, and the words for it."""
 
 import re
-from urllib.parse import urlencode
+import time
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from tab import BROWSER, State, finishes, open_tab, sign_in_as
+from jar import Jar
+from tab import State, finishes, open_tab, sign_in_as
 
 from azure_auth.auth.flows import FLOW_SECONDS
 from azure_auth.auth.tabs import Tabs
 from azure_auth.demo.id_tokens import FORGERIES
-from azure_auth.errors import Refused
+from azure_auth.errors import FlowExpired, FlowForeign, FlowTaken, FlowUnknown, Refused
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -114,7 +116,7 @@ async def test_each_bad_day_has_its_words(directory, settings, make_sign_in, mon
     tab = open_tab()
     with directory.fault(**fault):
         if fault["endpoint"] == "discovery":
-            uri = await State.sign_in.begin("b" * 43, "")
+            uri = await tab.jar.begin(State.sign_in)
             await tab.opens(uri[uri.index("/callback") :], "callback")
         else:
             await sign_in_as(tab, directory, "Ada Lovelace")
@@ -124,37 +126,45 @@ async def test_each_bad_day_has_its_words(directory, settings, make_sign_in, mon
     assert await sign_in_as(open_tab(), directory, "Grace Hopper")
 
 
-@pytest.mark.parametrize("why", ["expired", "used", "unknown", "no state"])
-async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, why):
-    """Too late, twice or never begun: the stranger reads that it is over and how to go on."""
-    answer = directory.answer(await State.sign_in.begin(BROWSER, "/reports"), "Ada Lovelace")
-    if why == "expired":
-        kept = State.sign_in._store._once
-        now = kept._clock()
-        monkeypatch.setattr(kept, "_clock", lambda: now + FLOW_SECONDS)
-    elif why == "used":
+@pytest.mark.parametrize(
+    ("why", "error"),
+    [
+        ("expired", FlowExpired),
+        ("expired, and the store knows nothing", FlowExpired),
+        ("forgotten", FlowUnknown),
+        ("used", FlowTaken),
+        ("unknown", FlowForeign),
+        ("no state", FlowForeign),
+    ],
+)
+async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, why, error):
+    """Too late, twice or never begun: the stranger reads what happened, and goes on to the page that is known."""
+    answer = directory.answer(await tab.jar.begin(State.sign_in, "/reports"), "Ada Lovelace")
+    if "expired" in why:
+        now = time.time()
+        monkeypatch.setattr("time.time", lambda: now + FLOW_SECONDS)
+    if why == "used":
         assert await finishes(tab, f"/callback?{urlencode(answer)}")
         tab.cookies.pop("azure_auth_session")
-    else:
+    if why in ("forgotten", "expired, and the store knows nothing"):
+        State.sign_in._store._once.clear()
+    if error is FlowForeign:
         answer = {"code": answer["code"]} | ({"state": "unknown"} if why == "unknown" else {})
     await tab.opens(f"/callback?{urlencode(answer)}", "callback")
     assert not tab.state.check_auth
-    words = {name: tab.told["failure"][name] for name in ("heading", "message")}
-    if why == "used":
-        again = "Its page was opened a second time. If you are not signed in, start a new one."
-        assert words == {"heading": "This sign-in was used already", "message": again}
-    else:
-        late = "It took too long, or was used already. Start a new one."
-        assert words == {"heading": "This sign-in is over", "message": late}
+    told = tab.told["failure"]
+    assert (told["heading"], told["message"]) == (error.heading, error.message)
+    again = parse_qs(urlsplit(told["again"]).query).get("return_to")
+    assert again == (None if error in (FlowForeign, FlowTaken) else ["/reports"])
 
 
 async def test_a_forged_callback_has_its_words(tab, directory):
-    """Somebody else's answer: the person reads that it counts only where it was asked for."""
-    answer = directory.answer(await State.sign_in.begin("o" * 43, ""), "Grace Hopper")
+    """Somebody else's answer: calm words, for it may as well be a bookmark, and a way on."""
+    answer = directory.answer(await Jar().begin(State.sign_in), "Grace Hopper")
     await tab.opens(f"/callback?{urlencode(answer)}", "callback")
     assert not tab.state.check_auth
-    assert tab.told["failure"]["heading"] == "This sign-in was begun elsewhere"
-    assert "an answer counts only in the browser that asked for it" in tab.told["failure"]["message"]
+    assert tab.told["failure"]["heading"] == "This sign-in cannot be finished here"
+    assert "It was started in another browser" in tab.told["failure"]["message"]
 
 
 async def test_a_wrong_credential_of_ours_has_its_words(directory, environ, make_sign_in, monkeypatch):

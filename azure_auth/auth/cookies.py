@@ -1,7 +1,7 @@
-"""The app's three cookies: one binds flows to a browser, one identifies the session, one names the browser."""
+"""How the app reads and writes cookies: out of reach of scripts and of other sites' forms."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from starlette.responses import Response
 
@@ -9,37 +9,49 @@ _VALUE = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
 class Cookie:
-    """One of our cookies: 256 random bits, out of reach of scripts and of other sites' forms."""
+    """A cookie with a value of 43 characters: the session cookie, and two that a browser keeps for long."""
 
     def __init__(self, name: str, public_url: str, seconds: int) -> None:
-        """Name it for the app at `public_url`; on https no other host can set or read it (`__Host-`, RFC 6265bis)."""
-        self._secure = public_url.startswith("https://")
-        self.name = f"__Host-{name}" if self._secure else name
+        """Name it for the app at `public_url`; the browser keeps it for so long."""
+        self._public_url = public_url
+        self.name = cookie_name(name, public_url)
         self._seconds = seconds
 
     def read(self, headers: Iterable[str]) -> str | None:
         """Return the cookie's value, or None when it is absent, malformed or given more than once.
 
-        Parsed by hand: `http.cookies.SimpleCookie` gives up on the whole header when a neighbour's cookie is odd.
-
         Args:
             headers: The values of the request's Cookie headers.
         """
-        pairs = (pair.strip(" \t").partition("=") for header in headers for pair in header.split(";"))
-        values = [value for key, _, value in pairs if key == self.name]
+        values = [value for name, value in pairs(headers) if name == self.name]
         return well_formed(values[0]) if len(values) == 1 else None
-
-    def set(self, response: Response, value: str) -> None:
-        """Give the browser a value."""
-        response.set_cookie(
-            self.name, value, self._seconds, path="/", secure=self._secure, httponly=True, samesite="lax"
-        )
 
     def header(self, value: str) -> str:
         """Return the Set-Cookie header that gives the browser a value."""
-        response = Response()
-        self.set(response, value)
-        return response.headers["set-cookie"]
+        return set_cookie(self.name, value, self._seconds, self._public_url)
+
+
+def cookie_name(name: str, public_url: str) -> str:
+    """Return a cookie's name at that address; on https no other host can set or read it (`__Host-`, RFC 6265bis)."""
+    return f"__Host-{name}" if public_url.startswith("https://") else name
+
+
+def pairs(headers: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the name and value of each cookie in a request, in the order in which the browser sent them.
+
+    Parsed by hand: `http.cookies.SimpleCookie` gives up on the whole header when a neighbour's cookie is odd.
+    """
+    for pair in (pair for header in headers for pair in header.split(";")):
+        name, _, value = pair.strip(" \t").partition("=")
+        yield name, value
+
+
+def set_cookie(name: str, value: str, seconds: int, public_url: str) -> str:
+    """Return a Set-Cookie header; with 0 seconds the browser deletes the cookie."""
+    response = Response()
+    secure = public_url.startswith("https://")
+    response.set_cookie(name, value, seconds, path="/", secure=secure, httponly=True, samesite="lax")
+    return response.headers["set-cookie"]
 
 
 def well_formed(value: str) -> str | None:

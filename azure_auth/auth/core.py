@@ -18,7 +18,7 @@ from azure_auth.auth.gate import public, told
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.tabs import Tab, Tabs
-from azure_auth.errors import AuthError, FlowUnknown, SignInFailed, StoreUnavailable, whereabouts
+from azure_auth.errors import AuthError, FlowForeign, FlowUnknown, SignInFailed, StoreUnavailable, whereabouts
 from azure_auth.return_target import return_target
 
 _log = logging.getLogger(__name__)
@@ -85,10 +85,10 @@ class State(rx.State):
         try:
             who = tab.signed_in.identity if tab.signed_in else None
             ticket = await self.sign_in.finish(
-                tab.answer, tab.flow_cookie, tab.address, browser=tab.browser, signed_in=who
+                tab.answer, tab.flow_cookies, tab.address, browser=tab.browser, signed_in=who
             )
         except AuthError as failure:
-            if isinstance(failure, FlowUnknown) and tab.signed_in:
+            if isinstance(failure, (FlowUnknown, FlowForeign)) and tab.signed_in:
                 return rx.redirect(self.sign_in.settings.login_redirect, replace=True)
             await self._show(failure)
         except Exception as broken:
@@ -131,7 +131,7 @@ class State(rx.State):
 
     def _tab(self) -> Tab:
         tab = self.tabs.at(self.router.session.client_token)
-        return tab or Tab.of(self.router.session.client_token, None, None)
+        return tab or Tab.of(self.router.session.client_token, None)
 
     async def _sign_out(self, *, everywhere: bool) -> None:
         tab = self._tab()

@@ -5,7 +5,8 @@ No client token from outside reaches Reflex unchanged, and no cookie does at all
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import parse_qsl, quote, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,16 +17,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from azure_auth import audit
 from azure_auth.auth.addresses import client_address
 from azure_auth.auth.gate import TAB, Gate, is_public
+from azure_auth.auth.navigation import is_navigation, is_of_old_browser, is_post_of_ours
 from azure_auth.auth.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.errors import StoreUnavailable
+from azure_auth.return_target import return_target
 
 _CLIENT_TOKEN = re.compile(r"[0-9A-Za-z-]{1,64}")
 _LONGEST_PATH, _LONGEST_QUERY = 2000, 1000
 _EVENTS, _UPLOAD = "/_event", "/_upload"
 _HEALTH = {"/ping", "/_health"}
 _TOKEN_HEADER = b"reflex-client-token"
+_OF_QUERIES = "!$%&'()*+,-./:;=?@[]_~"
+"""What stays as it is in a query; browsers leave more than that."""
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -64,23 +69,31 @@ class Doors:
             await self._socket(scope, receive, send)
         elif scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif self._is_open(scope):
+        else:
+            await self._request(scope, receive, self._tidying(scope, send))
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if self._is_open(scope):
             await (self._callback if path.rstrip("/") == "/callback" else self.app)(scope, receive, send)
         elif _is_below(_EVENTS, scope["path"]):
             await PlainTextResponse("For websockets.", 404, _NO_STORE)(scope, receive, send)
         else:
             await self._closed(scope, receive, send)
 
+    def _tidying(self, scope: Scope, send: Send) -> Send:
+        """Wrap `send`, so that the response deletes flow cookies that are not needed any more."""
+        if not (is_navigation(scope) or is_post_of_ours(scope, self._sign_in.settings.public_url)):
+            return send
+        cookies = Headers(scope=scope).getlist("cookie")
+        presented = self._sign_in.session_cookie.read(cookies)
+        return _setting(self._sign_in.flow_cookies.tidied(cookies, presented, time.time()), send)
+
     async def _callback(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the page to which the directory leads back; a browser that needs a name gets one with it."""
-        name = await self._sign_in.new_name(Headers(scope=scope).getlist("cookie"))
-
-        async def send_named(message: Message) -> None:
-            if name and message["type"] == "http.response.start":
-                MutableHeaders(scope=message).append("set-cookie", self._sign_in.browser_cookie.header(name))
-            await send(message)
-
-        await self.app(scope, receive, send_named)
+        name = (await self._sign_in.met(Headers(scope=scope).getlist("cookie"))).new_name
+        named = [self._sign_in.browser_cookie.header(name)] if name else []
+        await self.app(scope, receive, _setting(named, send))
 
     async def _no_path(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse what is too long, or what no file system takes."""
@@ -165,7 +178,7 @@ class Doors:
 
     async def _tab(self, scope: Scope, client_token: str, held: Held | None) -> Tab:
         cookies = Headers(scope=scope).getlist("cookie")
-        tab = Tab.of(client_token, held, self._sign_in.flow_cookie.read(cookies), self._sign_in.browser(cookies))
+        tab = Tab.of(client_token, held, self._sign_in.flow_cookies.read(cookies), self._sign_in.browser(cookies))
         tab.address = self._address(scope)
         if held:
             await self._sign_in.sessions.joined(held.session, tab.key)
@@ -187,9 +200,27 @@ class Doors:
         return path in _HEALTH or (scope["method"] in ("GET", "HEAD") and self._is_built(path))
 
     def _refusal(self, scope: Scope) -> Response:
-        if scope["method"] == "GET" and Headers(scope=scope).get("sec-fetch-mode") == "navigate":
-            return RedirectResponse(f"/auth/sign-in?return_to={quote(scope['path'])}", 303, _NO_STORE)
+        if is_navigation(scope) and not is_of_old_browser(scope):  # a script of today would get a page for its data
+            path, query = quote(scope["path"]), quote(scope["query_string"], safe=_OF_QUERIES)
+            page = return_target(f"{path}?{query}" if query else path) or path
+            # The empty fragment stops the browser from carrying the page's fragment on to the directory.
+            return RedirectResponse(f"/auth/sign-in?{urlencode({'return_to': page})}#", 303, _NO_STORE)
         return PlainTextResponse("Sign in first.", 401, _NO_STORE)
+
+
+def _setting(cookies: Sequence[str], send: Send) -> Send:
+    """Wrap `send`, so that the response sets these cookies, but for those that it sets itself."""
+
+    async def send_with_cookies(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            own = {cookie.partition("=")[0] for cookie in headers.getlist("set-cookie")}
+            for cookie in cookies:
+                if cookie.partition("=")[0] not in own:
+                    headers.append("set-cookie", cookie)
+        await send(message)
+
+    return send_with_cookies
 
 
 def _unavailable(failure: StoreUnavailable) -> Response:

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from azure_auth.auth import codec
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sealing import Seal, SealBroken, hashed
-from azure_auth.auth.store import Once, Store
+from azure_auth.auth.store import WAITING, Once, Store
 from azure_auth.errors import AuthError, FlowUnknown
 
 _log = logging.getLogger(__name__)
@@ -28,31 +28,22 @@ class Flow:
         msal: What MSAL wants to see again: state, nonce, PKCE verifier, redirect URI.
         return_to: The page that the sign-in leads to.
         browser: The browser's name when the flow began.
-        failure: Set when the flow could not even begin; the return then tells of it.
         begun: When it began, by the store's clock; seconds since 1970. The store says so, nothing here.
     """
 
     msal: dict[str, Any]
     return_to: str
     browser: str = ""
-    failure: AuthError | None = None
     begun: float = 0.0
 
     def packed(self) -> dict[str, Any]:
         """Return it as a record."""
-        return {
-            "msal": self.msal,
-            "return_to": self.return_to,
-            "browser": self.browser,
-            "failure": self.failure.packed() if self.failure else None,
-        }
+        return {"msal": self.msal, "return_to": self.return_to, "browser": self.browser}
 
     @classmethod
     def unpacked(cls, record: dict[str, Any], put: float) -> "Flow":
         """Return what `packed` was made of; it was put into the store at the time `put`."""
-        return cls(
-            record["msal"], str(record["return_to"]), str(record.get("browser", "")), _failure(record), begun=put
-        )
+        return cls(record["msal"], str(record["return_to"]), str(record.get("browser", "")), begun=put)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -92,15 +83,11 @@ class Outcome:
         return cls(
             str(record["return_to"]),
             codec.texts(Identity, record["identity"]) if record.get("identity") else None,
-            _failure(record),
+            AuthError.unpacked(record["failure"]) if record.get("failure") else None,
             asked=float(record.get("asked", 0.0)),
             begun=float(record.get("begun", 0.0)),
             browser=str(record.get("browser", "")),
         )
-
-
-def _failure(record: dict[str, Any]) -> AuthError | None:
-    return AuthError.unpacked(record["failure"]) if record.get("failure") else None
 
 
 class OnceOnly(Generic[_T]):
@@ -119,17 +106,25 @@ class OnceOnly(Generic[_T]):
         """Return the name under which a thing lies in the store."""
         return Seal.of(self._kind, secret).name
 
-    async def put(self, secret: str, owner: str, thing: _T, address: str = "") -> None:
-        """Keep a thing for whoever brings its secret from the browser with the flow cookie `owner`.
+    async def put(self, secret: str, owner: str, thing: _T, address: str = "", rank: int = WAITING) -> None:
+        """Keep a thing for whoever brings its secret and `owner`, the random part of its flow's cookie.
+
+        Args:
+            secret: Its flow's state, or its ticket.
+            owner: See above.
+            thing: What to keep.
+            address: The client's.
+            rank: What goes before it when there are too many; see `store.RANKS`.
 
         Raises:
             StoreUnavailable: When it cannot be kept.
+            TooManyRequests: When there is no room for it.
         """
         seal = Seal.of(self._kind, secret)
-        once = Once(hashed(owner), address, seal.seal(codec.packed(thing.packed())))
+        once = Once(hashed(owner), address, seal.seal(codec.packed(thing.packed())), rank)
         await self._store.put(self._kind, seal.name, once, self._seconds)
 
-    async def take(self, secret: str, owner: str | None) -> _T:
+    async def take(self, secret: str, owner: str) -> _T:
         """Return a thing and forget it; another browser's attempt leaves it in place.
 
         Raises:
@@ -140,15 +135,15 @@ class OnceOnly(Generic[_T]):
         """
         return await self._found(self._store.take, secret, owner)
 
-    async def look(self, secret: str, owner: str | None) -> _T:
+    async def look(self, secret: str, owner: str) -> _T:
         """Return a thing and leave it in place; raises what `take` raises."""
         return await self._found(self._store.look, secret, owner)
 
     async def _found(
-        self, way: Callable[[str, str, str | None], Awaitable[tuple[bytes, float]]], secret: str, owner: str | None
+        self, way: Callable[[str, str, str], Awaitable[tuple[bytes, float]]], secret: str, owner: str
     ) -> _T:
         seal = Seal.of(self._kind, secret)
-        sealed, put = await way(self._kind, seal.name, hashed(owner) if owner else None)
+        sealed, put = await way(self._kind, seal.name, hashed(owner))
         try:
             return self._unpacked(codec.unpacked(seal.open(sealed)), put)
         except SealBroken:

@@ -141,11 +141,12 @@ class Gate(Middleware):
             environ = cast("dict[str, Any]", self._server.get_environ(sid, self._namespace.namespace))
             await self._link(sid, environ, None)
         tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
-        where = data.get("router_data", {})
-        path, _, query = where.get("asPath", "").partition("?")
+        address = _address_of(data)
+        where = data["router_data"] = {**data.get("router_data", {}), "asPath": address}
+        path, query = address.partition("?")[::2]
         if tab is None:
             # A duplicated tab: Reflex gave it a key of its own making. It loads once more, with one of ours.
-            again = self.told(leaving_to="/" + where.get("asPath", "/").lstrip("/\\"))
+            again = self.told(leaving_to="/" + address.lstrip("/\\"))
             await self._namespace.emit("event", again, to=sid)
             return
         if await self._is_turned_away(tab, sid, data):
@@ -160,7 +161,7 @@ class Gate(Middleware):
 
     async def _is_turned_away(self, tab: Tab, sid: str, event: dict[str, Any]) -> bool:
         """Answer a stranger's event that reaches no handler, before Reflex makes a state for it."""
-        address = event.get("router_data", {}).get("asPath", "/")
+        address = _address_of(event)
         path = address.partition("?")[0]
         page = path if path.rstrip("/") == "/callback" else address  # a code goes nowhere else
         tab.page = "/" + page.lstrip("/\\")
@@ -396,6 +397,11 @@ class Gate(Middleware):
                     await manager.disconnect_token(token, tab.socket)
         if not tab.cut.done():
             tab.cut.set_result(None)
+
+
+def _address_of(event: dict[str, Any]) -> str:
+    """Return path and query of the page that an event comes from. A fragment stays in the browser."""
+    return str(event.get("router_data", {}).get("asPath", "/")).partition("#")[0]
 
 
 def _unavailable(why: Exception) -> StoreUnavailable:

@@ -1,9 +1,8 @@
 """The routes that sign-in needs besides the pages, and pages without redirects."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from secrets import token_urlsafe
 
 from reflex.utils.prerequisites import get_web_dir
 from reflex_base.constants import Dirs
@@ -18,12 +17,13 @@ from azure_auth.auth.addresses import client_address
 from azure_auth.auth.cookies import well_formed
 from azure_auth.auth.gate import public
 from azure_auth.auth.headers import FRONT_CHANNEL
+from azure_auth.auth.navigation import is_navigation, is_of_old_browser, is_post_of_ours
+from azure_auth.auth.sealing import TICKET_LENGTH
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.errors import StoreUnavailable
 
 _log = logging.getLogger(__name__)
 _NO_STORE = {"Cache-Control": "no-store"}
-_TICKET_LENGTH = 43
 
 
 def routes(sign_in: SignIn) -> list[Route]:
@@ -31,23 +31,21 @@ def routes(sign_in: SignIn) -> list[Route]:
 
     @public
     async def start(request: Request) -> Response:
-        """Send the browser to the directory. Two tabs share the cookie, so neither's flow ends the other's."""
-        cookies = request.headers.getlist("cookie")
-        flow_cookie, browser = sign_in.flow_cookie.read(cookies) or token_urlsafe(32), sign_in.browser(cookies)
-        name = await sign_in.new_name(cookies)
-        location = await sign_in.begin(
-            flow_cookie,
+        """Send the browser to the directory; only a page that is opened in a tab may ask for it."""
+        if not is_navigation(request.scope):
+            return PlainTextResponse("Open this address in a tab.", 403, _NO_STORE)
+        led = await sign_in.begin(
+            request.headers.getlist("cookie"),
             request.query_params.get("return_to", ""),
-            browser=browser,
-            new_name=name,
             tab=well_formed(request.query_params.get("tab", "")),
             choose_account=request.query_params.get("prompt") == "select_account",
             address=client_address(request.scope, sign_in.settings.proxy_hops),
+            old=is_of_old_browser(request.scope),
         )
-        response = RedirectResponse(location, 303, _NO_STORE)
-        sign_in.flow_cookie.set(response, flow_cookie)
-        if name:
-            sign_in.browser_cookie.set(response, name)
+        # Off this site the empty fragment keeps the browser from taking along that of the address it comes from.
+        leaves = not led.address.startswith(f"{sign_in.settings.public_url}/")
+        response = RedirectResponse(f"{led.address}#" if leaves else led.address, 303, _NO_STORE)
+        _set(response, led.cookies)
         return response
 
     @public
@@ -56,17 +54,16 @@ def routes(sign_in: SignIn) -> list[Route]:
 
         Only our own pages may ask, and only the browser that the sign-in was begun in has the ticket's cookie.
         """
-        if request.headers.getlist("origin") != [sign_in.settings.public_url]:
+        if not is_post_of_ours(request.scope, sign_in.settings.public_url):
             address = client_address(request.scope, sign_in.settings.proxy_hops)
             audit.record("suspicious", reason="a session asked for by another site", address=address)
             return PlainTextResponse("Only for the pages of this site.", 403, _NO_STORE)
         ticket = await _body(request)
-        exchanged = await sign_in.start_session(ticket, request.headers.getlist("cookie"))
-        response = PlainTextResponse(exchanged.address, headers=_NO_STORE)
-        if exchanged.cookie:
-            sign_in.session_cookie.set(response, exchanged.cookie)
-        if exchanged.browser:
-            sign_in.browser_cookie.set(response, exchanged.browser)
+        led = await sign_in.start_session(ticket, request.headers.getlist("cookie"))
+        response = PlainTextResponse(led.address, headers=_NO_STORE)
+        _set(response, led.cookies)
+        if led.session_cookie:
+            _set(response, [sign_in.session_cookie.header(led.session_cookie)])
         return response
 
     @public
@@ -89,6 +86,11 @@ def routes(sign_in: SignIn) -> list[Route]:
     ]
 
 
+def _set(response: Response, cookies: Iterable[str]) -> None:
+    for cookie in cookies:
+        response.headers.append("set-cookie", cookie)
+
+
 async def _quietly(sign_in: SignIn, sid: str, address: str) -> None:
     try:
         await sign_in.end_by_directory(sid, address)
@@ -101,7 +103,7 @@ async def _body(request: Request) -> str:
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > _TICKET_LENGTH:
+        if len(body) > TICKET_LENGTH:
             return ""
     return body.decode("latin-1")
 

@@ -1,6 +1,7 @@
 """Converts sessions to and from store rows: encrypts the record, and computes the hashes that index it."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -26,7 +27,8 @@ class Arrival:
         ticket: The name of the ticket. The step that starts or renews the session also uses it up.
         begun: When the flow began, by the store's clock.
         begun_in: The browser's name when the flow began.
-        flow_cookie: Parallel sign-ins with the same flow cookie share one session.
+        bindings: What binds flows to the browser (`FlowCookie.binding`), this one's first. Sign-ins that finish at the
+            same time in one browser share one session.
         left: The browser's name before this sign-in, which may change it; empty if it had none.
     """
 
@@ -34,7 +36,7 @@ class Arrival:
     ticket: str = ""
     begun: float = inf
     begun_in: str = ""
-    flow_cookie: str = ""
+    bindings: Sequence[str] = ()
     left: str = ""
 
 

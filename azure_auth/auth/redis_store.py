@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from azure_auth.auth.server_keys import ServerKeys
 from azure_auth.auth.store import (
+    LARGEST_SHARE,
     MARK_SECONDS,
     MOST_MARKS,
     MOST_ONCE,
@@ -34,7 +35,7 @@ from azure_auth.auth.store import (
     Started,
     Successor,
 )
-from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, SignedOutMeanwhile, StoreUnavailable
+from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, SignedOutMeanwhile, StoreUnavailable, TooManyRequests
 
 # pyright: reportUnknownMemberType=false
 
@@ -97,32 +98,70 @@ local function stopped(ticket, begun, marks)
 end
 """
 _ONCE = """
-local function drop(kind, name, address)
-    local at = key(kind .. ':at', address)
+local function weigh(kind, pool, address)
+    local left, all = redis.call('ZCARD', key(pool .. ':at', address)), 0
+    if left == 0 then redis.call('ZREM', key(pool, 'addresses'), address)
+    else redis.call('ZADD', key(pool, 'addresses'), left, address) end
+    for rank = 0, 2 do all = all + redis.call('ZCARD', key(kind .. ':' .. rank .. ':at', address)) end
+    if all == 0 then redis.call('ZREM', key(kind, 'addresses'), address)
+    else redis.call('ZADD', key(kind, 'addresses'), all, address) end
+end
+local function drop(kind, name, rank, address)
+    local pool = kind .. ':' .. rank
     redis.call('DEL', key(kind, name))
-    redis.call('ZREM', key(kind, 'all'), name .. '|' .. address)
-    redis.call('ZREM', at, name)
-    local left = redis.call('ZCARD', at)
-    if left == 0 then redis.call('ZREM', key(kind, 'addresses'), address)
-    else redis.call('ZADD', key(kind, 'addresses'), left, address) end
+    redis.call('ZREM', key(kind, 'line'), name .. '|' .. rank .. '|' .. address)
+    redis.call('ZREM', key(pool .. ':at', address), name)
+    weigh(kind, pool, address)
+end
+local function drop_oldest(kind, rank, address)
+    local name = redis.call('ZRANGE', key(kind .. ':' .. rank .. ':at', address), 0, 0)[1]
+    if name then drop(kind, name, rank, address) end
+    return name
+end
+local function make_room(kind, rank, most, share)
+    local heaviest = redis.call('ZREVRANGE', key(kind, 'addresses'), 0, 0, 'WITHSCORES')
+    if tonumber(heaviest[2]) * share > most then
+        for lowest = 0, 2 do if drop_oldest(kind, lowest, heaviest[1]) then return true end end
+    end
+    for lowest = 0, rank do
+        local address = redis.call('ZREVRANGE', key(kind .. ':' .. lowest, 'addresses'), 0, 0)[1]
+        if address then return drop_oldest(kind, lowest, address) end
+    end
+end
+local function put(kind, name, owner, address, sealed, rank, lasts, most, share)
+    local now = clock()
+    local ends, line, pool = now + lasts, key(kind, 'line'), kind .. ':' .. rank
+    for _, over in ipairs(redis.call('ZRANGEBYSCORE', line, '-inf', now, 'LIMIT', 0, 100)) do
+        drop(kind, over:match('^(.-)|(.-)|(.*)$'))
+    end
+    if redis.call('ZCARD', line) >= tonumber(most)
+        and not make_room(kind, tonumber(rank), tonumber(most), tonumber(share)) then return 'full' end
+    redis.call('HSET', key(kind, name), 'owner', owner, 'address', address, 'rank', rank, 'sealed', sealed,
+        'put', now)
+    redis.call('PEXPIREAT', key(kind, name), ends)
+    redis.call('ZADD', line, ends, name .. '|' .. rank .. '|' .. address)
+    redis.call('ZADD', key(pool .. ':at', address), ends, name)
+    weigh(kind, pool, address)
 end
 local function take(kind, name, lasts)
-    local was = redis.call('HMGET', key(kind, name), 'owner', 'address')
+    local was = redis.call('HMGET', key(kind, name), 'owner', 'rank', 'address')
     if not was[1] then return end
     redis.call('SET', key(kind .. ':taken', name), was[1], 'PX', lasts)
-    drop(kind, name, was[2])
+    drop(kind, name, was[2], was[3])
 end
 """
 _START = (
     _ONCE
     + """
 local reference, version, ends, person, sid, browser, sealed, handle, data_key, ticket, begun, taken,
-    join, joined, joins, anew = unpack(ARGV)
-local lists = cjson.decode(ARGV[17])
+    join, joined, joins, most, share = unpack(ARGV)
+local lists = cjson.decode(ARGV[18])
 local stop = stopped(ticket, begun, lists.marks)
 if stop then return {stop} end
-local earlier = join ~= '' and anew == '' and redis.call('GET', key('join', join))
-if earlier then return {'joined', earlier} end
+for _, name in ipairs(lists.joins) do
+    local earlier = redis.call('HGET', key('join', name), 'sealed')
+    if earlier then return {'joined', name, earlier} end
+end
 take('ticket', ticket, taken)
 local same, found, gone, twins = {}, {}, {}, {}
 for _, hash in ipairs(lists.persons) do same[hash] = true end
@@ -152,13 +191,15 @@ index('person', person, reference, ends)
 index('sid', sid, reference, ends)
 index('browser', browser, reference, ends)
 if join ~= '' then
-    redis.call('SET', key('join', join), joined, 'PX', joins)
+    put('join', join, '', '', joined, 1, joins, most, share)
     redis.call('HSET', session, 'join', join)
 end
 return {'started', gone, twins}
 """
 )
-_FIND = """
+_FIND = (
+    _ONCE
+    + """
 local handle = redis.call('HMGET', key('handle', ARGV[1]), 'session', 'sealed', 'next')
 if not handle[1] or not stands(handle[1]) then return false end
 local session = key('session', handle[1])
@@ -167,11 +208,12 @@ if not was[1] then return false end
 local presented = ARGV[2] == '1'
 if presented and was[7] then redis.call('HSET', session, 'presented', clock()) end
 if presented and was[8] then -- the browser has its value now
-    redis.call('DEL', key('join', was[8]))
+    drop('join', was[8], 1, '')
     redis.call('HDEL', session, 'join')
 end
 return {handle[2], handle[3] or '', handle[1], was[1], was[2], was[3], was[4], was[5], was[6]}
 """
+)
 _READ = """
 if not stands(ARGV[1]) then return {why(ARGV[1])} end
 local was = redis.call('HMGET', key('session', ARGV[1]), 'version', 'ends', 'person', 'sid', 'browser', 'sealed')
@@ -253,26 +295,7 @@ for i = 3, #ARGV do if ARGV[i] ~= keep then finish(gone, ARGV[i], until_, why) e
 if keep then redis.call('HDEL', key('session', keep), 'twin') end
 return gone
 """
-_PUT = (
-    _ONCE
-    + """
-local kind, name, owner, address, sealed, lasts, most = unpack(ARGV)
-local now = clock()
-local ends, all = now + lasts, key(kind, 'all')
-for _, over in ipairs(redis.call('ZRANGEBYSCORE', all, '-inf', now, 'LIMIT', 0, 100)) do
-    drop(kind, over:match('^(.-)|(.*)$'))
-end
-if redis.call('ZCARD', all) >= tonumber(most) then
-    local heaviest = redis.call('ZREVRANGE', key(kind, 'addresses'), 0, 0)[1]
-    drop(kind, redis.call('ZRANGE', key(kind .. ':at', heaviest), 0, 0)[1], heaviest)
-end
-redis.call('HSET', key(kind, name), 'owner', owner, 'address', address, 'sealed', sealed, 'put', now)
-redis.call('PEXPIREAT', key(kind, name), ends)
-redis.call('ZADD', all, ends, name .. '|' .. address)
-redis.call('ZADD', key(kind .. ':at', address), ends, name)
-redis.call('ZADD', key(kind, 'addresses'), redis.call('ZCARD', key(kind .. ':at', address)), address)
-"""
-)
+_PUT = _ONCE + "return put(unpack(ARGV))"
 _TAKE = (
     _ONCE
     + """
@@ -342,6 +365,7 @@ class RedisStore:
             "persons": list(start.persons),
             "browsers": list(start.browsers),
             "others": list(start.others),
+            "joins": list(join.follow),
         }
         outcome, *rest = await self._run(
             "start",
@@ -352,12 +376,13 @@ class RedisStore:
             join.name,
             join.sealed,
             _milliseconds(join.seconds),
-            "anew" if join.anew else "",
+            MOST_ONCE,
+            LARGEST_SHARE,
             json.dumps(lists),
         )
         _raise_where_stopped(outcome)
         if outcome == b"joined":
-            return Started(joined=rest[0])
+            return Started(joined=(rest[0].decode(), rest[1]))
         return Started(_gone(rest[0]), [name.decode() for name in rest[1]])
 
     async def find(self, name: str, *, presented: bool = True) -> Found | None:
@@ -460,23 +485,25 @@ class RedisStore:
             return None
 
     async def put(self, kind: str, name: str, once: Once, seconds: float) -> None:
-        """Keep something for one use; when there are too many, the heaviest address loses its oldest."""
+        """Keep something for one use."""
         lasts = _milliseconds(seconds)
-        await self._run("put", kind, name, once.owner, once.address, once.sealed, lasts, MOST_ONCE)
+        thing = once.owner, once.address, once.sealed, once.rank
+        if await self._run("put", kind, name, *thing, lasts, MOST_ONCE, LARGEST_SHARE) == b"full":
+            raise TooManyRequests("the store is full")
 
-    async def take(self, kind: str, name: str, owner: str | None) -> tuple[bytes, float]:
+    async def take(self, kind: str, name: str, owner: str) -> tuple[bytes, float]:
         """Take what was put, in one step."""
         return await self._taken(kind, name, owner, TAKEN_SECONDS)
 
-    async def look(self, kind: str, name: str, owner: str | None) -> tuple[bytes, float]:
+    async def look(self, kind: str, name: str, owner: str) -> tuple[bytes, float]:
         """Look at what was put."""
         return await self._taken(kind, name, owner, 0)
 
-    async def _taken(self, kind: str, name: str, owner: str | None, seconds: float) -> tuple[bytes, float]:
-        arguments = kind, name, owner or "", _milliseconds(seconds)
+    async def _taken(self, kind: str, name: str, owner: str, seconds: float) -> tuple[bytes, float]:
+        arguments = kind, name, owner, _milliseconds(seconds)
         outcome, *found = cast("list[bytes]", await self._run("take", *arguments))
         if outcome == b"foreign":
-            raise FlowForeign("the flow cookie of another browser" if owner else "no flow cookie")
+            raise FlowForeign("the cookie of another flow")
         if outcome == b"taken":
             raise FlowTaken("just now")
         if outcome == b"unknown":

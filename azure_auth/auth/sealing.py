@@ -16,7 +16,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 _NONCE_BYTES = 12
+SEAL_BYTES = _NONCE_BYTES + 16
+"""How much longer a ciphertext is than what it holds: a nonce and GCM's tag."""
 _FORMAT = 2
+FLOW_ID_LENGTH, TICKET_LENGTH = 12, 12 + 43
 STRANGER = "0" * 16
 """The prefix of all keys of tabs without a session."""
 
@@ -114,15 +117,26 @@ def hashed(*parts: str) -> str:
 
 def tab_id(client_token: str) -> str:
     """Return an id of a tab that stays the same across a sign-in. It is a hash, and grants no access."""
-    return _encoded(sha256(b"azure_auth tab " + client_token.encode()).digest())
+    return encoded(sha256(b"azure_auth tab " + client_token.encode()).digest())
 
 
-def ticket_of(state: str, flow_cookie: str) -> str:
-    """Return the ticket that the flow of that `state` ends with, in the browser of that flow cookie; 43 characters."""
-    return _encoded(bytes.fromhex(hashed("azure_auth ticket", state, flow_cookie)))
+def flow_id(state: str) -> str:
+    """Return the id of the flow of that `state`, which names its cookie: 12 hexadecimal digits."""
+    return hashed("azure_auth flow id", state)[:FLOW_ID_LENGTH]
 
 
-def _encoded(value: bytes) -> str:
+def ticket_of(state: str, binding: str) -> str:
+    """Return the ticket that a flow ends with: its id, so that its cookie is found, and 256 bits in 43 characters.
+
+    Args:
+        state: The flow's.
+        binding: The random part of the flow's cookie.
+    """
+    return flow_id(state) + encoded(bytes.fromhex(hashed("azure_auth ticket", state, binding)))
+
+
+def encoded(value: bytes) -> str:
+    """Return bytes in URL-safe base64 without padding."""
     return urlsafe_b64encode(value).decode().rstrip("=")
 
 

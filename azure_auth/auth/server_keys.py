@@ -1,19 +1,22 @@
-"""MACs under `SESSION_SECRET`: index hashes of the store, browser names, messages between processes.
+"""What `SESSION_SECRET` is for: index hashes of the store, browser names, flow cookies, messages between processes.
 
 Colleagues can look up each other's `tid` and `oid`, so plain hashes of them would show who is signed in. The secret is
-not kept in the store. During a rotation there are two secrets: new MACs use the first, checks accept both.
+not kept in the store. During a rotation there are two secrets: what is new uses the first, checks accept both.
 """
 
 import hmac
 import os
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
+from azure_auth.auth.sealing import Seal, encoded
+
 _HALF = 16
+_NAME, _KNOWN = b"name ", b"known "
 
 
 class ServerKeys:
@@ -32,6 +35,10 @@ class ServerKeys:
         text = "\0".join((kind, *parts)).encode()
         return [hmac.digest(secret, b"hash " + text, "sha256").hex() for secret in self._secrets]
 
+    def seals(self, kind: str, name: str) -> list[Seal]:
+        """Return the seals under which a record that browsers keep may lie; new ones lie under the first."""
+        return [Seal(kind, name, secret) for secret in self._secrets]
+
     def new_name(self) -> str:
         """Return a new random browser name with a MAC, 43 characters; `is_name` detects forged ones."""
         return self._named(secrets.token_bytes(_HALF))
@@ -45,12 +52,15 @@ class ServerKeys:
 
     def is_name(self, value: str | None) -> bool:
         """Tell whether this app gave out that name."""
-        if not value:
-            return False
-        name = urlsafe_b64decode(f"{value}=")
-        if _encoded(name) != value:  # base64 has several spellings of the last bits
-            return False
-        return any(hmac.compare_digest(self._proof(secret, name[:_HALF]), name[_HALF:]) for secret in self._secrets)
+        return self._is_of(_NAME, value)
+
+    def new_known(self) -> str:
+        """Return what a browser gets with its first sign-in: random, with a MAC that `is_known` checks."""
+        return self._named(secrets.token_bytes(_HALF), _KNOWN)
+
+    def is_known(self, value: str | None) -> bool:
+        """Tell whether this app gave it out."""
+        return self._is_of(_KNOWN, value)
 
     def proof(self, message: bytes) -> bytes:
         """Return what shows that one of our processes sent a message."""
@@ -65,16 +75,21 @@ class ServerKeys:
     def _secrets(self) -> Sequence[bytes]:
         return self._read()
 
-    def _named(self, value: bytes) -> str:
-        return _encoded(value + self._proof(self._secrets[0], value))
+    def _named(self, value: bytes, kind: bytes = _NAME) -> str:
+        return encoded(value + self._mac(self._secrets[0], kind, value))
+
+    def _is_of(self, kind: bytes, value: str | None) -> bool:
+        if not value:
+            return False
+        name = urlsafe_b64decode(f"{value}=")
+        if encoded(name) != value:  # base64 has several spellings of the last bits
+            return False
+        macs = (self._mac(secret, kind, name[:_HALF]) for secret in self._secrets)
+        return any(hmac.compare_digest(mac, name[_HALF:]) for mac in macs)
 
     @staticmethod
-    def _proof(secret: bytes, name: bytes) -> bytes:
-        return hmac.digest(secret, b"name " + name, "sha256")[:_HALF]
-
-
-def _encoded(value: bytes) -> str:
-    return urlsafe_b64encode(value).decode().rstrip("=")
+    def _mac(secret: bytes, kind: bytes, name: bytes) -> bytes:
+        return hmac.digest(secret, kind + name, "sha256")[:_HALF]
 
 
 def kept_in(file: Path) -> list[bytes]:

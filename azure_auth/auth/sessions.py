@@ -92,7 +92,7 @@ class Sessions:
         return await self._whole(self._start(identity, browser, presented, arrival))
 
     async def _start(self, identity: Identity, browser: str, presented: str | None, arrival: Arrival) -> str:
-        join, joined = Seal.of("join", arrival.flow_cookie) if arrival.flow_cookie else None, False
+        joined = False
         for _ in range(_TRIES):
             held = await self.find(presented, joined=joined) if presented else None
             if held and held.session.identity.key == identity.key and self._is_young(held.session):
@@ -102,16 +102,18 @@ class Sessions:
                     return value
                 continue  # it ended, or was written, meanwhile
             value, start = self._new(identity, browser, arrival)
-            if join:
-                left = Join(join.name, join.seal(value.encode()), GRACE_SECONDS, anew=joined or held is not None)
-                start = replace(start, join=left)
+            joins = {seal.name: seal for seal in (Seal.of("join", binding) for binding in arrival.bindings)}
+            if joins:
+                own, follow = next(iter(joins.values())), [] if joined or held else list(joins)
+                start = replace(start, join=Join(own.name, own.seal(value.encode()), GRACE_SECONDS, follow))
             if held:
                 start = replace(start, others=[held.session.reference])
             started = await self._store.start(start)
-            if join and started.joined is not None:
+            if started.joined:
                 joined = True  # if the session that it leads to has ended, the next attempt starts another
-                with suppress(SealBroken):
-                    presented = join.open(started.joined).decode()
+                name, sealed = started.joined
+                with suppress(SealBroken, KeyError):
+                    presented = joins[name].open(sealed).decode()
                 continue
             await self._spread(started.gone, "replaced")
             if started.twins:

@@ -11,42 +11,77 @@ from urllib.parse import urlencode
 from azure_auth import audit
 from azure_auth.auth.client import LONGEST_WAIT_SECONDS, Client
 from azure_auth.auth.cookies import Cookie
+from azure_auth.auth.flow_cookies import MOST, FlowCookie, FlowCookies
 from azure_auth.auth.flows import FLOW_SECONDS, TICKET_SECONDS, Flow, OnceOnly, Outcome
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.records import Arrival
-from azure_auth.auth.sealing import ticket_of
+from azure_auth.auth.sealing import flow_id, ticket_of
 from azure_auth.auth.server_keys import ServerKeys
 from azure_auth.auth.session import Held
 from azure_auth.auth.sessions import Sessions
-from azure_auth.auth.store import Store
-from azure_auth.errors import AuthError, FlowTaken, FlowUnknown, StoreUnavailable, TooManyRequests, TooManyStarts
+from azure_auth.auth.store import KNOWN, OVER, WAITING, Store
+from azure_auth.errors import (
+    AuthError,
+    FlowExpired,
+    FlowForeign,
+    FlowTaken,
+    FlowUnknown,
+    StoreUnavailable,
+    TooManyRequests,
+    TooManyStarts,
+)
 from azure_auth.parsing import GUID
 from azure_auth.return_target import return_target
 from azure_auth.settings import Settings
 
 _LOOK_AGAIN_SECONDS, _LOOK_AT_LEAST_SECONDS = 0.2, 2.0
 _MINUTE = 60.0
-# Per minute. A whole office may share one address, so its limit is high; a browser's own limit is low.
-_MOST = {"tab": 3, "browser": 20, "nameless": 12_000, "address": 12_000}
+# Per minute. A whole office may share one address, so its limit is high. A browser's own limit is twice the number of
+# sign-ins that it may have under way, for it may restore all its tabs at once. What is one more is refused.
+_MOST = {
+    "browser": 2 * MOST,
+    "known": 2 * MOST,
+    "old": 600,
+    "nameless": 12_000,
+    "address": 12_000,
+    "tab": 2,
+}
 _MOST_SIDS = 600  # of an address: fewer than the store remembers, or a flood could make it forget sign-outs
 _BROWSER_SECONDS = 400 * 24 * 3600
 """The longest that browsers keep a cookie."""
+_CLOCKS_DIFFER = 60.0
 _PROBLEM = "problem"
-_WITHOUT_STORE = {kind.code: kind for kind in (TooManyRequests, StoreUnavailable)}
+_WITHOUT_COOKIE = {TooManyRequests.code, StoreUnavailable.code}
 
 
-class Exchanged(NamedTuple):
-    """What a browser gets for its ticket.
+class Led(NamedTuple):
+    """Where a browser goes next.
 
     Attributes:
-        address: The page to go to.
-        cookie: The value of the session cookie; None without a session.
-        browser: The browser's new name; empty where it keeps its own.
+        address: The directory, or a page of this app.
+        cookies: The Set-Cookie headers for all cookies but that of the session.
+        session_cookie: The value of the session cookie that the browser gets; None for none.
     """
 
     address: str
-    cookie: str | None = None
-    browser: str = ""
+    cookies: Sequence[str] = ()
+    session_cookie: str | None = None
+
+
+class Met(NamedTuple):
+    """What a request's cookies say of its browser.
+
+    Attributes:
+        signed_in: Whether they include that of a session that stands.
+        name: The browser's name; empty where it has none.
+        new_name: The name that it is to be given; empty where it keeps its own.
+        known: What it got when somebody first signed in; empty where it has nothing such.
+    """
+
+    signed_in: bool
+    name: str
+    new_name: str
+    known: str
 
 
 class SignIn:
@@ -55,20 +90,22 @@ class SignIn:
     Attributes:
         settings: What the app runs with.
         sessions: Who is signed in.
-        flow_cookie: Binds flows and tickets to a browser.
+        flow_cookies: Bind each flow, and its ticket, to a browser.
         session_cookie: Identifies the session; its value decrypts the session's data key.
         browser_cookie: The browser's name, for rate limits and indexes; it grants no access.
+        known_cookie: Tells that somebody has signed in in the browser before; it grants no access either.
     """
 
     def __init__(self, settings: Settings, client: Client, sessions: Sessions, store: Store, keys: ServerKeys) -> None:
         """Sign people in to the app that `settings` describe, through `client`; `store` has what is not a session."""
         self.settings = settings
         self.sessions = sessions
-        self.flow_cookie = Cookie("azure_auth_flow", settings.public_url, FLOW_SECONDS)
+        self.flow_cookies = FlowCookies(settings.public_url, keys)
         self.session_cookie = Cookie(
             "azure_auth_session", settings.public_url, int(settings.session_max.total_seconds())
         )
         self.browser_cookie = Cookie("azure_auth_browser", settings.public_url, _BROWSER_SECONDS)
+        self.known_cookie = Cookie("azure_auth_known", settings.public_url, _BROWSER_SECONDS)
         self._keys = keys
         self._client = client
         self._store = store
@@ -90,17 +127,29 @@ class SignIn:
         name = self.browser_cookie.read(cookies)
         return name if name and self._keys.is_name(name) else ""
 
-    async def new_name(self, cookies: Sequence[str]) -> str:
-        """Return the name that a browser is to be given; empty where it keeps the one that it has."""
-        stands = True
-        with suppress(StoreUnavailable):
-            stands = await self.session(cookies) is not None
-        return self._new_name(self.browser(cookies), self.session_cookie.read(cookies), stands=stands)
+    def known(self, cookies: Iterable[str]) -> str:
+        """Return what tells that somebody has signed in in the browser before; empty without it."""
+        value = self.known_cookie.read(cookies)
+        return value if value and self._keys.is_known(value) else ""
 
-    def _new_name(self, name: str, cookie: str | None, *, stands: bool) -> str:
-        # After its session a browser gets another name, so that whoever signs in next is not taken for the same.
-        after = self._keys.name_after(cookie) if cookie and not stands else ""
-        if after:
+    async def met(self, cookies: Sequence[str]) -> Met:
+        """Return who a request comes from, as far as its Cookie headers tell.
+
+        While the store cannot be asked, nobody is signed in, and every browser keeps its name.
+        """
+        name, presented = self.browser(cookies), self.session_cookie.read(cookies)
+        ended, signed_in = presented, False
+        try:
+            if presented and await self.sessions.find(presented):
+                ended, signed_in = None, True
+        except StoreUnavailable:
+            ended = None
+        return Met(signed_in, name, self._new_name(name, ended), self.known(cookies))
+
+    def _new_name(self, name: str, ended: str | None) -> str:
+        # When its session has ended, a browser gets a new name, so the next user is not taken for the last one.
+        if ended:
+            after = self._keys.name_after(ended)
             return after if after != name else ""
         return "" if name else self._keys.new_name()
 
@@ -113,40 +162,43 @@ class SignIn:
 
     async def begin(
         self,
-        flow_cookie: str,
+        cookies: Sequence[str],
         return_to: str,
         *,
-        browser: str = "",
-        new_name: str = "",
         tab: str | None = None,
         choose_account: bool = False,
         address: str = "",
-    ) -> str:
-        """Start a flow for a browser.
+        old: bool = False,
+    ) -> Led:
+        """Start a flow for a browser; one in which somebody is signed in goes straight to the page instead.
 
         Args:
-            flow_cookie: The value of the browser's flow cookie.
+            cookies: The request's Cookie headers.
             return_to: The page asked for; anything but a page of this app leads to `LOGIN_REDIRECT`.
-            browser: The browser's name; empty where it has none.
-            new_name: The name that the browser gets with this very answer, if any; limits go by the one that it had.
-            tab: What tells the tab from others; the flow cookie stands in for a tab that is not named.
-            choose_account: Let the person pick an account even if the directory knows them already.
+            tab: What tells the tab from others; None where it is not known.
+            choose_account: Let the person pick an account even if the directory, or this app, knows them already.
             address: The client's.
+            old: Whether the browser is so old that it does not say what its requests are for.
 
         Returns:
-            The address to send the browser to: the directory, or our page that says why not.
+            Where to send the browser: to the directory, to the page, or to our page that says why not.
         """
-        target = return_target(return_to) or self.settings.login_redirect
+        target, met = return_target(return_to) or self.settings.login_redirect, await self.met(cookies)
+        named = [self.browser_cookie.header(met.new_name)] if met.new_name else []
+        began = time.time()  # before the store's time, so that the cookie expires first
         try:
-            await self._limit("start", browser, address, tab or flow_cookie)
+            await self._limit("start", met.name, address, met.known, tab or "", address if old else "")
+            if met.signed_in and not choose_account:
+                return Led(f"{self.settings.public_url}{target}", named)
             msal_flow = await self._client.begin(self._redirect_uri, "select_account" if choose_account else None)
-            await self._flows.put(
-                msal_flow["state"], flow_cookie, Flow(msal_flow, target, browser or new_name), address
-            )
+            cookie = FlowCookie.begin(msal_flow["state"], began, target)
+            flow, rank = Flow(msal_flow, target, met.name or met.new_name), KNOWN if met.known else WAITING
+            await self._flows.put(msal_flow["state"], cookie.binding, flow, address, rank)
         except AuthError as failure:
-            return await self._telling(failure, flow_cookie, target, address)
+            address, cookies = self._telling(failure, cookies, target, address)
+            return Led(address, [*cookies, *named])
         audit.record("started", address=address)
-        return msal_flow["auth_uri"]
+        return Led(msal_flow["auth_uri"], [*self._add(cookie, cookies), *named])
 
     async def succeeded(self, tab: str) -> None:
         """Forget the starts of a tab in which somebody is signed in."""
@@ -156,7 +208,7 @@ class SignIn:
     async def finish(
         self,
         answer: Mapping[str, str],
-        flow_cookie: str | None,
+        cookies: Sequence[FlowCookie],
         address: str = "",
         *,
         browser: str = "",
@@ -169,7 +221,7 @@ class SignIn:
 
         Args:
             answer: The query that the browser brought to `/callback`.
-            flow_cookie: The value of the browser's flow cookie, if it has one.
+            cookies: The browser's flow cookies.
             address: The client's.
             browser: The browser's name; empty where it has none.
             signed_in: Who is signed in in this tab already.
@@ -181,22 +233,28 @@ class SignIn:
             AuthError: When nobody was signed in.
         """
         state = answer.get("state", "")
+        cookie = next((cookie for cookie in cookies if cookie.id == flow_id(state)), None)
+        if cookie and cookie.failure:
+            raise cookie.failure
         try:
-            if told := _WITHOUT_STORE.get(answer.get(_PROBLEM, "")):
-                raise told()
+            if code := answer.get(_PROBLEM, ""):
+                raise AuthError.unpacked({"code": code})
             await self._limit("callback", browser, address)
-            task = asyncio.create_task(self._redeem(state, answer, flow_cookie, address))
+            if cookie is None:
+                raise FlowForeign("no cookie of this flow")
+            if cookie.age(time.time()) >= FLOW_SECONDS:
+                raise FlowExpired("by its cookie")
+            task = asyncio.create_task(self._redeem(state, answer, cookie, address))
             self._redeeming.add(task)
             task.add_done_callback(self._redeemed)
             await asyncio.wait({task})  # being cancelled here leaves the task running
             try:
                 return task.result()
             except FlowTaken:
-                return await self._redeemed_before(state, flow_cookie, signed_in)
+                return await self._redeemed_before(state, cookie, signed_in)
         except AuthError as failure:
-            audit.record(
-                "failed", failure=failure.code, reference=failure.reference, detail=failure.detail, address=address
-            )
+            failure.return_to = failure.return_to or (cookie.return_to if cookie else "")
+            _record(failure, address)
             raise
 
     async def settle(self) -> None:
@@ -204,32 +262,38 @@ class SignIn:
         if self._redeeming:
             await asyncio.wait(self._redeeming, timeout=LONGEST_WAIT_SECONDS)
 
-    async def start_session(self, ticket: str, cookies: Sequence[str]) -> Exchanged:
+    async def start_session(self, ticket: str, cookies: Sequence[str]) -> Led:
         """Exchange a ticket for a session: a new one, or the person's own that stands in this browser.
 
         Args:
             ticket: What came with the request; nothing is known about it.
             cookies: The request's Cookie headers.
         """
-        flow_cookie, target = self.flow_cookie.read(cookies), ""
+        flows, target, own = self.flow_cookies.read(cookies), "", None
         try:
-            outcome = await self._tickets.look(ticket, flow_cookie)
-            if flow_cookie is None or outcome.identity is None:
+            own = next((cookie for cookie in flows if ticket.startswith(cookie.id)), None)
+            if own is None:
+                raise FlowForeign("no cookie of this ticket's flow")
+            outcome = await self._tickets.look(ticket, own.binding)
+            if outcome.identity is None:
                 raise FlowUnknown("the ticket of a failure")
             target, identity = outcome.return_to, outcome.identity
             presented, named = self.session_cookie.read(cookies), self.browser(cookies)
             held = await self.sessions.find(presented) if presented else None
             goes_on = held is not None and held.session.identity.key == identity.key
-            name = self._new_name(named, presented, stands=goes_on)
+            name = self._new_name(named, None if goes_on else presented)
+            bindings = [own.binding, *(cookie.binding for cookie in flows if cookie is not own)]
             arrival = Arrival(
-                outcome.asked, self._tickets.name(ticket), outcome.begun, outcome.browser, flow_cookie, left=named
+                outcome.asked, self._tickets.name(ticket), outcome.begun, outcome.browser, bindings, left=named
             )
-            cookie = await self.sessions.start(identity, name or named, presented if held else None, arrival)
+            value = await self.sessions.start(identity, name or named, presented if held else None, arrival)
         except AuthError as failure:
-            audit.record("failed", failure=failure.code, reference=failure.reference, detail=failure.detail)
-            return Exchanged(await self._telling(failure, flow_cookie, target) if flow_cookie else self._redirect_uri)
+            return Led(*self._telling(failure, cookies, target, instead_of=own))
         audit.record("succeeded", person=identity.key)
-        return Exchanged(f"{self.settings.public_url}{target}", cookie, name)
+        given = [self.flow_cookies.finished(own, value, time.time())]
+        given += [self.browser_cookie.header(name)] if name else []
+        given += [] if self.known(cookies) else [self.known_cookie.header(self._keys.new_known())]
+        return Led(f"{self.settings.public_url}{target}", given, value)
 
     async def sign_out_url(self, identity: Identity) -> str:
         """Return the address at which the person signs out of the directory and comes back to `/logout`.
@@ -254,10 +318,19 @@ class SignIn:
         elif GUID.fullmatch(sid.lower()):
             await self.sessions.end_by_directory(sid.lower())
 
-    async def _limit(self, what: Literal["start", "callback"], browser: str, address: str, tab: str = "") -> None:
+    async def _limit(
+        self,
+        what: Literal["start", "callback"],
+        browser: str,
+        address: str,
+        known: str = "",
+        tab: str = "",
+        old: str = "",
+    ) -> None:
+        keys = {"browser": browser, "known": known, "old": old, "address": address, "tab": tab}
         # Browsers without a name, such as those that keep no cookies, share the limit of their address.
-        keys = {"browser": browser, "nameless": "" if browser else address, "address": address, "tab": tab}
-        most = {self._counted(f"{what} {of}", key): _MOST[of] for of, key in keys.items() if key}
+        keys["nameless"] = "" if browser else address
+        most = {self._counted(f"{what} {of}", keys[of]): limit for of, limit in _MOST.items() if keys[of]}
         if full := await self._store.admit(most, _MINUTE):
             of = full.split()[1]
             audit.record("limited", reason=f"{what}s of one {of}", address=address)
@@ -271,35 +344,47 @@ class SignIn:
     def _redirect_uri(self) -> str:
         return f"{self.settings.public_url}/callback"
 
-    async def _telling(self, failure: AuthError, flow_cookie: str, target: str, address: str = "") -> str:
-        """Return the address of `/callback` that shows a failure, which is stored as a flow that has already failed.
+    def _add(self, new: FlowCookie, cookies: Sequence[str], instead_of: FlowCookie | None = None) -> Sequence[str]:
+        return self.flow_cookies.add(new, cookies, self.session_cookie.read(cookies), instead_of)
 
-        After a rate limit, or while the store is unavailable, nothing is stored; the query names the failure.
+    def _telling(
+        self,
+        failure: AuthError,
+        cookies: Sequence[str],
+        target: str,
+        address: str = "",
+        instead_of: FlowCookie | None = None,
+    ) -> tuple[str, Sequence[str]]:
+        """Return the address of `/callback` that shows a failure, and the cookies in which the browser remembers it.
+
+        After a rate limit, while the store is unavailable, and where there is no room for a cookie, the query names it.
         """
-        if failure.code in _WITHOUT_STORE:
-            return f"{self._redirect_uri}?{_PROBLEM}={failure.code}"
-        state = token_urlsafe(32)
-        try:
-            await self._flows.put(state, flow_cookie, Flow({}, target, failure=failure), address)
-        except StoreUnavailable as worse:
-            return f"{self._redirect_uri}?{_PROBLEM}={worse.code}"
-        return f"{self._redirect_uri}?state={state}"
+        if failure.code not in _WITHOUT_COOKIE:
+            state = token_urlsafe(32)
+            new = FlowCookie.begin(state, time.time(), target, failure)
+            if given := self._add(new, cookies, instead_of):
+                _record(failure, address)
+                return f"{self._redirect_uri}?state={state}", given
+        return f"{self._redirect_uri}?{_PROBLEM}={failure.code}", ()
 
-    async def _redeem(self, state: str, answer: Mapping[str, str], flow_cookie: str | None, address: str) -> str:
-        flow = await self._flows.take(state, flow_cookie)
-        owner = flow_cookie or ""
-        ticket, asked = ticket_of(state, owner), time.time()
+    async def _redeem(self, state: str, answer: Mapping[str, str], cookie: FlowCookie, address: str) -> str:
         try:
-            if flow.failure:
-                raise flow.failure
+            flow = await self._flows.take(state, cookie.binding)
+        except FlowUnknown as unknown:
+            if type(unknown) is FlowUnknown and cookie.age(time.time()) >= FLOW_SECONDS - _CLOCKS_DIFFER:
+                raise FlowExpired("by the store's clock") from None
+            raise
+        ticket, asked = ticket_of(state, cookie.binding), time.time()
+        try:
             identity = await self._client.redeem(flow.msal, answer)
         except AuthError as failure:
             failure.return_to = flow.return_to
-            with suppress(StoreUnavailable):
-                await self._tickets.put(ticket, owner, Outcome(flow.return_to, failure=failure), address)
+            with suppress(StoreUnavailable, TooManyRequests):
+                outcome = Outcome(flow.return_to, failure=failure)
+                await self._tickets.put(ticket, cookie.binding, outcome, address, OVER)
             raise
         outcome = Outcome(flow.return_to, identity, asked=asked, begun=flow.begun, browser=flow.browser)
-        await self._tickets.put(ticket, owner, outcome, address)
+        await self._tickets.put(ticket, cookie.binding, outcome, address, KNOWN)
         return ticket
 
     def _redeemed(self, task: "asyncio.Task[str]") -> None:
@@ -307,15 +392,15 @@ class SignIn:
         if not task.cancelled():
             task.exception()  # looked at, so that asyncio does not complain when nobody waits any more
 
-    async def _redeemed_before(self, state: str, flow_cookie: str | None, signed_in: Identity | None) -> str:
+    async def _redeemed_before(self, state: str, cookie: FlowCookie, signed_in: Identity | None) -> str:
         """Return the ticket of a flow that an earlier call took; wait if that call, on any worker, is still redeeming.
 
         If the outcome is already known, a signed-in user gets the ticket only if it is their own.
         """
-        ticket, waits = ticket_of(state, flow_cookie or ""), 0
+        ticket, waits = ticket_of(state, cookie.binding), 0
         while True:
             try:
-                outcome = await self._tickets.look(ticket, flow_cookie)
+                outcome = await self._tickets.look(ticket, cookie.binding)
             except FlowTaken:  # its session was fetched
                 raise
             except FlowUnknown:
@@ -329,4 +414,8 @@ class SignIn:
                     raise outcome.failure
                 return ticket
             with suppress(FlowTaken):
-                await self._flows.look(state, flow_cookie)
+                await self._flows.look(state, cookie.binding)
+
+
+def _record(failure: AuthError, address: str) -> None:
+    audit.record("failed", failure=failure.code, reference=failure.reference, detail=failure.detail, address=address)

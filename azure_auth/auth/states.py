@@ -141,7 +141,8 @@ class SharedStates(StateManagerRedis):
     async def close(self) -> None:
         """Let go of both."""
         await self.strangers.close()
-        await super().close()
+        with suppress(RedisError):  # Reflex waits here for what listened to Redis, and that may have lost it just now
+            await super().close()
 
 
 def instead_of(manager: StateManager, is_over: Callable[[str], bool]) -> LocalStates | SharedStates:

@@ -7,7 +7,7 @@ concurrent writers loses. What must be atomic, such as using up a ticket and sta
 import logging
 import sqlite3
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -16,12 +16,19 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from azure_auth.auth.limits import Limit
-from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, SignedOutMeanwhile, StoreUnavailable
+from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, SignedOutMeanwhile, StoreUnavailable, TooManyRequests
 
 _log = logging.getLogger(__name__)
 _LOCKED_SECONDS = 1.0
-MOST_ONCE = 10_000
-"""The maximum number of one-time entries: for each kind in Redis, in total in the embedded store."""
+MOST_ONCE = 20_000
+"""The maximum number of one-time entries of each kind."""
+LARGEST_SHARE = 4
+"""An address with more than one in so many of the entries of a kind has more than its share."""
+OVER, WAITING, KNOWN = RANKS = range(3)
+"""Ranks of one-time entries. OVER: the outcome of a failed sign-in. WAITING: a flow. KNOWN: the ticket of a successful
+sign-in, or a flow of a browser that has completed a sign-in before. When a kind is full, an address that has more than
+its share loses the oldest of its own lowest rank. If none has, the lowest rank of all goes: the oldest of the address
+that has most of it."""
 TAKEN_SECONDS = 40.0
 """How long an entry is known to be used up; longer than redeeming a code may take."""
 MARK_SECONDS = 700.0
@@ -152,14 +159,16 @@ class Once:
     """Something for one use, as the store sees it.
 
     Attributes:
-        owner: A hash of the browser that may take it.
-        address: Where it was asked for; when there are too many, the heaviest address loses its oldest.
+        owner: A hash of the binding in its flow's cookie; only that cookie may take it.
+        address: Where it was asked for.
         sealed: The rest, readable only with its secret.
+        rank: One of `RANKS`.
     """
 
     owner: str
     address: str
     sealed: bytes
+    rank: int = WAITING
 
 
 MarkKind = Literal["person", "sid", "browser"]
@@ -187,19 +196,20 @@ NOTHING = Spend()
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """An entry that lets parallel sign-ins with the same flow cookie share one session.
+    """An entry that lets parallel sign-ins in one browser share one session.
 
     Attributes:
-        name: A hash of the flow cookie.
-        sealed: The session's first cookie value, encrypted under the flow cookie.
+        name: Derived from the binding of this flow's cookie.
+        sealed: The session's first cookie value, encrypted under that binding.
         seconds: How long it is kept; it is deleted earlier, when the browser first presents the value.
-        anew: Whether to overwrite an existing entry instead of following it.
+        follow: Names of entries of all the browser's flow cookies. If one exists, it is returned and no session is
+            started. Empty: overwrite.
     """
 
     name: str
     sealed: bytes
     seconds: float
-    anew: bool = False
+    follow: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +224,7 @@ class Start:
         persons: All hashes of the person.
         browsers: All hashes of the browser's names, before and after.
         others: References of sessions that count as this browser's as well.
-        join: What is left for another exchange of the same flow cookie.
+        join: What is left for another exchange in the same browser.
     """
 
     record: Record
@@ -234,12 +244,12 @@ class Started:
     Attributes:
         gone: Other people's sessions in the same browser, which have ended.
         twins: Sessions of the same person in the same browser, which stand beside the new one.
-        joined: The `sealed` of an existing `Join`, if a parallel sign-in was first; then nothing was started.
+        joined: `name` and `sealed` of an existing `Join`, if a parallel sign-in was first; then nothing was started.
     """
 
     gone: Sequence[Gone] = ()
     twins: Sequence[str] = ()
-    joined: bytes | None = None
+    joined: tuple[str, bytes] | None = None
 
 
 class Store(Protocol):
@@ -321,10 +331,14 @@ class Store(Protocol):
         ...
 
     async def put(self, kind: str, name: str, once: Once, seconds: float) -> None:
-        """Keep something for one use, for so long."""
+        """Keep something for one use, for so long.
+
+        Raises:
+            TooManyRequests: When the kind is full and every entry has a higher rank.
+        """
         ...
 
-    async def take(self, kind: str, name: str, owner: str | None) -> tuple[bytes, float]:
+    async def take(self, kind: str, name: str, owner: str) -> tuple[bytes, float]:
         """Return what was put, and when; forget it in the same step. Another browser's attempt leaves it in place.
 
         Raises:
@@ -334,7 +348,7 @@ class Store(Protocol):
         """
         ...
 
-    async def look(self, kind: str, name: str, owner: str | None) -> tuple[bytes, float]:
+    async def look(self, kind: str, name: str, owner: str) -> tuple[bytes, float]:
         """Return what was put, and when, and leave it in place; raises what `take` raises."""
         ...
 
@@ -356,7 +370,7 @@ class Store(Protocol):
 
 
 class OneTime:
-    """Things for one use in memory; when it is full, the address with most of them loses its oldest."""
+    """Things of one kind for one use, in memory."""
 
     def __init__(self, most: int = MOST_ONCE, clock: Callable[[], float] = time.time) -> None:
         """Begin empty; `most` things are kept, and `clock` counts seconds."""
@@ -364,35 +378,48 @@ class OneTime:
         self._clock = clock
         self._things: dict[str, tuple[float, float, Once]] = {}
         self._taken: dict[str, tuple[float, str]] = {}
-        self._of_address: Counter[str] = Counter()
+        self._of: dict[str, tuple[dict[str, None], ...]] = {}
+        """For each address and rank, the names of its things; the oldest come first."""
 
     def put(self, name: str, once: Once, seconds: float) -> None:
-        """Keep a thing for so long."""
+        """Keep a thing for so long.
+
+        Raises:
+            TooManyRequests: When the kind is full and every entry has a higher rank.
+        """
         now = self._clock()
         while self._things and (oldest := next(iter(self._things))) and self._things[oldest][0] <= now:
             self.drop(oldest)
-        while self._taken and (oldest := next(iter(self._taken))) and self._taken[oldest][0] <= now:
-            del self._taken[oldest]
-        if len(self._things) >= self._most:
-            heaviest, _ = self._of_address.most_common(1)[0]
-            self.drop(next(name for name, (*_, other) in self._things.items() if other.address == heaviest))
         self.drop(name)
+        if len(self._things) >= self._most:
+            self.drop(self._least(once.rank))
         self._things[name] = (now + seconds, now, once)
-        self._of_address[once.address] += 1
+        self._of.setdefault(once.address, tuple({} for _ in RANKS))[once.rank][name] = None
 
-    def take(self, name: str, owner: str | None) -> tuple[bytes, float]:
+    def _least(self, rank: int) -> str:
+        """Return the name of the thing that makes room for one of that rank."""
+        heaviest = max(self._of.values(), key=lambda ranks: sum(map(len, ranks)))
+        if sum(map(len, heaviest)) * LARGEST_SHARE > self._most:
+            return next(name for names in heaviest for name in names)
+        for lower in range(rank + 1):
+            most = max((ranks[lower] for ranks in self._of.values()), key=len)
+            if most:
+                return next(iter(most))
+        raise TooManyRequests("the store is full")
+
+    def take(self, name: str, owner: str) -> tuple[bytes, float]:
         """Return what was put, and when; remember of it only that it was taken."""
         found = self.look(name, owner)
         self.spend(name)
         return found
 
-    def look(self, name: str, owner: str | None) -> tuple[bytes, float]:
+    def look(self, name: str, owner: str) -> tuple[bytes, float]:
         """Return what was put, and when."""
         expires, put, once = self._things.get(name, (0.0, 0.0, None))
         gone, taker = self._taken.get(name, (0.0, ""))
         whose = once.owner if once else taker
-        if (once or gone > self._clock()) and (owner is None or not compare_digest(whose, owner)):
-            raise FlowForeign("the flow cookie of another browser" if owner else "no flow cookie")
+        if (once or gone > self._clock()) and not compare_digest(whose, owner):
+            raise FlowForeign("the cookie of another flow")
         if once and expires > self._clock():
             return once.sealed, put
         raise FlowTaken("just now") if gone > self._clock() else FlowUnknown("nothing waits under it")
@@ -404,17 +431,23 @@ class OneTime:
 
     def spend(self, name: str) -> None:
         """Take a thing whose owner was compared before."""
-        if name in self._things:
-            self._taken[name] = self._clock() + TAKEN_SECONDS, self._things[name][2].owner
-            self.drop(name)
+        if name not in self._things:
+            return
+        now, owner = self._clock(), self._things[name][2].owner
+        while self._taken and (oldest := next(iter(self._taken))):
+            if self._taken[oldest][0] > now and len(self._taken) < self._most:
+                break
+            del self._taken[oldest]
+        self._taken[name] = now + TAKEN_SECONDS, owner
+        self.drop(name)
 
     def drop(self, name: str) -> None:
         """Forget a thing."""
         if found := self._things.pop(name, None):
-            address = found[2].address
-            self._of_address[address] -= 1
-            if not self._of_address[address]:
-                del self._of_address[address]
+            once = found[2]
+            del self._of[once.address][once.rank][name]
+            if not any(self._of[once.address]):
+                del self._of[once.address]
 
 
 class Marks:
@@ -449,7 +482,7 @@ class EmbeddedStore:
         self._path = path
         self._clock = clock
         self._opened: sqlite3.Connection | None = None
-        self._once = OneTime(clock=clock)
+        self._once = defaultdict[str, OneTime](lambda: OneTime(clock=clock))
         self._marks = Marks(clock)
         self._joins: dict[str, str] = {}
         self._tabs: dict[str, set[str]] = {}
@@ -468,15 +501,16 @@ class EmbeddedStore:
             db.execute("DELETE FROM ended WHERE until < ?", (start.now,))
             db.execute("DELETE FROM handles WHERE until <= ?", (self._clock(),))
             self._pass(start.spend)
-            if join and not join.anew and (joined := self._once.get(f"join {join.name}")):
-                return Started(joined=joined)
+            for name in join.follow if join else ():
+                if joined := self._once["join"].get(name):
+                    return Started(joined=(name, joined))
             gone, twins = self._others(db, start)
             row = *astuple(record), bool(twins)
             db.execute(f"INSERT INTO sessions ({_FIELDS}, twin) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
             self._add(db, record, start.handle)
-        self._once.spend(f"ticket {start.spend.ticket}")  # in memory; nothing waits between this and the commit
+        self._once["ticket"].spend(start.spend.ticket)  # in memory; nothing waits between this and the commit
         if join:
-            self._once.put(f"join {join.name}", Once("", "", join.sealed), join.seconds)
+            self._once["join"].put(join.name, Once("", "", join.sealed), join.seconds)
             self._joins[record.reference] = join.name
         return Started(gone, twins)
 
@@ -502,7 +536,7 @@ class EmbeddedStore:
 
     def _pass(self, spend: Spend) -> None:
         """Raise, so that the transaction is undone, where a sign-in does not get through."""
-        if spend.ticket and self._once.get(f"ticket {spend.ticket}") is None:
+        if spend.ticket and self._once["ticket"].get(spend.ticket) is None:
             raise FlowTaken("just now")
         if self._marks.stop(spend):
             raise SignedOutMeanwhile()
@@ -518,7 +552,7 @@ class EmbeddedStore:
                 now = self._clock(), record[0]
                 self._db.execute("UPDATE sessions SET presented = ? WHERE reference = ?", now)
         if presented and (join := self._joins.pop(record[0], None)):
-            self._once.drop(f"join {join}")  # the browser has its value now
+            self._once["join"].drop(join)  # the browser has its value now
         return Found(data_key, next_, Record(*record))
 
     async def read(self, reference: str) -> Record | str:
@@ -560,7 +594,7 @@ class EmbeddedStore:
                 db.execute("UPDATE handles SET next = ? WHERE name = ?", (successor.sealed, successor.before))
                 self._add(db, record, successor.handle)
             self._pass(spend)
-        self._once.spend(f"ticket {spend.ticket}")
+        self._once["ticket"].spend(spend.ticket)
         return True
 
     async def end(
@@ -631,15 +665,15 @@ class EmbeddedStore:
 
     async def put(self, kind: str, name: str, once: Once, seconds: float) -> None:
         """Keep something for one use, in memory: it need not survive a restart."""
-        self._once.put(f"{kind} {name}", once, seconds)
+        self._once[kind].put(name, once, seconds)
 
-    async def take(self, kind: str, name: str, owner: str | None) -> tuple[bytes, float]:
+    async def take(self, kind: str, name: str, owner: str) -> tuple[bytes, float]:
         """Take what was put; on the event loop and without waiting, so nothing is taken twice."""
-        return self._once.take(f"{kind} {name}", owner)
+        return self._once[kind].take(name, owner)
 
-    async def look(self, kind: str, name: str, owner: str | None) -> tuple[bytes, float]:
+    async def look(self, kind: str, name: str, owner: str) -> tuple[bytes, float]:
         """Look at what was put."""
-        return self._once.look(f"{kind} {name}", owner)
+        return self._once[kind].look(name, owner)
 
     async def admit(self, most: Mapping[str, int], seconds: float) -> str | None:
         """Count once more, in memory."""

@@ -3,12 +3,13 @@
 import asyncio
 from asyncio import Future, Task, TimerHandle
 from collections import defaultdict
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
 
+from azure_auth.auth.flow_cookies import FlowCookie
 from azure_auth.auth.sealing import stranger_key, tab_id
 from azure_auth.auth.session import Held, Session
 from azure_auth.errors import StoreUnavailable
@@ -23,7 +24,7 @@ class Tab:
         id: An id that stays the same across a sign-in; it grants no access.
         session: The session of the cookie at the handshake; None if the tab is anonymous.
         handle: The hash of the session cookie at the handshake.
-        flow_cookie: The flow cookie at the handshake.
+        flow_cookies: The flow cookies at the handshake.
         browser: The browser's name at the handshake; empty without a valid one.
         address: The client's address.
         trouble: Why the session could not be looked up; every event is then refused.
@@ -44,7 +45,7 @@ class Tab:
     id: str
     session: Session | None
     handle: str = ""
-    flow_cookie: str | None = None
+    flow_cookies: Sequence[FlowCookie] = ()
     browser: str = ""
     address: str = ""
     trouble: StoreUnavailable | None = None
@@ -59,13 +60,15 @@ class Tab:
     timer: TimerHandle | None = None
 
     @classmethod
-    def of(cls, client_token: str, held: Held | None, flow_cookie: str | None, browser: str = "") -> "Tab":
+    def of(
+        cls, client_token: str, held: Held | None, flow_cookies: Sequence[FlowCookie] = (), browser: str = ""
+    ) -> "Tab":
         """Return the tab that calls itself `client_token`, with the key that this very session gives it."""
         id_ = tab_id(client_token)
         if held:
             key = held.session.keys.tab_key(client_token)
-            return cls(key, id_, held.session, held.handle, flow_cookie, browser)
-        return cls(stranger_key(client_token, browser or token_hex(16)), id_, None, "", flow_cookie, browser)
+            return cls(key, id_, held.session, held.handle, flow_cookies, browser)
+        return cls(stranger_key(client_token, browser or token_hex(16)), id_, None, "", flow_cookies, browser)
 
     @property
     def signed_in(self) -> Session | None:

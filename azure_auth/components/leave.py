@@ -13,6 +13,7 @@ class Leave(rx.Fragment):
 
     `rx.redirect` cannot do it: what is on our own origin it takes for a page. The address replaces the history entry,
     so that Back does not start the same journey again. With a ticket the browser fetches its session cookie first.
+    The fragment of the address waits in the tab's `sessionStorage` until the same page is back: no server sees it.
     A page that the browser brings back from its memory hides at once and loads anew, for whoever is signed in then.
     """
 
@@ -29,6 +30,8 @@ class Leave(rx.Fragment):
   const key = {ticket!s} || {to!s};
   if (!key || left.current === key) return;
   left.current = key;
+  if (window.location.hash)
+    sessionStorage.setItem("azure_auth_fragment", JSON.stringify([here(), window.location.hash]));
   if (!{ticket!s}) {{
     window.location.replace({to!s});
     return;
@@ -48,7 +51,16 @@ class Leave(rx.Fragment):
     window.removeEventListener("pageshow", reload);
   };
 }, []);"""
-        return ['const left = useRef("");', rx.Var(effect, _var_data=data), memory]
+        fragment = """const here = () => window.location.pathname.replace(/\\/$/, "") + window.location.search;
+useEffect(() => {
+  const [page, hash] = JSON.parse(sessionStorage.getItem("azure_auth_fragment") ?? "[]");
+  if (page !== here()) return;
+  sessionStorage.removeItem("azure_auth_fragment");
+  if (window.location.hash) return;
+  window.history.replaceState(window.history.state, "", hash);
+  document.getElementById(hash.slice(1))?.scrollIntoView();
+}, []);"""
+        return ['const left = useRef("");', fragment, rx.Var(effect, _var_data=data), memory]
 
 
 def leave() -> rx.Component:

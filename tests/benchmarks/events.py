@@ -113,7 +113,7 @@ class Crowd:
 
     async def _connect(self) -> None:
         for number, cookie in enumerate(self._cookies):
-            tab = Tab.of(f"tab-{number}", await self._sessions.find(cookie), None)
+            tab = Tab.of(f"tab-{number}", await self._sessions.find(cookie))
             self._connections.enter_context(self._tabs.connected(tab))
             self._app.event_namespace.sid_to_token[tab.id] = tab.key
             self._open.append(tab)

@@ -1,0 +1,26 @@
+"""What a browser says that a request is for (Fetch Metadata: https://www.w3.org/TR/fetch-metadata/).
+
+Browsers leave it out on plain http, loopback excepted, and old ones always do.
+"""
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+
+def is_navigation(scope: Scope) -> bool:
+    """Tell whether a request opens a page in a tab: no image, frame, script or prefetch does. Old browsers may."""
+    headers = Headers(scope=scope)
+    if scope["method"] != "GET" or "sec-purpose" in headers or "purpose" in headers or "range" in headers:
+        return False
+    asked = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+    return asked == ("navigate", "document") or is_of_old_browser(scope)
+
+
+def is_of_old_browser(scope: Scope) -> bool:
+    """Tell whether a request says nothing of what it is for."""
+    return not any(name.startswith(b"sec-fetch-") for name, _ in scope["headers"])
+
+
+def is_post_of_ours(scope: Scope, public_url: str) -> bool:
+    """Tell whether a request is a POST by a page of the app at `public_url`."""
+    return scope["method"] == "POST" and Headers(scope=scope).getlist("origin") == [public_url]
