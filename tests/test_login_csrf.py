@@ -1,6 +1,7 @@
 """Login CSRF: no page of somebody else signs the victim in as the attacker, or spoils the victim's own sign-in."""
 
 import asyncio
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
@@ -52,6 +53,9 @@ def hostile_pages(app, link: str, ticket: str) -> dict[str, str]:
         "/fetch": f"<script>Promise.allSettled([fetch('{link}', {{{sent}}}), fetch('{start}', {{{sent}}}),"
         f" fetch('{session}', {{method: 'POST', body: '{ticket}', {sent}}})]).then(() => document.title = 'done')"
         "</script>",
+        "/images": f'<img src="{start}">' * 30,
+        "/frames": f'<iframe src="{start}"></iframe>' * 30,
+        "/prefetch": f'<link rel="prefetch" href="{start}">' * 30,
         "/frame": f'<iframe src="{escape(link)}"></iframe><iframe src="{start}"></iframe>'
         f'<iframe name="in"></iframe><form target="in" {post}>'
         f'<input name="{ticket}"></form>{submit}',
@@ -95,6 +99,42 @@ def test_no_foreign_page_signs_anybody_in(app, browser, directory, host):
             cookies = {c["name"]: c["value"] for c in context.cookies(app.url)}
             assert "azure_auth_session" not in cookies, way
             assert cookies[flow["name"]] == flow["value"], way
+    choose(victim, ADA)
+    greeted(victim, ADA)
+    context.close()
+
+
+WAYS_TO_EVICT = {
+    "windows": "for (let i = 0; i < 30; i++) window.open('{start}');",
+    "cookies": "for (let i = 0; i < 400; i++) document.cookie = `x${{i}}=1; path=/`;",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_EVICT)
+def test_whoever_evicts_a_flow_signs_nobody_in(production, browser, directory, way):
+    """By windows and by other cookies of the host a page can push a flow out; its person reads so, and begins anew."""
+    link, _ = answer_for(production, directory, GRACE)
+    context = browser.new_context(ignore_https_errors=True)
+    victim, hostile = context.new_page(), context.new_page()
+    victim.goto(production.url)
+    victim.get_by_role("button", name=ADA).wait_for()
+    flow = next(c["name"] for c in context.cookies(production.url) if "_flow_" in c["name"])
+    script = WAYS_TO_EVICT[way].format(start=f"{production.url}/auth/sign-in")
+    with foreign_site({"/": f"<script>{script}</script>"}) as port:
+        hostile.goto(f"http://localhost:{port}/")
+        end = time.monotonic() + 30
+        while flow in {c["name"] for c in context.cookies(production.url)} and time.monotonic() < end:
+            hostile.wait_for_timeout(100)
+    assert len([c for c in context.cookies(production.url) if "_flow_" in c["name"]]) <= 24
+    for page in context.pages:
+        if page != victim:
+            page.close()
+    attacked = context.new_page()
+    for page, go in ((attacked, lambda: attacked.goto(link)), (victim, lambda: choose(victim, ADA))):
+        go()
+        expect(page.get_by_role("heading", name="This sign-in cannot be finished here")).to_be_visible()
+        assert "azure_auth_session" not in {c["name"] for c in context.cookies(production.url)}
+    victim.get_by_role("link", name="Try again").click()
     choose(victim, ADA)
     greeted(victim, ADA)
     context.close()

@@ -1,6 +1,6 @@
 """One-time records of a sign-in: the flow while the user is at Microsoft, then the ticket for the session.
 
-Each is encrypted in the store, bound to one browser, and can be used once.
+Each is encrypted in the store, bound to its flow's cookie, and can be used once.
 """
 
 import logging
@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from azure_auth.auth import codec
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sealing import Seal, SealBroken, hashed
-from azure_auth.auth.store import WAITING, Once, Store
+from azure_auth.auth.store import Once, Store
 from azure_auth.errors import AuthError, FlowUnknown
 
 _log = logging.getLogger(__name__)
@@ -106,15 +106,15 @@ class OnceOnly(Generic[_T]):
         """Return the name under which a thing lies in the store."""
         return Seal.of(self._kind, secret).name
 
-    async def put(self, secret: str, owner: str, thing: _T, address: str = "", rank: int = WAITING) -> None:
-        """Keep a thing for whoever brings its secret and `owner`, the random part of its flow's cookie.
+    async def put(self, secret: str, owner: str, thing: _T, address: str, rank: int) -> None:
+        """Keep a thing until its secret and its owner are presented.
 
         Args:
             secret: Its flow's state, or its ticket.
-            owner: See above.
+            owner: The binding of its flow's cookie.
             thing: What to keep.
             address: The client's.
-            rank: What goes before it when there are too many; see `store.RANKS`.
+            rank: Its rank; see `store.RANKS`.
 
         Raises:
             StoreUnavailable: When it cannot be kept.

@@ -400,7 +400,7 @@ class Gate(Middleware):
 
 
 def _address_of(event: dict[str, Any]) -> str:
-    """Return path and query of the page that an event comes from. A fragment stays in the browser."""
+    """Return the path and query of an event's page. Reflex's client also sends the fragment; it is dropped here."""
     return str(event.get("router_data", {}).get("asPath", "/")).partition("#")[0]
 
 

@@ -31,13 +31,13 @@ def routes(sign_in: SignIn) -> list[Route]:
 
     @public
     async def start(request: Request) -> Response:
-        """Send the browser to the directory; only a page that is opened in a tab may ask for it."""
+        """Start a sign-in, or send a signed-in user straight to the page. Only a page opened in a tab may ask."""
         if not is_navigation(request.scope):
             return PlainTextResponse("Open this address in a tab.", 403, _NO_STORE)
         led = await sign_in.begin(
             request.headers.getlist("cookie"),
             request.query_params.get("return_to", ""),
-            tab=well_formed(request.query_params.get("tab", "")),
+            tab=well_formed(request.query_params.get("tab", "")) or "",
             choose_account=request.query_params.get("prompt") == "select_account",
             address=client_address(request.scope, sign_in.settings.proxy_hops),
             old=is_of_old_browser(request.scope),
@@ -52,7 +52,7 @@ def routes(sign_in: SignIn) -> list[Route]:
     async def session(request: Request) -> Response:
         """Exchange the ticket in the body for the session cookie; the answer's text is where the browser goes next.
 
-        Only our own pages may ask, and only the browser that the sign-in was begun in has the ticket's cookie.
+        Only our own pages may ask. The ticket works only with its flow's cookie.
         """
         if not is_post_of_ours(request.scope, sign_in.settings.public_url):
             address = client_address(request.scope, sign_in.settings.proxy_hops)

@@ -1,6 +1,6 @@
 """What a browser says that a request is for (Fetch Metadata: https://www.w3.org/TR/fetch-metadata/).
 
-Browsers leave it out on plain http, loopback excepted, and old ones always do.
+Browsers send it on https and on loopback; old ones never do.
 """
 
 from starlette.datastructures import Headers
@@ -8,7 +8,10 @@ from starlette.types import Scope
 
 
 def is_navigation(scope: Scope) -> bool:
-    """Tell whether a request opens a page in a tab: no image, frame, script or prefetch does. Old browsers may."""
+    """Tell whether a request opens a page in a tab, and is no image, frame, script or prefetch.
+
+    A request that does not say what it is for counts as a page. One for a part of a page (`Range`) does not.
+    """
     headers = Headers(scope=scope)
     if scope["method"] != "GET" or "sec-purpose" in headers or "purpose" in headers or "range" in headers:
         return False

@@ -1,5 +1,6 @@
-"""Derives encryption keys from secrets that only browsers hold, and encrypts the app's stored records.
+"""Derives encryption keys, and encrypts what the app stores and what it puts into flow cookies.
 
+Stored records use secrets that only browsers hold; flow cookies use `SESSION_SECRET` (see `server_keys`).
 A session's cookie decrypts one thing: the session's data key. Everything else of the session is encrypted under keys
 derived from the data key. The store holds neither in clear, so a stolen database, backup or dump cannot be decrypted.
 Algorithms: HKDF (RFC 5869), with one purpose per key, and AES-256-GCM.
@@ -19,7 +20,8 @@ _NONCE_BYTES = 12
 SEAL_BYTES = _NONCE_BYTES + 16
 """How much longer a ciphertext is than what it holds: a nonce and GCM's tag."""
 _FORMAT = 2
-FLOW_ID_LENGTH, TICKET_LENGTH = 12, 12 + 43
+FLOW_ID_LENGTH = 12
+TICKET_LENGTH = FLOW_ID_LENGTH + 43
 STRANGER = "0" * 16
 """The prefix of all keys of tabs without a session."""
 

@@ -1,4 +1,4 @@
-"""What `SESSION_SECRET` is for: index hashes of the store, browser names, flow cookies, messages between processes.
+"""Keys from `SESSION_SECRET`: for index hashes, browser names, flow cookies and messages between processes.
 
 Colleagues can look up each other's `tid` and `oid`, so plain hashes of them would show who is signed in. The secret is
 not kept in the store. During a rotation there are two secrets: what is new uses the first, checks accept both.
@@ -36,7 +36,7 @@ class ServerKeys:
         return [hmac.digest(secret, b"hash " + text, "sha256").hex() for secret in self._secrets]
 
     def seals(self, kind: str, name: str) -> list[Seal]:
-        """Return the seals under which a record that browsers keep may lie; new ones lie under the first."""
+        """Return one seal per secret for a record kept in a browser. Encrypt with the first, decrypt with any."""
         return [Seal(kind, name, secret) for secret in self._secrets]
 
     def new_name(self) -> str:

@@ -92,6 +92,7 @@ class Sessions:
         return await self._whole(self._start(identity, browser, presented, arrival))
 
     async def _start(self, identity: Identity, browser: str, presented: str | None, arrival: Arrival) -> str:
+        joins = {seal.name: seal for seal in (Seal.of("join", binding) for binding in arrival.bindings)}
         joined = False
         for _ in range(_TRIES):
             held = await self.find(presented, joined=joined) if presented else None
@@ -102,7 +103,6 @@ class Sessions:
                     return value
                 continue  # it ended, or was written, meanwhile
             value, start = self._new(identity, browser, arrival)
-            joins = {seal.name: seal for seal in (Seal.of("join", binding) for binding in arrival.bindings)}
             if joins:
                 own, follow = next(iter(joins.values())), [] if joined or held else list(joins)
                 start = replace(start, join=Join(own.name, own.seal(value.encode()), GRACE_SECONDS, follow))

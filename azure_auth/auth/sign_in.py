@@ -36,8 +36,8 @@ from azure_auth.settings import Settings
 
 _LOOK_AGAIN_SECONDS, _LOOK_AT_LEAST_SECONDS = 0.2, 2.0
 _MINUTE = 60.0
-# Per minute. A whole office may share one address, so its limit is high. A browser's own limit is twice the number of
-# sign-ins that it may have under way, for it may restore all its tabs at once. What is one more is refused.
+# Per minute; the next one is refused. A whole office may share one address, so its limit is high. A browser may restore
+# all its tabs at once, so its limit is twice its maximum number of flows.
 _MOST = {
     "browser": 2 * MOST,
     "known": 2 * MOST,
@@ -49,6 +49,11 @@ _MOST = {
 _MOST_SIDS = 600  # of an address: fewer than the store remembers, or a flood could make it forget sign-outs
 _BROWSER_SECONDS = 400 * 24 * 3600
 """The longest that browsers keep a cookie."""
+_SAID = {
+    "known": "browser",
+    "nameless": "address, without a browser's name",
+    "old": "address, without Fetch Metadata",
+}
 _CLOCKS_DIFFER = 60.0
 _PROBLEM = "problem"
 _WITHOUT_COOKIE = {TooManyRequests.code, StoreUnavailable.code}
@@ -165,7 +170,7 @@ class SignIn:
         cookies: Sequence[str],
         return_to: str,
         *,
-        tab: str | None = None,
+        tab: str = "",
         choose_account: bool = False,
         address: str = "",
         old: bool = False,
@@ -175,7 +180,7 @@ class SignIn:
         Args:
             cookies: The request's Cookie headers.
             return_to: The page asked for; anything but a page of this app leads to `LOGIN_REDIRECT`.
-            tab: What tells the tab from others; None where it is not known.
+            tab: The tab's id; empty if unknown.
             choose_account: Let the person pick an account even if the directory, or this app, knows them already.
             address: The client's.
             old: Whether the browser is so old that it does not say what its requests are for.
@@ -187,7 +192,7 @@ class SignIn:
         named = [self.browser_cookie.header(met.new_name)] if met.new_name else []
         began = time.time()  # before the store's time, so that the cookie expires first
         try:
-            await self._limit("start", met.name, address, met.known, tab or "", address if old else "")
+            await self._limit("start", met.name, address, met.known, tab, address if old else "")
             if met.signed_in and not choose_account:
                 return Led(f"{self.settings.public_url}{target}", named)
             msal_flow = await self._client.begin(self._redirect_uri, "select_account" if choose_account else None)
@@ -333,7 +338,7 @@ class SignIn:
         most = {self._counted(f"{what} {of}", keys[of]): limit for of, limit in _MOST.items() if keys[of]}
         if full := await self._store.admit(most, _MINUTE):
             of = full.split()[1]
-            audit.record("limited", reason=f"{what}s of one {of}", address=address)
+            audit.record("limited", reason=f"{what}s of one {_SAID.get(of, of)}", address=address)
             raise TooManyStarts if of == "tab" else TooManyRequests
 
     def _counted(self, what: str, key: str) -> str:

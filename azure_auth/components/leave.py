@@ -13,7 +13,7 @@ class Leave(rx.Fragment):
 
     `rx.redirect` cannot do it: what is on our own origin it takes for a page. The address replaces the history entry,
     so that Back does not start the same journey again. With a ticket the browser fetches its session cookie first.
-    The fragment of the address waits in the tab's `sessionStorage` until the same page is back: no server sees it.
+    The address's fragment is kept in the tab's `sessionStorage`, and restored when the same page loads again.
     A page that the browser brings back from its memory hides at once and loads anew, for whoever is signed in then.
     """
 
