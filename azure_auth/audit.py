@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from typing import Any, Literal, TextIO
 
-from azure_auth.logs import clean
+from azure_auth.logs import clean, cut
 
 VERSION = 1
 _WAITING_LINES = 10_000
@@ -36,7 +36,7 @@ def record(event: Event, *, person: tuple[str, str] | None = None, **known: str)
     line: dict[str, Any] = {"v": VERSION, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
     if person:
         line["person"] = {"tid": person[0], "oid": person[1]}
-    line |= {name: clean(value) for name, value in known.items() if value}
+    line |= {name: clean(cut(value)) for name, value in known.items() if value}
     _log.info("%s", json.dumps(line))
 
 

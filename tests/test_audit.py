@@ -118,6 +118,53 @@ def test_no_logger_lets_a_secret_through(written, name, shape):
     assert shape == "lines" or "[redacted]" in text
 
 
+WORDS = [
+    "a",
+    "a.",
+    "a@",
+    "@",
+    "a@a.",
+    "@a-",
+    "azure_auth_",
+    "_code",
+    "code ",
+    "code=",
+    "eyJ",
+    "-eyJ",
+    "A1a~",
+    "bearer ",
+    "=",
+]
+
+
+@pytest.mark.parametrize("word", [*WORDS, *(f"{word} " for word in WORDS), "code" + " " * 1000, "a@" + "b" * 1000])
+def test_cleaning_takes_time_in_proportion(word):
+    """256 kB of whatever nearly is a secret take a moment, and four times of it four times as long."""
+    text = word * (262_144 // len(word))
+    took = []
+    for part in (text[: len(text) // 4], text):
+        began = time.perf_counter()
+        clean(part)
+        took.append(time.perf_counter() - began)
+    assert took[1] < 1, took
+    assert took[1] < 10 * took[0] + 0.1, took
+
+
+@pytest.mark.parametrize("name", ["", "azure_auth.auth.core", "reflex", "httpx"])
+def test_what_is_logged_is_cut(written, name):
+    """The end of an endless text is left out, with the number of its characters and half a secret with it."""
+    began = time.perf_counter()
+    for _ in range(10):
+        logging.getLogger(name).error("%s", "x" * 262_144)
+        fail(name, "y" * 262_144)
+    assert time.perf_counter() - began < 2
+    assert len(written.getvalue()) < 10 * 70_000
+    assert "characters more)" in written.getvalue()
+    logging.getLogger(name).error("%s %s", "word " * 1598, CANARIES["ticket"])
+    assert "canary" not in written.getvalue()
+    assert re.search(r"word +… \(\d+ characters more\)", written.getvalue())
+
+
 def test_what_is_logged_stays_readable(written):
     """Addresses, references, event names and numbers are no secrets."""
     line = "failed reference=0123456789 AADSTS50105 http://localhost:3000/auth/sign-in?return_to=%2Freports"

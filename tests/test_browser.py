@@ -112,6 +112,12 @@ def test_a_fragment_is_back_after_the_sign_in(app, page):
     assert [line for line in asked if "secret-part" in line and "/reports" not in line] == []
     page.goto(f"{app.url}/reports#%")
     expect(page.locator("#owner")).to_have_text(f"Reports for {ADA}")
+    page.goto(f"{app.url}/#secret-part")
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    page.get_by_role("link", name="Sign in").click()
+    choose(page, GRACE)
+    greeted(page, GRACE)
+    assert page.url == f"{app.url}/"  # whoever signs out takes it along
 
 
 def test_a_public_page_with_a_fragment_is_public(app, page):
@@ -154,6 +160,7 @@ def test_a_sign_in_is_begun_once(app, page):
     assert len(begun) == 1
 
 
+@pytest.mark.slow
 def test_a_long_wait_says_so(production, directory, page):
     """After 3 s the waiting page says that it takes long, after 10 s it offers a way back, and nothing moves."""
     page.goto(production.url)

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import time
+import traceback
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -49,7 +50,7 @@ def over(app, **cookies: str) -> httpx.AsyncClient:
 def app(sign_in) -> Starlette:
     """The routes, and a page behind the doors."""
     inner = Starlette(routes=[*routes(sign_in), Route("/{page:path}", lambda _: PlainTextResponse("a page"))])
-    return Doors(inner, sign_in, None, Tabs(), inner.routes[:-1], is_built=lambda path: path == "/")
+    return Doors(inner, sign_in, None, Tabs(), inner.routes[:-1], is_built=lambda path: path in ("/", "/callback"))
 
 
 @pytest.fixture
@@ -137,6 +138,21 @@ def test_finished_flows_take_no_more_room(cookies):
     assert jar.cookies == {}
 
 
+@pytest.mark.parametrize("how", ["copies", "junk"])
+def test_many_flow_cookies_cost_little(cookies, how):
+    """A header of 300 kB costs about as much as one that has none of them, and is answered with few cookies."""
+    jar = Jar()
+    jar.keep(cookies.add(begun(1, time.time()), [], None))
+    one = [
+        f"{jar.headers[0]}x{number}" if how == "copies" else f"__Host-azure_auth_flow_{number:012x}=x"
+        for number in range(2400)
+    ]
+    began = time.perf_counter()
+    assert len(cookies.add(begun(2, time.time()), ["; ".join(one)], None)) < 100
+    cookies.tidied(["; ".join(one)], None, time.time())
+    assert time.perf_counter() - began < 0.1
+
+
 @pytest.mark.parametrize("failure", [Throttled(40), TooManyStarts(), Unavailable()])
 def test_what_is_over_displaces_nothing_that_is_under_way(cookies, failure):
     """Finished flows go first, then failed ones; a failure for which there is no room gets no cookie."""
@@ -217,16 +233,51 @@ def test_the_browser_remembers_a_failure_with_its_own_words(cookies):
     assert kept.failure.message == Throttled.message
 
 
-async def test_a_sign_out_stops_what_was_begun_before_it(app, sign_in, directory):
-    """Also in a browser's very first sign-in, whose answer marks it as known."""
-    jar = Jar()
-    answers = [directory.answer(await jar.begin(sign_in), "Ada Lovelace") for _ in range(2)]
-    assert (await jar.exchange(sign_in, await jar.finish(sign_in, answers[0]))).session_cookie
-    await sign_in.sessions.end((await sign_in.session(jar.headers)).session, "signed_out")
+async def later(app, sign_in, jar: Jar, answer: dict[str, str]) -> str | None:
+    """Come back from the directory as a browser does, with the page first."""
     async with over(app, **jar.cookies) as http:
-        back = await http.get("/callback", params=answers[1], headers=NAVIGATION)
-    jar.keep(back.headers.get_list("set-cookie"))
-    assert (await jar.exchange(sign_in, await jar.finish(sign_in, answers[1]))).session_cookie is None
+        jar.keep((await http.get("/callback", params=answer, headers=NAVIGATION)).headers.get_list("set-cookie"))
+    return (await jar.exchange(sign_in, await jar.finish(sign_in, answer))).session_cookie
+
+
+@pytest.mark.parametrize("way", ["one after the other", "in parallel", "after another person"])
+async def test_a_sign_out_stops_what_was_begun_before_it(app, sign_in, directory, way):
+    """Whatever became of the browser's name meanwhile."""
+    jar = Jar()
+    if way == "after another person":
+        await signed_in(sign_in, directory, jar, "Grace Hopper")
+    if way == "in parallel":
+        led = [await sign_in.begin([], "") for _ in range(2)]
+        for one in reversed(led):  # the answers come in any order
+            jar.keep(one.cookies)
+        uris = [one.address for one in led]
+    else:
+        uris = [await jar.begin(sign_in, choose_account=True) for _ in range(2)]
+    answers = [directory.answer(uri, "Ada Lovelace") for uri in uris]
+    assert await later(app, sign_in, jar, answers[0])
+    await sign_in.sessions.end((await sign_in.session(jar.headers)).session, "signed_out")
+    assert await later(app, sign_in, jar, answers[1]) is None
+    again = directory.answer(await jar.begin(sign_in), "Ada Lovelace")  # the control: what is begun afterwards
+    assert await later(app, sign_in, jar, again)
+
+
+@pytest.mark.parametrize("code", ["credential_refused", "token_invalid", "account_disabled", "flow_foreign", "x"])
+async def test_a_link_tells_of_no_failure_that_did_not_happen(sign_in, code):
+    """A query names limits and outages alone; what concerns the account or the app needs the browser's cookie."""
+    with pytest.raises(FlowForeign):
+        await sign_in.finish({"problem": code}, [])
+    with pytest.raises(TooManyStarts):
+        await sign_in.finish({"problem": TooManyStarts.code}, [])
+
+
+async def test_a_failure_in_a_cookie_holds_no_frames(sign_in):
+    """A tab that shows it again and again keeps no more of it."""
+    failed, depths = FlowCookie.begin("s", time.time(), "/", Throttled(40)), []
+    for _ in range(10):
+        with pytest.raises(Throttled) as caught:
+            await sign_in.finish({"state": "s"}, [failed])
+        depths.append(len(traceback.extract_tb(caught.value.__traceback__)))
+    assert depths[0] == depths[-1]
 
 
 @pytest.mark.parametrize("behind", [0, 5, 50])

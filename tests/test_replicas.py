@@ -383,6 +383,7 @@ class Crowd:
         await asyncio.gather(*people)
 
 
+@pytest.mark.slow
 async def test_a_replica_that_is_killed_costs_a_retry_at_most(site, visitor):
     """Killed in the middle of sign-ins, the other goes on: whoever tries again gets in, and returning tabs are in."""
     ada, one = visitor(), site.both[0]
@@ -401,6 +402,7 @@ async def test_a_replica_that_is_killed_costs_a_retry_at_most(site, visitor):
     await asyncio.to_thread(one.start)
 
 
+@pytest.mark.slow
 async def test_a_rolling_restart_signs_nobody_out_and_loses_no_sign_in(site, visitor):
     """One after the other is stopped and started under load: no sign-in needs another try, and nobody is out."""
     ada = visitor()

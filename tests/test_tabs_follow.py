@@ -28,7 +28,7 @@ REPORTS = f"{APP_STATE}.azure_auth___pages___reports____reports"
 PAGE = "/reports?tab=2"
 SESSION = "azure_auth_session"
 TABS = 6
-GRACE, WRITE, FLOW = 5.0, 8.0, 20
+GRACE, WRITE, FLOW = 5.0, 8.0, 15
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +199,7 @@ async def sign_out_page(browser: Browser) -> str:
     return authorize.partition("/oauth2/")[0] + "/oauth2/v2.0/logout"
 
 
+@pytest.mark.slow
 async def test_a_slow_person_reads_that_it_took_too_long(site, visitor):
     """After the time of a flow, on both stores: the same words, and the way on leads to the page asked for."""
     slow, quick = visitor(), visitor()

@@ -9,6 +9,7 @@ import re
 from base64 import urlsafe_b64decode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from secrets import token_bytes
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ MOST = 24
 _MOST_BYTES = 4090
 """Maximum size of all flow cookies in a request. Many proxies refuse more than 8 kB of headers."""
 _LONGEST_TARGET = 200
-_BINDING_BYTES = 32
+_BINDING_BYTES, _LONGEST_VALUE = 32, 600
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -97,10 +98,10 @@ class FlowCookies:
         Returns:
             The headers; none if `new` tells of a failure and all room is taken by flows under way.
         """
-        present = [cookie for cookie in self.read(headers) if cookie != instead_of]
-        young = [cookie for cookie in present if cookie.age(new.begun) < SECONDS]
+        present = self.read(headers)
+        young = [cookie for cookie in present if cookie != instead_of and cookie.age(new.begun) < SECONDS]
         kept = self._fitted([*young, new], session_cookie)
-        return self._changes(headers, kept, new.begun) if new.id in {cookie.id for cookie in kept} else []
+        return self._changes(headers, present, kept, new.begun) if kept[-1] == new else []
 
     def tidied(self, headers: Sequence[str], session_cookie: str | None, now: float) -> list[str]:
         """Return the Set-Cookie headers that delete finished flows' cookies from a request's, and what is too much.
@@ -109,7 +110,7 @@ class FlowCookies:
         """
         present = self.read(headers)
         kept = self._fitted(present, session_cookie)
-        return self._changes(headers, kept, now) if kept != present else []
+        return self._changes(headers, present, kept, now) if kept != present else []
 
     def finished(self, cookie: FlowCookie, session_cookie: str, now: float) -> str:
         """Return the Set-Cookie header that notes the session cookie that a flow led to."""
@@ -136,14 +137,18 @@ class FlowCookies:
             room -= self._room(first)
         return kept
 
-    def _changes(self, headers: Sequence[str], kept: Sequence[FlowCookie], now: float) -> list[str]:
-        present, names = self.read(headers), {name for name, _ in self._pairs(headers)}
+    def _changes(
+        self, headers: Sequence[str], present: Sequence[FlowCookie], kept: Sequence[FlowCookie], now: float
+    ) -> list[str]:
+        names = {name for name, _ in self._pairs(headers)}
         gone = names - {self._prefix + cookie.id for cookie in kept}
         deleted = [set_cookie(name, "", 0, self._public_url) for name in sorted(gone)]
         return deleted + [self._set(cookie, cookie.begun + SECONDS - now) for cookie in kept if cookie not in present]
 
     def _pairs(self, headers: Iterable[str]) -> list[tuple[str, str]]:
-        return [(name, value) for name, value in pairs(headers) if self._name.fullmatch(name)]
+        """Return the cookies that may be ours; no browser sends more of them, or longer ones."""
+        ours = (pair for pair in pairs(headers) if len(pair[1]) <= _LONGEST_VALUE and self._name.fullmatch(pair[0]))
+        return list(islice(dict.fromkeys(ours), 4 * MOST))
 
     def _opened(self, id_: str, value: str) -> FlowCookie | None:
         try:

@@ -9,7 +9,7 @@ from typing import Any
 from azure_auth import audit
 from azure_auth.auth import codec
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.sealing import SealBroken, SessionKeys
+from azure_auth.auth.sealing import SealBroken, SessionKeys, handle_of
 from azure_auth.auth.server_keys import ServerKeys
 from azure_auth.auth.session import Session
 from azure_auth.auth.store import MarkKind, Record, Spend
@@ -30,6 +30,8 @@ class Arrival:
         bindings: What binds flows to the browser (`FlowCookie.binding`), this one's first. Sign-ins that finish at the
             same time in one browser share one session.
         left: The browser's name before this sign-in, which may change it; empty if it had none.
+        presented: The value of the session cookie that the browser has; empty if it has none. A browser whose session
+            was signed out still has it, whatever became of its name.
     """
 
     asked: float | None = None
@@ -38,6 +40,7 @@ class Arrival:
     begun_in: str = ""
     bindings: Sequence[str] = ()
     left: str = ""
+    presented: str = ""
 
 
 class Records:
@@ -80,6 +83,7 @@ class Records:
         """Return the checks of a sign-in: its ticket, and the sign-outs that reject it if they came after its start."""
         persons = self.persons(identity)
         browsers = self.browsers(browser, arrival.begun_in, arrival.left)
+        browsers += [handle_of(arrival.presented).name] if arrival.presented else []
         marks: dict[MarkKind, list[str]] = {
             "person": persons,
             "sid": self.sids(identity.sid),
@@ -87,9 +91,10 @@ class Records:
         }
         return Spend(arrival.ticket, arrival.begun, tuple((kind, n) for kind, names in marks.items() for n in names))
 
-    def mark(self, session: Session) -> tuple[MarkKind, str] | None:
-        """Return what is remembered of a sign-out in one browser."""
-        return ("browser", f"{session.browser} {self.persons(session.identity)[0]}") if session.browser else None
+    def marks(self, session: Session) -> list[tuple[MarkKind, str]]:
+        """Return what is remembered of a sign-out in one browser: by its name, and by the cookies that it still has."""
+        person = self.persons(session.identity)[0]
+        return [("browser", f"{name} {person}") for name in (session.browser, *session.handles) if name]
 
     def persons(self, identity: Identity) -> list[str]:
         """Return the hashes of a person."""

@@ -269,10 +269,11 @@ return 'done'
 """
 )
 _END = """
-local until_, why, kind, name, lasts, most = unpack(ARGV)
+local until_, why, marks, lasts, most = unpack(ARGV)
 local gone = {}
-for i = 7, #ARGV do finish(gone, ARGV[i], until_, why) end
-if kind ~= '' then mark(kind, name, lasts, most) end
+for i = 6, #ARGV do finish(gone, ARGV[i], until_, why) end
+marks = cjson.decode(marks)
+for i = 1, #marks, 2 do mark(marks[i], marks[i + 1], lasts, most) end
 return gone
 """
 _END_ALL = """
@@ -426,11 +427,11 @@ class RedisStore:
         return outcome == b"done"
 
     async def end(
-        self, references: Sequence[str], until: float, why: str, mark: tuple[MarkKind, str] | None = None
+        self, references: Sequence[str], until: float, why: str, marks: Sequence[tuple[MarkKind, str]] = ()
     ) -> list[Gone]:
         """End records."""
-        kind, name = mark or ("", "")
-        return _gone(await self._run("end", _milliseconds(until), why, kind, name, *_LASTS, *references))
+        listed = json.dumps([word for mark in marks for word in mark])
+        return _gone(await self._run("end", _milliseconds(until), why, listed, *_LASTS, *references))
 
     async def end_all(self, of: Literal["person", "sid"], values: Sequence[str], until: float, why: str) -> list[Gone]:
         """End all records with a hash in one of the indexes."""

@@ -203,8 +203,8 @@ class Sessions:
         """
         self._end_here(session.reference, why)
         session.ended = session.ended or why
-        mark = self._records.mark(session) if why == "signed_out" else None
-        await self._write_end(session.reference, why, mark, session.identity)
+        marks = self._records.marks(session) if why == "signed_out" else []
+        await self._write_end(session.reference, why, marks, session.identity)
 
     async def end_everywhere(self, session: Session) -> None:
         """End all sessions of the person whose session this is.
@@ -465,16 +465,16 @@ class Sessions:
         self,
         reference: str,
         why: Ending,
-        mark: tuple[MarkKind, str] | None = None,
+        marks: Sequence[tuple[MarkKind, str]] = (),
         identity: Identity | None = None,
     ) -> None:
         self._unwritten[reference] = why
-        await self._whole(self._end_and_tell(reference, why, mark, identity))
+        await self._whole(self._end_and_tell(reference, why, marks, identity))
 
     async def _end_and_tell(
-        self, reference: str, why: Ending, mark: tuple[MarkKind, str] | None, identity: Identity | None
+        self, reference: str, why: Ending, marks: Sequence[tuple[MarkKind, str]], identity: Identity | None
     ) -> None:
-        gone = await self._store.end([reference], self._until(), why, mark)
+        gone = await self._store.end([reference], self._until(), why, marks)
         await self._spread(gone, why, identity)
         self._unwritten.pop(reference, None)
 

@@ -26,9 +26,13 @@ from azure_auth.errors import (
     FlowForeign,
     FlowTaken,
     FlowUnknown,
+    KeysUnreachable,
+    Slow,
     StoreUnavailable,
+    Throttled,
     TooManyRequests,
     TooManyStarts,
+    Unavailable,
 )
 from azure_auth.parsing import GUID
 from azure_auth.return_target import return_target
@@ -57,6 +61,11 @@ _SAID = {
 _CLOCKS_DIFFER = 60.0
 _PROBLEM = "problem"
 _WITHOUT_COOKIE = {TooManyRequests.code, StoreUnavailable.code}
+_TOLD_BY_QUERY: dict[str, type[AuthError]] = {
+    kind.code: kind
+    for kind in (TooManyRequests, TooManyStarts, StoreUnavailable, Unavailable, Slow, Throttled, KeysUnreachable)
+}
+"""What a query may name; anybody can write one, so these say nothing of the account or of the app."""
 
 
 class Led(NamedTuple):
@@ -239,14 +248,14 @@ class SignIn:
         """
         state = answer.get("state", "")
         cookie = next((cookie for cookie in cookies if cookie.id == flow_id(state)), None)
-        if cookie and cookie.failure:
-            raise cookie.failure
         try:
-            if code := answer.get(_PROBLEM, ""):
-                raise AuthError.unpacked({"code": code})
+            if told := _TOLD_BY_QUERY.get(answer.get(_PROBLEM, "")):
+                raise told()
             await self._limit("callback", browser, address)
             if cookie is None:
                 raise FlowForeign("no cookie of this flow")
+            if cookie.failure:
+                raise cookie.failure.with_traceback(None)  # a tab keeps it, and brings it again
             if cookie.age(time.time()) >= FLOW_SECONDS:
                 raise FlowExpired("by its cookie")
             task = asyncio.create_task(self._redeem(state, answer, cookie, address))
@@ -259,7 +268,8 @@ class SignIn:
                 return await self._redeemed_before(state, cookie, signed_in)
         except AuthError as failure:
             failure.return_to = failure.return_to or (cookie.return_to if cookie else "")
-            _record(failure, address)
+            if not (cookie and cookie.failure is failure):  # else it was recorded when it happened
+                _record(failure, address)
             raise
 
     async def settle(self) -> None:
@@ -288,8 +298,9 @@ class SignIn:
             goes_on = held is not None and held.session.identity.key == identity.key
             name = self._new_name(named, None if goes_on else presented)
             bindings = [own.binding, *(cookie.binding for cookie in flows if cookie is not own)]
+            name_of_ticket = self._tickets.name(ticket)
             arrival = Arrival(
-                outcome.asked, self._tickets.name(ticket), outcome.begun, outcome.browser, bindings, left=named
+                outcome.asked, name_of_ticket, outcome.begun, outcome.browser, bindings, named, presented or ""
             )
             value = await self.sessions.start(identity, name or named, presented if held else None, arrival)
         except AuthError as failure:

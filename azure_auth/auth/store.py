@@ -293,7 +293,7 @@ class Store(Protocol):
         ...
 
     async def end(
-        self, references: Sequence[str], until: float, why: str, mark: tuple[MarkKind, str] | None = None
+        self, references: Sequence[str], until: float, why: str, marks: Sequence[tuple[MarkKind, str]] = ()
     ) -> list[Gone]:
         """End records for good, also if somebody puts them back before `until`; remember a sign-out in the same step.
 
@@ -598,10 +598,10 @@ class EmbeddedStore:
         return True
 
     async def end(
-        self, references: Sequence[str], until: float, why: str, mark: tuple[MarkKind, str] | None = None
+        self, references: Sequence[str], until: float, why: str, marks: Sequence[tuple[MarkKind, str]] = ()
     ) -> list[Gone]:
         """End records."""
-        if mark:
+        for mark in marks:
             self._marks.set(*mark)
         with self._transaction() as db:
             return self._end(db, until, why, references)

@@ -13,7 +13,8 @@ class Leave(rx.Fragment):
 
     `rx.redirect` cannot do it: what is on our own origin it takes for a page. The address replaces the history entry,
     so that Back does not start the same journey again. With a ticket the browser fetches its session cookie first.
-    The address's fragment is kept in the tab's `sessionStorage`, and restored when the same page loads again.
+    The address's fragment is kept in the tab's `sessionStorage`, and restored when the same page loads
+    again; whoever signs out takes it along.
     A page that the browser brings back from its memory hides at once and loads anew, for whoever is signed in then.
     """
 
@@ -26,11 +27,14 @@ class Leave(rx.Fragment):
         to, ticket = rx.Var.create(State.leaving_to), rx.Var.create(State.ticket)
         data = VarData.merge(to._get_all_var_data(), ticket._get_all_var_data())
         session_url = f"{State.sign_in.settings.backend_url}/auth/session"
+        start_url = f"{State.sign_in.settings.backend_url}/auth/sign-in?"
         effect = f"""useEffect(() => {{
   const key = {ticket!s} || {to!s};
   if (!key || left.current === key) return;
   left.current = key;
-  if (window.location.hash)
+  const back = {to!s}.startsWith("/") || {to!s}.startsWith("{start_url}");
+  if (!{ticket!s} && !back) sessionStorage.removeItem("azure_auth_fragment");
+  else if (window.location.hash)
     sessionStorage.setItem("azure_auth_fragment", JSON.stringify([here(), window.location.hash]));
   if (!{ticket!s}) {{
     window.location.replace({to!s});
