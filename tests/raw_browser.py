@@ -109,7 +109,9 @@ class Browser:
         if not anew:
             start = (await self.see("/", lambda sees: sees.get("leaving_to"))).sees["leaving_to"]
         ticket, at_directory = await self._answered(start, person)
-        page = urlsplit((await self.go(f"{self._app}/auth/session", ticket)).text)
+        exchanged = await self.go(f"{self._app}/auth/session", ticket)
+        assert exchanged.status == 200, f"{exchanged.status} for a ticket"
+        page = urlsplit(exchanged.text)
         tab = await self.see(page.path, lambda sees: sees.get("is_hydrated"))
         assert tab.sees["check_auth"] is True
         return at_directory
