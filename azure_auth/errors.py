@@ -14,6 +14,7 @@
     │       ├── PasswordExpired, AccountDisabled, SignInNeeded, CodeExpired
     │       └── CredentialRefused, RedirectUnknown, AppUnknown    ours to mend
     ├── HandlerFailed          a page of this site, not the sign-in
+    ├── TooManyTabs            of one session
     └── Unavailable            nobody answered, or not in time
         ├── Slow, Throttled
         ├── KeysUnreachable      the directory answers, but not for its signing keys
@@ -403,6 +404,14 @@ class StoreUnavailable(Unavailable):
     heading = "This site cannot remember anybody right now"
     message = "There is nothing wrong with your account. Try again in a minute, or tell your help desk the reference."
     advice = "look after the session store: its disk or its server"
+
+
+class TooManyTabs(AuthError):
+    """The session has as many tabs as it may."""
+
+    code = "too_many_tabs"
+    heading = "Too many tabs"
+    message = "This site is open in too many tabs of this browser. Close some of them, then load this page again."
 
 
 _BY_NUMBER = {number: error for error in Refused.__subclasses__() for number in error.numbers}

@@ -6,6 +6,8 @@ import traceback
 
 from redis.exceptions import RedisError
 
+from azure_auth.bounds import LOG_CHARACTERS, TRACEBACK_CHARACTERS
+
 _NAMES = "code|state|nonce|token|ticket|client_token|id_token|access_token|refresh_token|client_secret|client_assertion"
 _SECRETS = re.compile(
     rf"""((?:\b|_)(?i:{_NAMES}|code_verifier|session_state|login_hint|logout_hint|sid|azure_auth_\w{{1,80}})['"]?\s*[=:]\s*['"]?)"""
@@ -20,8 +22,6 @@ _SECRETS = re.compile(
 """Each is linear in the length of the text: it begins at the start of a word, or is of bounded length."""
 _LONGEST_WORD = 200
 _CUT_WORD = re.compile(r"[^\s'\",;&]+$")
-_LONGEST, _LONGEST_TRACE = 8_000, 40_000
-"""Characters of a message, and of a traceback, that are logged."""
 _BREAKS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 """Whatever ends a line, or moves the terminal that shows it."""
 
@@ -31,7 +31,7 @@ def clean(text: str) -> str:
     return _SECRETS.sub(lambda found: f"{found[1] or found[2] or ''}[redacted]", text)
 
 
-def cut(text: str, longest: int = _LONGEST) -> str:
+def cut(text: str, longest: int = LOG_CHARACTERS) -> str:
     """Return a text no longer than that, with the number of characters that are left out; half a word is left out too.
 
     Half a token would not be recognised as one.
@@ -72,7 +72,7 @@ def _clean(record: logging.LogRecord) -> None:
         # A Redis that is gone concerns every task there is: one sentence each, for where it was met tells nothing.
         record.msg, record.exc_info = f"{record.msg} ({type(record.exc_info[1]).__name__})", None
     if record.exc_info and record.exc_info[0]:
-        lines = clean(cut("".join(traceback.format_exception(*record.exc_info)), _LONGEST_TRACE)).split("\n")
+        lines = clean(cut("".join(traceback.format_exception(*record.exc_info)), TRACEBACK_CHARACTERS)).split("\n")
         record.exc_text = "\n".join(f"  {_on_one_line(line)}" for line in lines if line)
 
 

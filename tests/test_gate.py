@@ -18,12 +18,12 @@ import websockets
 from conftest import clean_environ
 from raw_browser import Browser, visitors
 from raw_tab import APP_STATE, HYDRATE, ROOT_STATE, RawTab
-from reflex.state import StateUpdate
 
 from azure_auth.auth.core import State
 from azure_auth.auth.gate import Gate
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.demo.people import PEOPLE
+from azure_auth.errors import TooManyTabs
 from azure_auth.pages.callback import callback
 
 pytestmark = pytest.mark.anyio
@@ -214,9 +214,10 @@ async def test_a_message_named_connect_links_nobody(production, ada, visitor, wo
     await ada.close()
     stranger = await loaded(visitor(), "/logout")
     forged = {"QUERY_STRING": f"token={key}", "asgi.scope": {"headers": [], "client": ["127.0.0.1"]}}
-    for frame in (["connect", forged, None], ["connect", forged], ["connect"], ["connect", None]):
-        await stranger.send_raw(f"42/_event,{json.dumps(frame)}")
-    await dealt_with(stranger)
+    for frame in (["connect", forged, None], ["connect", forged], ["connect"], ["connect", None], ["disconnect"]):
+        liar = await loaded(visitor(), "/logout")
+        await liar.send_raw(f"42/_event,{json.dumps(frame)}")
+        await asyncio.wait_for(liar.ended.wait(), 5)
     again = await loaded(ada)
     assert again.sees["owner"] == "Reports for Ada Lovelace"
     work()
@@ -231,7 +232,7 @@ async def test_a_message_named_connect_links_nobody(production, ada, visitor, wo
 
 
 async def test_a_duplicated_tab_loads_once_more(production, ada):
-    """Reflex gives it a key of its own making: denied, it loads again, and is signed in under a key of ours."""
+    """It is told another client token and loads again; the tab that it was made of goes on."""
     tab = await loaded(ada)
     twin = await RawTab.open(production.url, PAGE, token=ada.token, cookie=ada.cookie)
     await twin.until(lambda: twin.sees.get("leaving_to"))
@@ -242,60 +243,126 @@ async def test_a_duplicated_tab_loads_once_more(production, ada):
     await again.until(lambda: again.sees.get("is_hydrated"))
     assert again.sees["owner"] == "Reports for Ada Lovelace"
     await again.close()
-    assert not tab.ended.is_set()
+    await tab.send(f"{REPORTS}.add", {"row": "still here"})
+    await tab.until(lambda: "still here" in tab.sees["rows"])
 
 
-async def test_a_duplicated_tab_brings_no_code_to_reflex():
-    """What a tab without a key of ours says goes back to it and to no state; of others, `/callback` loses its query."""
-    passed, emitted = [], []
+class Alive:
+    """The frames of a socket whose client answers, or does not."""
+
+    def __init__(self, *, answering: bool = True) -> None:
+        self.answering, self.held = answering, []
+
+    async def answers(self, _: float) -> bool:
+        return self.answering
+
+    def hold(self, work: object) -> None:
+        self.held.append(work)
+
+
+def gate_of(tabs: Tabs, sockets: dict[str, Tab], sessions: object = None) -> tuple[Gate, list, list]:
+    """A gate without Reflex, what it passed on and what it emitted."""
+    passed, emitted, keys = [], [], {}
 
     async def receive(sid: str, data: dict) -> None:
         passed.append((sid, data["router_data"]["asPath"]))
 
-    async def emit(name: str, update: StateUpdate, to: str) -> None:
-        emitted.append((to, str(update.delta)))
+    async def connect(sid: str, environ: dict, auth: dict | None) -> None:
+        keys[sid] = sockets[sid].key
+        if auth:
+            await namespace.on_event(sid, auth["event"])
 
-    tabs, keys = Tabs(), {"duplicate": "of Reflex", "known": "of ours"}
-    namespace = SimpleNamespace(on_event=receive, on_connect=None, emit=emit, emit_update=None, sid_to_token=keys)
+    async def emit(name: str, update: object, to: str) -> None:
+        emitted.append((to, name, str(getattr(update, "delta", update))))
+
+    async def unlink(token: str, sid: str) -> None:
+        assert keys.pop(sid) == token
+
+    environs = {sid: {"asgi.scope": {"azure_auth.tab": tab}} for sid, tab in sockets.items()}
+    namespace = SimpleNamespace(on_event=receive, on_connect=connect, on_client_error=None, emit=emit, namespace="/")
+    namespace.emit_update, namespace.sid_to_token = None, keys
+    namespace._token_manager = SimpleNamespace(disconnect_token=unlink)
     server = SimpleNamespace(eio=SimpleNamespace(handlers={"message": None}, on=lambda *_: None))
+    server.get_environ = lambda sid, _: environs[sid]
     app = SimpleNamespace(event_namespace=namespace, sio=server, add_middleware=lambda *_, **__: None)
     app.router, app._unevaluated_pages = lambda path: path, {"/callback": SimpleNamespace(component=callback)}
-    Gate(app, SimpleNamespace(), tabs, State, lambda *_: "/")
-    route = {"pathname": "/callback", "asPath": "/callback?code=secret&state=s"}
-    with tabs.connected(Tab("of ours", "id", None, None)):
-        for sid in keys:
-            await namespace.on_event(sid, {"name": HYDRATE, "payload": {}, "router_data": dict(route)})
-    assert passed == [("known", "/callback")]
-    assert [to for to, _ in emitted] == ["duplicate"]
-    assert "/callback?code=secret&state=s" in emitted[0][1]
+    app.event_processor = SimpleNamespace(_futures={})
+    return Gate(app, sessions or SimpleNamespace(), tabs, State, lambda *_: "/"), passed, emitted
+
+
+def of_ada(key: str, *, answering: bool = True) -> Tab:
+    """A tab of a session that stands."""
+    session = SimpleNamespace(reference="ada", ended=None, identity=SimpleNamespace(key=("tid", "oid")))
+    cut = asyncio.get_running_loop().create_future()
+    return Tab(key, "id", session, cut=cut, frames=Alive(answering=answering))
+
+
+def loading(path: str) -> dict:
+    return {"event": {"name": HYDRATE, "payload": {}, "router_data": {"pathname": path, "asPath": path}}}
+
+
+@pytest.mark.parametrize("earlier", ["answers", "does not answer", "was cut", "was refused"])
+async def test_a_tab_takes_the_place_of_a_socket_that_is_gone(earlier):
+    """Beside one that answers it loads again with another token, and nothing is linked; no code comes to Reflex."""
+    first, second = of_ada("key", answering=earlier == "answers"), of_ada("key")
+    tabs = Tabs()
+    gate, passed, emitted = gate_of(tabs, {"1": first, "2": second})
+    where = "/callback?code=secret&state=s"
+    with tabs.connected(first):
+        first.trouble = TooManyTabs() if earlier == "was refused" else None
+        await gate.on_connect("1", {"asgi.scope": {"azure_auth.tab": first}}, loading("/callback"))
+        if earlier == "was cut":
+            await gate._cut(first)
+        with tabs.connected(second):
+            passed.clear()
+            emitted.clear()
+            await gate.on_connect("2", {"asgi.scope": {"azure_auth.tab": second}}, loading(where))
+            if earlier == "answers":
+                assert passed == []
+                assert tabs.at("key") is first
+                assert [name for _, name, _ in emitted] == ["new_token", "event"]
+                assert where in emitted[1][2]
+                assert not first.cut.done()
+                await gate.on_event("2", loading(where)["event"])
+                assert passed == []
+            else:
+                assert passed == [("2", "/callback")]
+                assert tabs.at("key") is second
+                assert emitted == []
+                assert first.cut.done()
+        assert tabs.at("key") is (first if earlier == "answers" else None)
+    for tab in (first, second):
+        await gate.left(tab)
+        if tab.late:
+            tab.late.cancel()
+
+
+async def test_two_sockets_of_one_tab_at_once_are_one():
+    """Whatever the order, one of them is linked and the other loads again."""
+    tabs, both = Tabs(), {sid: of_ada("key") for sid in "12"}
+    gate, passed, emitted = gate_of(tabs, both)
+    with tabs.connected(both["1"]), tabs.connected(both["2"]):
+        environs = {sid: {"asgi.scope": {"azure_auth.tab": tab}} for sid, tab in both.items()}
+        await asyncio.gather(*(gate.on_connect(sid, environs[sid], loading("/")) for sid in "12"))
+    assert len(passed) == 1
+    assert [to for to, name, _ in emitted if name == "new_token"] == [sid for sid in "12" if sid != passed[0][0]]
+    for tab in both.values():
+        await gate.left(tab)
 
 
 async def test_a_message_behind_the_cut_leads_nobody_away():
     """What a page sent while its socket was cut is dropped: the page is neither linked again nor told to load."""
-    passed, emitted = [], []
-
-    async def note(*what: object, **_: object) -> None:
-        emitted.append(what)
-
-    tabs, keys = Tabs(), {"socket": "key"}
-    manager = SimpleNamespace(disconnect_token=note)
-    namespace = SimpleNamespace(
-        on_event=note, on_connect=note, emit=note, emit_update=None, sid_to_token=keys, _token_manager=manager
-    )
-    server = SimpleNamespace(eio=SimpleNamespace(handlers={"message": None}, on=lambda *_: None))
-    app = SimpleNamespace(event_namespace=namespace, sio=server, add_middleware=lambda *_, **__: None)
-    gate = Gate(app, SimpleNamespace(), tabs, State, lambda *_: "/")
-    tab = Tab("key", "id", None, socket="socket", cut=asyncio.get_running_loop().create_future())
-    event = {"name": HYDRATE, "payload": {}, "router_data": {"pathname": "/reports", "asPath": PAGE}}
+    tabs, tab = Tabs(), of_ada("key")
+    gate, passed, emitted = gate_of(tabs, {"1": tab})
     with tabs.connected(tab):
+        await gate.on_connect("1", {"asgi.scope": {"azure_auth.tab": tab}}, loading(PAGE))
+        assert len(passed) == 1
+        passed.clear()
         await gate._cut(tab)
-        assert (emitted.pop(), tab.cut.done(), tabs.at("key")) == (("key", "socket"), True, None)
-        await namespace.on_event("socket", event)
+        assert (tab.cut.done(), tabs.at("key"), tabs.of(tab.session)) == (True, None, [tab])
+        await gate.on_event("1", loading(PAGE)["event"])
         assert passed == emitted == []
     await gate.left(tab)
-    assert gate._cut_sockets == set()
-    for timer in gate._left.values():
-        timer.cancel()
 
 
 @pytest.mark.parametrize("query", ["", "&token=", "&token=a&token=b", f"&token={'x' * 65}", "&token=%00", "&token=a_b"])
@@ -478,11 +545,11 @@ async def test_a_planted_cookie_is_nobodys(visitor):
 
 
 JUNK = [
-    '42/_event,["event"]',
-    '42/_event,["event",null]',
-    '42/_event,["event","text"]',
-    '42/_event,["event",[1]]',
     '42/_event,["event",{"name":7}]',
+    '42/_event,["event",{},{}]',
+    '42/_event,["client_error",{}]',
+    '42/_event,["client_error",{"message":1}]',
+    '42/_event,["client_error",{"message":"no.such","other":"x"}]',
     '42/_event,["event",{"name":"no.such.handler","payload":{},"router_data":{}}]',
     f'42/_event,["event",{{"name":"{REPORTS}.add","payload":{{"nope":1}}}}]',
     f'42/_event,["event",{{"name":"{REPORTS}.add","payload":[1]}}]',
@@ -505,9 +572,6 @@ JUNK = [
         )
     ),
     f'42/_event,["event",{{"name":"{REPORTS}.add","payload":{{"row":"\\ud800"}}}}]',
-    '42/_event,["other",{}]',
-    *(f"42/_event,{text}" for text in ("", "{}", "5", '"event"', "[null]", "[[]]", "[5]", '["ping",1,2]', "[")),
-    *("4", "49", "431[", '42["event",{}]', "43/_event,1[1]", "44/_event,x", '42/other,["event",{}]'),
 ]
 
 

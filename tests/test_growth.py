@@ -193,7 +193,7 @@ async def test_nobody_is_kept_who_left(tmp_path):
         two = Tab.of("one", held), Tab.of("two", None)
         with pytest.raises(failure), tabs.connected(two[0]), tabs.connected(two[1]), tabs.streaming(held):
             raise failure
-    assert not any((tabs._by_key, tabs._by_session, tabs._strangers, tabs._streams))
+    assert not any((tabs._holders, tabs._uploads, tabs._by_session, tabs._strangers, tabs._streams))
     del held, two
     gc.collect()
     assert not any((len(sessions._open), sessions._wakes, sessions._writes))
@@ -257,7 +257,8 @@ async def test_a_socket_that_ends_by_exception_leaves_nothing(gate, sign_in, fai
         await doors(scope, None, None)
     (tab,) = seen
     tabs = gate._tabs
-    assert not any((tabs._by_key, tabs._by_session, tabs._strangers, tabs._streams))
+    await asyncio.sleep(0)
+    assert not any((tabs._holders, tabs._uploads, tabs._by_session, tabs._strangers, tabs._streams))
     assert tab.late.cancelled()
     assert tab.timer is None or tab.timer.cancelled()
     assert bool(gate._left) is not signed_in  # a stranger's state waits a while for its tab
@@ -281,7 +282,7 @@ async def test_a_request_that_ends_by_exception_leaves_nothing(sign_in, failure)
     scope = {"type": "http", "method": "GET", "path": "/figures", "query_string": b"", "headers": headers}
     with pytest.raises(failure):
         await Doors(inner, sign_in, None, tabs, Starlette().routes, is_built=lambda _: False)(scope, None, None)
-    assert not any((tabs._by_key, tabs._by_session, tabs._strangers, tabs._streams))
+    assert not any((tabs._holders, tabs._uploads, tabs._by_session, tabs._strangers, tabs._streams))
 
 
 async def test_a_tab_that_leaves_takes_its_timers_along(gate):
@@ -291,6 +292,7 @@ async def test_a_tab_that_leaves_takes_its_timers_along(gate):
         gate.welcome(tab)
         tab.late = asyncio.get_running_loop().call_later(60, lambda: None)
     await gate.left(tab)
+    await asyncio.sleep(0)
     assert tab.timer.cancelled()
     assert tab.late.cancelled()
     gate._left[tab.key].cancel()

@@ -14,6 +14,7 @@ from jar import Jar
 from reflex.istate.manager.token import BaseStateToken
 from reflex_base.registry import RegistrationContext
 from tab import State
+from test_gate import Alive
 
 from azure_auth import audit
 from azure_auth.auth import gate as gates
@@ -160,7 +161,8 @@ async def gate(sign_in, monkeypatch) -> AsyncIterator[Gate]:
     """A gate that has few strangers, for a moment, and notes whom it sends away in `dismissed`."""
     monkeypatch.setattr(gates, "STRANGERS", 5)
     monkeypatch.setattr(gates, "STRANGER_SECONDS", 0.2)
-    monkeypatch.setattr(gates, "STATE_SECONDS", 0.2)
+    monkeypatch.setattr(gates, "STRANGER_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(gates, "STRANGER_STATE_SECONDS", 0.2)
     context = RegistrationContext.set(RegistrationContext.ensure_context().fork())  # one app for each
     app = rx.App()
     app._enable_state()
@@ -178,7 +180,7 @@ async def gate(sign_in, monkeypatch) -> AsyncIterator[Gate]:
 
 def stranger(number: int, address: str) -> Tab:
     tab = Tab.of(f"tab-{address}-{number}", None)
-    tab.address = address
+    tab.address, tab.frames = address, Alive()
     return tab
 
 
@@ -211,7 +213,7 @@ async def test_a_stranger_stays_for_a_while_only(gate):
 
 @pytest.mark.anyio
 async def test_a_strangers_state_is_forgotten(gate):
-    """After fifteen minutes (here: a moment), and the oldest at once when there are too many; no lock stays."""
+    """After two minutes (here: a moment), and the oldest at once when there are too many; no lock stays."""
     manager = gate._app.state_manager
     tabs = [stranger(number, "office") for number in range(8)]
     for tab in tabs:

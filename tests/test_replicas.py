@@ -14,6 +14,7 @@ from browsing import browser_profile
 from conftest import trust
 from playwright.async_api import expect
 from raw_browser import visitors
+from raw_socket import RawSocket
 from raw_tab import APP_STATE, RawTab
 from replicas import running_replicas
 
@@ -237,12 +238,49 @@ async def test_a_strangers_state_does_not_come_to_redis(site, visitor, server):
     await tab.until(lambda: tab.sees.get("is_hydrated"))
 
     def kept(key):
-        return [name for name in server.scan_iter(count=1000) if key.encode() in name and b"socket_record" not in name]
+        return [name for name in server.scan_iter(count=1000) if key.encode() in name]
 
+    before = set(server.scan_iter(count=1000))
+    for frame in ("41/_event,", '42/_event,["connect",{}]'):
+        again = await RawTab.open(site.both[0].url, "/logout", token="stranger", origin=site.url)
+        await again.until(lambda again=again: again.sees.get("leaving_to") or again.sees.get("is_hydrated"))
+        await again.send_raw(frame)
+        await asyncio.wait_for(again.ended.wait(), 5)
+    assert not [name for name in set(server.scan_iter(count=1000)) - before if not name.startswith(b"azure_auth:")]
     assert kept(keys_of(server, ada).tab_key("stranger"))
     assert not kept(STRANGER)
     await owner.close()
     await tab.close()
+
+
+@pytest.mark.parametrize("client", ["answers", "is gone"])
+async def test_a_tab_that_comes_to_another_worker_keeps_its_state(site, visitor, client):
+    """A laptop that changed networks keeps what was there; beside a socket that answers, the page loads once more."""
+    ada = visitor()
+    await ada.sign_in(ADA)
+    one, two = site.both
+    token = f"moves{len(client)}"
+    tab = await opened(site, one, ada, token)
+    await tab.send(f"{REPORTS}.add", {"row": "from before"})
+    await tab.until(lambda: "from before" in tab.sees["rows"])
+    if client == "is gone":
+        await tab.close()
+        silent = await RawSocket.open(one.url, token=token, cookie=ada.cookie, origin=site.url)
+        await silent.load("/built")
+        assert not await silent.ends(0.5)
+    begun = asyncio.get_running_loop().time()
+    again = await RawTab.open(two.url, "/built", token=token, cookie=ada.cookie, origin=site.url)
+    await again.until(lambda: again.sees.get("leaving_to") or again.sees.get("is_hydrated"), 10)
+    assert asyncio.get_running_loop().time() - begun < (0.5 if client == "answers" else 4)
+    if client == "answers":
+        assert (again.sees["leaving_to"], bool(again.new_token)) == ("/built", True)
+        await tab.send(f"{REPORTS}.add", {"row": "more"})
+        await tab.until(lambda: "more" in tab.sees["rows"])
+    else:
+        assert "from before" in again.sees["rows"]
+        assert await silent.ends(2)
+        silent.close()
+    await again.close()
 
 
 async def _nobody_acts(site, tab, within):
@@ -395,10 +433,9 @@ async def test_a_replica_that_is_killed_costs_a_retry_at_most(site, visitor):
     assert crowd.signed_in > 5
     assert tab.ended.is_set()
     tab = await RawTab.open(site.both[1].url, "/reports", token="bereaved", cookie=ada.cookie, origin=site.url)
-    # Redis still has the key as the dead socket's: Reflex names the tab anew, and it loads once more.
-    await tab.until(lambda: tab.new_token and tab.sees.get("leaving_to"), 10)
-    tab = await opened(site, site.both[1], ada, tab.new_token)
-    assert tab.sees["owner"] == "Reports for Ada Lovelace"
+    # Redis still has the key as the dead socket's, for which nobody answers.
+    await tab.until(lambda: tab.sees.get("is_hydrated"), 10)
+    assert (tab.sees["owner"], tab.new_token) == ("Reports for Ada Lovelace", "")
     await asyncio.to_thread(one.start)
 
 

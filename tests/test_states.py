@@ -8,9 +8,11 @@ import reflex as rx
 from redis.asyncio import Redis
 from redis_server import running_redis
 from reflex.istate.manager.redis import StateManagerRedis
+from reflex_base.event.context import EventContext
 
+from azure_auth.auth.gate import _is_for_strangers, public
 from azure_auth.auth.sealing import STRANGER
-from azure_auth.auth.states import SharedStates, forget, instead_of
+from azure_auth.auth.states import SharedStates, forget, hide_from_strangers, instead_of
 
 pytestmark = pytest.mark.anyio
 TOKEN = rx.BaseStateToken(ident="f" * 64, cls=rx.State)
@@ -84,3 +86,45 @@ async def test_no_step_of_an_event_leaves_a_lock(states, server):
         await asyncio.wait({task})
         left += server.delete(f"{TOKEN.ident}_lock")
     assert left == 0
+
+
+class Costly(rx.State):
+    """A state of a page that needs somebody signed in."""
+
+    asked: int = 0
+
+    @rx.var(cache=False)
+    def answer(self) -> int:
+        _asked.append(None)
+        return 42
+
+
+@public
+class CostlyPart(Costly):
+    """A part of it that strangers may see."""
+
+    part: int = 7
+
+
+_asked: list[None] = []
+
+
+@pytest.mark.parametrize("who", ["a stranger", "somebody"])
+@pytest.mark.parametrize("way", ["whole", "changes", "initial"])
+def test_vars_of_protected_states_are_not_computed_for_strangers(who, way):
+    """Neither when a page loads nor after an event; the compiled defaults, which are everybody's, have them."""
+    hide_from_strangers(_is_for_strangers)
+    key = STRANGER + "f" * 48 if who == "a stranger" else "f" * 64
+    context = EventContext(token=key, state_manager=None, enqueue_impl=None)
+    root = rx.State(_reflex_internal_init=True)
+    state = root.get_substate(Costly.get_full_name().split("."))
+    part = root.get_substate(CostlyPart.get_full_name().split("."))
+    state.asked, part.part = 1, 8
+    _asked.clear()
+    before = EventContext.set(context)
+    told = root.get_delta() if way == "changes" else root.dict(initial=way == "initial")
+    EventContext.reset(before)
+    seen = who == "somebody" or way == "initial"
+    assert (Costly.get_full_name() in told) is seen
+    assert bool(_asked) is seen
+    assert told[CostlyPart.get_full_name()] == {"part_rx_state_": 8}

@@ -27,6 +27,7 @@ from azure_auth.auth.store import (
     Started,
     Store,
 )
+from azure_auth.bounds import SESSION_STATES
 from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, StoreUnavailable, TooManyRequests
 
 pytestmark = pytest.mark.anyio
@@ -358,6 +359,19 @@ async def test_each_kind_has_room_of_its_own(small):
     for number in range(30):
         await small.put("flow", f"flood {number}", once("office"), 60)
     assert await waits(small, "ticket", "mine")
+
+
+async def test_a_session_notes_its_last_tabs(store):
+    """Those that came before are told, once, and a tab that connects again is the last one."""
+    names = [f"tab {number}" for number in range(SESSION_STATES)]
+    until = time.time() + 100
+    for name in (*names, names[0]):
+        assert await store.note_tab("ada", name, until) == []
+        await asyncio.sleep(0.002)  # Redis orders them by its clock, in milliseconds
+    assert await store.note_tab("ada", "one more", until) == [names[1]]
+    assert await store.note_tab("grace", "hers", until) == []
+    assert await store.tabs("ada") == {*names, "one more"} - {names[1]}
+    assert await store.tabs("ada") == set()
 
 
 async def test_counting_is_exact_and_forgets(store):

@@ -6,8 +6,9 @@ No client token from outside reaches Reflex unchanged, and no cookie does at all
 import asyncio
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from urllib.parse import parse_qsl, quote, urlencode
+from weakref import WeakValueDictionary
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -16,16 +17,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from azure_auth import audit
 from azure_auth.auth.addresses import client_address
+from azure_auth.auth.frames import Frames
 from azure_auth.auth.gate import TAB, Gate, is_public
+from azure_auth.auth.limits import Pace
 from azure_auth.auth.navigation import is_navigation, is_of_old_browser, is_post_of_ours
 from azure_auth.auth.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.tabs import Tab, Tabs
+from azure_auth.bounds import OWNER, PATH_CHARACTERS, QUERY_BYTES, SOCKET
 from azure_auth.errors import StoreUnavailable
 from azure_auth.return_target import return_target
 
 _CLIENT_TOKEN = re.compile(r"[0-9A-Za-z-]{1,64}")
-_LONGEST_PATH, _LONGEST_QUERY = 2000, 1000
 _EVENTS, _UPLOAD = "/_event", "/_upload"
 _HEALTH = {"/ping", "/_health"}
 _TOKEN_HEADER = b"reflex-client-token"
@@ -59,18 +62,30 @@ class Doors:
         self.app = app
         self._sign_in, self._gate, self._tabs = sign_in, gate, tabs
         self._routes, self._is_built = routes, is_built
+        settings = sign_in.settings
+        self._origins = {settings.public_url, *([settings.backend_url] if settings.demo else [])}
+        self._paces: WeakValueDictionary[Hashable, Pace] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a connection in as who it is, or refuse it before anything of it is read."""
         path = scope.get("path", "")
-        if len(path) > _LONGEST_PATH or "\0" in path:
+        if len(path) > PATH_CHARACTERS or "\0" in path:
             await self._no_path(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._socket(scope, receive, send)
         elif scope["type"] != "http":
             await self.app(scope, receive, send)
         else:
+            if self._is_foreign(scope):  # a stranger's, whatever cookies the browser adds
+                scope = {**scope, "headers": _without_cookies(scope)}
             await self._request(scope, receive, self._tidying(scope, send))
+
+    def _is_foreign(self, scope: Scope) -> bool:
+        """Tell whether a page of another origin sends this. Who is no browser does not say so (RFC 6454, 7.3)."""
+        return not set(Headers(scope=scope).getlist("origin")) <= self._origins
+
+    def _suspect(self, scope: Scope) -> None:
+        audit.record("suspicious", reason="a frame that no page sends", address=self._address(scope))
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -100,31 +115,52 @@ class Doors:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            status = 414 if len(scope["path"]) > _LONGEST_PATH else 400
+            status = 414 if len(scope["path"]) > PATH_CHARACTERS else 400
             await PlainTextResponse("There is no such address.", status, _NO_STORE)(scope, receive, send)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         tokens = _client_tokens(scope["query_string"])
-        if not _is_below(_EVENTS, scope["path"]) or len(tokens) != 1 or not _CLIENT_TOKEN.fullmatch(tokens[0]):
-            audit.record("suspicious", reason="a socket without a proper client token", address=self._address(scope))
+        proper = _is_below(_EVENTS, scope["path"]) and len(tokens) == 1 and _CLIENT_TOKEN.fullmatch(tokens[0])
+        if not proper or self._is_foreign(scope):
+            why = "a socket from another origin" if proper else "a socket without a proper client token"
+            audit.record("suspicious", reason=why, address=self._address(scope))
             await send({"type": "websocket.close", "code": 1008})
             return
+        tab = self._tab(scope, tokens[0], None)
         try:
-            tab = await self._tab(scope, tokens[0], await self._session(scope))
+            if held := await self._session(scope):
+                tab = self._tab(scope, tokens[0], held)
         except StoreUnavailable as failure:
-            tab = await self._tab(scope, tokens[0], None)
             tab.trouble = failure
         others = [(n, v) for n, v in parse_qsl(scope["query_string"].decode("latin-1")) if n != "token"]
         query = urlencode([*others, ("token", tab.key)]).encode()
         tab.cut = asyncio.get_running_loop().create_future()
-        self._gate.welcome(tab)
+        tab.frames = Frames(receive, send, tab.cut, self._paces_of(tab), lambda: self._suspect(scope))
+        if not self._gate.welcome(tab):
+            await send({"type": "websocket.close", "code": 1008})
+            return
         try:
             with self._tabs.connected(tab):
+                await self._note(tab)
                 inner = {**scope, "query_string": query, "headers": _without_cookies(scope), TAB: tab}
-                await self.app(inner, _until_cut(receive, tab.cut), send)
+                await self.app(inner, tab.frames.receive, tab.frames.send)
         finally:
             await asyncio.shield(self._gate.left(tab))
-            tab.session = None  # Engine.IO leaves a cycle that has the tab, and garbage may lie for long
+            tab.session = tab.frames = None  # Engine.IO leaves a cycle that has the tab, and garbage may lie for long
+
+    def _paces_of(self, tab: Tab) -> list[Pace]:
+        owner: Hashable = tab.session.identity.key if tab.session else tab.address
+        if (shared := self._paces.get(owner)) is None:
+            shared = self._paces[owner] = Pace(OWNER)
+        return [Pace(SOCKET), shared]
+
+    async def _note(self, tab: Tab) -> None:
+        """Note a tab of a session, and forget what the session had too many of."""
+        if tab.session and not tab.trouble:
+            try:
+                await self._gate.forget_closed(await self._sign_in.sessions.joined(tab.session, tab.key))
+            except StoreUnavailable as failure:
+                tab.trouble = failure
 
     async def _closed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through with a session that stands; a stranger who wants to see a page goes to sign in."""
@@ -164,10 +200,10 @@ class Doors:
         if len(tokens) != 1 or not _CLIENT_TOKEN.fullmatch(tokens[0]):
             await PlainTextResponse("One client token, please.", 400, _NO_STORE)(scope, receive, send)
             return
-        try:
-            tab = await self._tab(scope, tokens[0], held)
-        except StoreUnavailable as failure:
-            await _unavailable(failure)(scope, receive, send)
+        tab = self._tab(scope, tokens[0], held)
+        await self._note(tab)
+        if isinstance(tab.trouble, StoreUnavailable):
+            await _unavailable(tab.trouble)(scope, receive, send)
             return
         headers = [(n, tab.key.encode() if n == _TOKEN_HEADER else v) for n, v in _without_cookies(scope)]
         with self._tabs.connected(tab, upload=True):
@@ -176,12 +212,10 @@ class Doors:
     async def _session(self, scope: Scope) -> Held | None:
         return await self._sign_in.session(Headers(scope=scope).getlist("cookie"))
 
-    async def _tab(self, scope: Scope, client_token: str, held: Held | None) -> Tab:
+    def _tab(self, scope: Scope, client_token: str, held: Held | None) -> Tab:
         cookies = Headers(scope=scope).getlist("cookie")
         tab = Tab.of(client_token, held, self._sign_in.flow_cookies.read(cookies), self._sign_in.browser(cookies))
         tab.address = self._address(scope)
-        if held:
-            await self._sign_in.sessions.joined(held.session, tab.key)
         return tab
 
     def _address(self, scope: Scope) -> str:
@@ -227,27 +261,8 @@ def _unavailable(failure: StoreUnavailable) -> Response:
     return PlainTextResponse(f"{failure.heading}.", 503, _NO_STORE)
 
 
-def _until_cut(receive: Receive, cut: "asyncio.Future[None]") -> Receive:
-    """Wrap `receive`, so that it reports a disconnect as soon as `cut` is done."""
-
-    async def receive_or_end() -> Message:
-        if not cut.done():
-            message = asyncio.ensure_future(receive())
-            try:
-                await asyncio.wait({message, cut}, return_when=asyncio.FIRST_COMPLETED)
-            except asyncio.CancelledError:
-                message.cancel()
-                raise
-            if message.done():
-                return message.result()
-            message.cancel()
-        return {"type": "websocket.disconnect", "code": 1012}
-
-    return receive_or_end
-
-
 def _client_tokens(query: bytes) -> list[str]:
-    if len(query) > _LONGEST_QUERY:
+    if len(query) > QUERY_BYTES:
         return []
     return [value for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True) if name == "token"]
 

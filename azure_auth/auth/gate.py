@@ -9,8 +9,9 @@ handler, and no update a browser, unless the tab that it belongs to is known her
 
 import asyncio
 import logging
+import uuid
 from collections import Counter
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -28,20 +29,30 @@ from reflex_base.utils.exceptions import LockExpiredError
 
 from azure_auth import audit
 from azure_auth.auth import states
-from azure_auth.auth.messages import HYDRATING, LOADING, counts, is_event, is_reflexs, registered
+from azure_auth.auth.frames import Frames
+from azure_auth.auth.messages import HYDRATING, LOADING, counts, is_event, is_reflexs, is_report, registered, takes
 from azure_auth.auth.session import Session
 from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.tabs import Stream, Tab, Tabs
-from azure_auth.errors import HandlerFailed, StoreUnavailable, whereabouts
+from azure_auth.bounds import (
+    ANSWER_SECONDS,
+    GONE_SECONDS,
+    SESSION_SOCKETS,
+    SESSION_TABS,
+    STRANGER_ANSWER_SECONDS,
+    STRANGER_SECONDS,
+    STRANGER_STATE_SECONDS,
+    STRANGERS,
+    STRANGERS_OF_ADDRESS,
+    STRANGERS_OF_BROWSER,
+)
+from azure_auth.errors import AuthError, HandlerFailed, StoreUnavailable, TooManyTabs, whereabouts
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _public: set[object] = set()
 TAB = "azure_auth.tab"
 """Where the ASGI side leaves a socket's tab in its scope."""
-STRANGER_SECONDS = 60.0
-STRANGERS = 1_000
-STATE_SECONDS = 15 * 60.0
 LATE_SECONDS = 4.0
 """How long an event may be on its way to the gate before the store is asked whether it is there at all."""
 
@@ -58,6 +69,10 @@ def public(what: _T) -> _T:
 def is_public(what: Any) -> bool:
     """Tell whether something was marked as public."""
     return isinstance(what, Hashable) and what in _public  # a component, also that of a page, is not hashable
+
+
+def _is_for_strangers(state: type[BaseState]) -> bool:
+    return is_reflexs(state) or is_public(state)
 
 
 def told(state: type[rx.State], **values: object) -> dict[str, dict[str, object]]:
@@ -88,78 +103,125 @@ class Gate(Middleware):
         self._running: dict[Session, dict[asyncio.Task[Any], str]] = {}
         self._farewells: set[asyncio.Task[None]] = set()
         self._left: dict[str, asyncio.TimerHandle] = {}
-        self._cut_sockets: set[str] = set()
         # Reflex has no other place through which all updates, and all messages, pass.
         self._emit, self._namespace.emit_update = self._namespace.emit_update, self.emit_update
         self._receive, self._namespace.on_event = self._namespace.on_event, self.on_event
         self._connect, self._namespace.on_connect = self._namespace.on_connect, self.on_connect
+        self._client_error, self._namespace.on_client_error = self._namespace.on_client_error, self.on_client_error
         self._packet = self._server.eio.handlers["message"]
         self._server.eio.on("message", self.on_packet)
+        states.hide_from_strangers(_is_for_strangers)
         app.add_middleware(self, index=0)  # before Reflex's own, which answers `hydrate`
         sessions.on_end = self._on_end
         sessions.on_outdated = self._on_outdated
         sessions.on_gone = self._forget_states
+        sessions.on_asked = self._answer_for
         app.backend_exception_handler = self.report
         app.frontend_exception_handler = _log_of_browser
 
     async def on_packet(self, sid: str, data: Any) -> None:
-        """Take a frame from a socket; what is no packet of Socket.IO is dropped, in one line of the log."""
+        """Take a frame from a socket, given by Engine.IO's id; what is no packet of Socket.IO ends the socket."""
         try:
             await self._packet(sid, data)
         except Exception as broken:
-            audit.record("suspicious", reason=f"a frame that is no packet: {whereabouts(broken)}")
+            if environ := cast("dict[str, Any] | None", self._server.environ.get(sid)):  # else it left meanwhile
+                tab, why = _tab_of(environ), f"a frame that is no packet: {whereabouts(broken)}"
+                audit.record("suspicious", reason=why, address=tab.address)
+                tab.end()
 
-    async def on_connect(self, sid: str, environ: Any = None, auth: Any = None, *_: Any) -> None:
-        """Let a socket in; Socket.IO brings a client's message that calls itself `connect` here as well."""
-        if environ is None or environ is not self._server.get_environ(sid, self._namespace.namespace):
-            audit.record("suspicious", reason="a message that says it is a connection", address=self._address(sid))
-            return
-        tab: Tab = environ["asgi.scope"][TAB]
+    async def on_connect(self, sid: str, environ: dict[str, Any], auth: Any = None) -> None:
+        """Let a socket in. Without an event that loads a page, Reflex does not know of it until one comes."""
+        tab = _tab_of(environ)
         tab.socket = sid
         loading = cast("dict[str, Any]", auth).get(CompileVars.CONNECT_AUTH_EVENT) if isinstance(auth, dict) else None
-        if not is_event(loading) or not await self._is_turned_away(tab, sid, loading):
-            await self._link(sid, environ, auth)
+        if is_event(loading) and not await self._is_turned_away(tab, loading):
+            await self._link(tab, _address_of(loading), auth)
 
-    async def _link(self, sid: str, environ: dict[str, Any], auth: Any) -> None:
-        """Let Reflex know a socket."""
+    async def _link(self, tab: Tab, address: str, auth: Any = None) -> bool:
+        """Let Reflex know a socket, unless that cannot be; tell whether it does."""
         try:
-            if trouble := environ["asgi.scope"][TAB].trouble:
-                raise trouble
+            if tab.trouble:
+                raise tab.trouble
             async with asyncio.timeout(2 * LATE_SECONDS):  # Reflex asks its Redis, and sets no limit
-                await self._connect(sid, environ, auth)
-        except (StoreUnavailable, RedisError, TimeoutError) as why:
-            await self._namespace.emit("event", self._told_of(_unavailable(why)), to=sid)
+                if await self._takes_its_place(tab):
+                    await self._connect(tab.socket, self._environ(tab.socket), auth)
+                    return True
+        except (AuthError, RedisError, TimeoutError) as why:
+            await self._namespace.emit("event", self._told_of(_unavailable(why)), to=tab.socket)
+            return False
+        # A duplicated tab: it loads once more, with another client token.
+        await self._namespace.emit("new_token", str(uuid.uuid4()), to=tab.socket)
+        again = self.told(leaving_to="/" + address.lstrip("/\\"))
+        await self._namespace.emit("event", again, to=tab.socket)
+        return False
+
+    async def _takes_its_place(self, tab: Tab) -> bool:
+        """Give a tab the state under its key; False if another socket has it whose client answers."""
+        while (earlier := self._tabs.at(tab.key)) is not tab:
+            if earlier and earlier.frames and not earlier.trouble and await earlier.frames.answers(ANSWER_SECONDS):
+                return False
+            if self._tabs.at(tab.key) is earlier:  # else another one was faster
+                if earlier:
+                    await self._cut(earlier)
+                self._tabs.hold(tab)
+        manager = self._namespace._token_manager  # pyright: ignore[reportPrivateUsage]
+        if tab.session and isinstance(manager, states.SharedLinks):
+            return await manager.take_over(tab.key, lambda: self._sessions.ask_for(tab.key))
+        return True
+
+    def _answer_for(self, keys: Iterable[str]) -> None:
+        """Tell another worker whether tabs are connected here, as far as they are."""
+        for tab in filter(None, map(self._tabs.at, keys)):
+            if tab.frames and tab.socket in self._namespace.sid_to_token:
+                self._soon(self._keep_or_cut(tab, tab.frames))
+
+    async def _keep_or_cut(self, tab: Tab, frames: Frames) -> None:
+        manager = self._namespace._token_manager  # pyright: ignore[reportPrivateUsage]
+        if not await frames.answers(ANSWER_SECONDS):
+            await self._cut(tab)
+        elif isinstance(manager, states.SharedLinks):
+            with suppress(RedisError):
+                await manager.keep(tab.key)
 
     async def on_event(self, sid: str, data: Any = None, *_: Any) -> None:
         """Take a message from a socket; what is no event of this app is dropped, before Reflex logs all of it."""
-        if sid in self._cut_sockets:  # its page connects again, as who its cookie says now
+        tab = _tab_of(self._environ(sid))
+        if tab.cut and tab.cut.done():  # its page connects again, as who its cookie says now
             return
         if not is_event(data):
-            audit.record("suspicious", reason="a message that is no event", address=self._address(sid))
+            audit.record("suspicious", reason="a message that is no event", address=tab.address)
             return
-        if sid not in self._namespace.sid_to_token:  # a stranger who was turned away when the page loaded
-            environ = cast("dict[str, Any]", self._server.get_environ(sid, self._namespace.namespace))
-            await self._link(sid, environ, None)
-        tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
         address = _address_of(data)
         where = data["router_data"] = {**data.get("router_data", {}), "asPath": address}
+        if await self._is_turned_away(tab, data):
+            return
+        # A stranger who was turned away when the page loaded, say.
+        if sid not in self._namespace.sid_to_token and not await self._link(tab, address):
+            return
+        if not takes(data):
+            audit.record("suspicious", reason="an event with arguments of other types", address=tab.address)
+            return
         path, query = address.partition("?")[::2]
-        if tab is None:
-            # A duplicated tab: Reflex gave it a key of its own making. It loads once more, with one of ours.
-            again = self.told(leaving_to="/" + address.lstrip("/\\"))
-            await self._namespace.emit("event", again, to=sid)
-            return
-        if await self._is_turned_away(tab, sid, data):
-            return
         if path.rstrip("/") == "/callback":
             tab.answer = dict(parse_qsl(query))
             data["router_data"] = {**where, "asPath": path, "query": {}}  # a code is for no state and no log
         tab.late = tab.late or asyncio.get_running_loop().call_later(
             LATE_SECONDS, lambda: self._soon(self._ask_why(tab, sid))
         )
+        futures = self._app.event_processor._futures  # pyright: ignore[reportPrivateUsage]
+        before = next(reversed(futures), None)
         await self._receive(sid, data)
+        if tab.frames and (last := next(reversed(futures), None)) and last != before:
+            tab.frames.hold(futures[last])
 
-    async def _is_turned_away(self, tab: Tab, sid: str, event: dict[str, Any]) -> bool:
+    async def on_client_error(self, sid: str, data: Any = None, *_: Any) -> None:
+        """Take what a browser reports of an update that it could not apply; only as Reflex's client says it."""
+        if is_report(data):
+            await self._client_error(sid, data)
+        else:
+            audit.record("suspicious", reason="a report in another form", address=_tab_of(self._environ(sid)).address)
+
+    async def _is_turned_away(self, tab: Tab, event: dict[str, Any]) -> bool:
         """Answer a stranger's event that reaches no handler, before Reflex makes a state for it."""
         address = _address_of(event)
         path = address.partition("?")[0]
@@ -169,12 +231,15 @@ class Gate(Middleware):
             return False
         answer = self._of_a_stranger(tab, event["name"], path)
         if answer and answer.delta:
-            await self._namespace.emit("event", answer, to=sid)
+            await self._namespace.emit("event", answer, to=tab.socket)
         return answer is not None
 
-    def _address(self, sid: str) -> str:
-        tab = self._tabs.at(self._namespace.sid_to_token.get(sid, ""))
-        return tab.address if tab else ""
+    def _environ(self, sid: str) -> dict[str, Any]:
+        return cast("dict[str, Any]", self._server.get_environ(sid, self._path))
+
+    @property
+    def _path(self) -> str:
+        return str(cast("Any", self._namespace.namespace))
 
     async def _ask_why(self, tab: Tab, sid: str) -> None:
         """Tell a tab whose event has not come to the gate, for Reflex waits for its Redis without a limit."""
@@ -193,8 +258,6 @@ class Gate(Middleware):
         if tab.late:
             tab.late.cancel()
             tab.late = None
-        if tab.trouble:
-            return self._told_of(tab.trouble)
         lost, tab.lost = tab.lost, False
         if lost and event.name not in HYDRATING:
             return self.told(leaving_to=tab.page)
@@ -251,11 +314,12 @@ class Gate(Middleware):
     async def emit_update(self, update: StateUpdate, token: str) -> None:
         """Send a browser what it may see: all of it with a session that stands, else what is public."""
         tab = self._tabs.at(token)
-        if tab is None and self._is_elsewhere(token):
+        if tab is None and not states.is_strangers(token) and self._is_elsewhere(token):
             await self._emit(update, token)  # the worker that has the tab decides
             return
         if tab is None or not tab.signed_in:
-            delta = {name: values for name, values in update.delta.items() if self._is_public_state(name)}
+            public_ = {name for name in update.delta if _is_for_strangers(rx.State.get_class_substate(name))}
+            delta = {name: update.delta[name] for name in public_}
             update = StateUpdate(delta=delta, events=update.events if tab and not tab.session else [])
         if update.delta or update.events:
             await self._emit(update, token)
@@ -266,10 +330,6 @@ class Gate(Middleware):
         record = manager.token_to_socket.get(token)
         own = record is not None and record.instance_id == manager.instance_id
         return isinstance(manager, RedisTokenManager) and not own
-
-    def _is_public_state(self, name: str) -> bool:
-        state = rx.State.get_class_substate(name)
-        return is_reflexs(state) or is_public(state)
 
     def told(self, **values: Any) -> StateUpdate:
         """Return an update that tells the browser vars of the shared state."""
@@ -286,7 +346,7 @@ class Gate(Middleware):
             update = self.told(broken=failure.shown("", ""))
         self._soon(self.emit_update(update, EventContext.get().token))
 
-    def _told_of(self, failure: StoreUnavailable) -> StateUpdate:
+    def _told_of(self, failure: AuthError) -> StateUpdate:
         failure = failure.again()
         _log.error("the gate stays closed: %s", failure)
         return self.told(failure=failure.shown(again="", other_account=""))
@@ -324,35 +384,64 @@ class Gate(Middleware):
             stream.cut = True
             stream.task.cancel()
 
-    def welcome(self, tab: Tab) -> None:
-        """Keep the state of a tab that reconnects, and limit anonymous sockets.
+    def welcome(self, tab: Tab) -> bool:
+        """Tell whether there is room for a socket; keep the state of a tab that reconnects.
 
-        Each is closed after `STRANGER_SECONDS`. Above `STRANGERS`, the address that has most loses its oldest one.
-        A public page needs no socket once it is loaded, because its links are plain ones.
+        A session's newest tab is the one that is refused. Among strangers the oldest one goes, at the latest after
+        `STRANGER_SECONDS`: a public page needs no socket once it is loaded, because its links are plain ones.
         """
         if timer := self._left.pop(tab.key, None):
             timer.cancel()
-        if tab.session:
-            return
-        strangers = [other for other in self._tabs.strangers() if not other.leaving]
-        if len(strangers) >= STRANGERS:
-            heaviest, _ = Counter(other.address for other in strangers).most_common(1)[0]
-            audit.record("limited", reason="sockets of strangers", address=heaviest)
-            oldest = next(other for other in strangers if other.address == heaviest)
-            oldest.leaving = True  # so that the next one in a burst sends away another
-            self._soon(self._dismiss(oldest))
-        tab.timer = asyncio.get_running_loop().call_later(STRANGER_SECONDS, lambda: self._soon(self._dismiss(tab)))
+        return self._has_room(tab, tab.session) if tab.session else self._makes_room(tab)
+
+    def _has_room(self, tab: Tab, session: Session) -> bool:
+        sockets = sum(other.frames is not None for other in self._tabs.of(session))
+        if sockets >= SESSION_TABS:
+            audit.record("limited", person=session.identity.key, reason="sockets of a session", address=tab.address)
+            tab.trouble = TooManyTabs()
+            tab.timer = asyncio.get_running_loop().call_later(GONE_SECONDS, lambda: self._soon(self._dismiss(tab)))
+        return sockets < SESSION_SOCKETS
+
+    def _makes_room(self, tab: Tab) -> bool:
+        strangers = self._tabs.strangers()
+        crowds = (
+            ([other for other in strangers if tab.browser and other.browser == tab.browser], STRANGERS_OF_BROWSER),
+            ([other for other in strangers if other.address == tab.address], STRANGERS_OF_ADDRESS),
+            (strangers, STRANGERS),
+        )
+        if crowd := next((crowd for crowd, most in crowds if len(crowd) >= most), None):
+            staying = [other for other in crowd if not other.leaving]
+            for heaviest, _ in Counter(other.address for other in staying).most_common(1):
+                audit.record("limited", reason="sockets of strangers", address=heaviest)
+                oldest = next(other for other in staying if other.address == heaviest)
+                oldest.leaving = True  # so that the next one in a burst sends away another
+                self._soon(self._dismiss(oldest))
+        tab.timer = asyncio.get_running_loop().create_task(self._attend(tab))
+        return len(strangers) < 1.1 * STRANGERS  # those that leave still count
+
+    async def _attend(self, tab: Tab) -> None:
+        """Close a stranger's socket after a while, and at once if it does not answer.
+
+        The server holds up to 64 MB of a message that has not come to its end, and whoever sends one cannot answer.
+        """
+        rounds = round(STRANGER_SECONDS / STRANGER_ANSWER_SECONDS)
+        for _ in range(rounds):
+            await asyncio.sleep(STRANGER_ANSWER_SECONDS)
+            if not tab.frames or not await tab.frames.answers(STRANGER_ANSWER_SECONDS):
+                break
+        await self._dismiss(tab)
 
     async def left(self, tab: Tab) -> None:
         """Forget the state of a tab that is gone: at once if its session has ended, a stranger's after a while."""
-        self._cut_sockets.discard(tab.socket)
         for timer in filter(None, (tab.timer, tab.late)):
             timer.cancel()
         if tab.session is None:
             if timer := self._left.pop(tab.key, None):
                 timer.cancel()
             loop = asyncio.get_running_loop()
-            self._left[tab.key] = loop.call_later(STATE_SECONDS, lambda: self._soon(self._forget_left(tab.key)))
+            self._left[tab.key] = loop.call_later(
+                STRANGER_STATE_SECONDS, lambda: self._soon(self._forget_left(tab.key))
+            )
             if len(self._left) > STRANGERS:
                 await self._forget_left(next(iter(self._left)))
         elif tab.session.ended:
@@ -361,8 +450,17 @@ class Gate(Middleware):
     async def _forget_left(self, key: str) -> None:
         if timer := self._left.pop(key, None):
             timer.cancel()
-        if self._tabs.at(key) is None:
-            await self._forget_states({key})
+        await self.forget_closed([key])
+
+    async def forget_closed(self, keys: Iterable[str]) -> None:
+        """Forget the states of tabs, given by their keys, that are connected to no worker."""
+        with suppress(RedisError, TimeoutError):  # then they expire by themselves
+            async with asyncio.timeout(2 * LATE_SECONDS):
+                await self._forget_states({key for key in keys if not await self._is_connected(key)})
+
+    async def _is_connected(self, key: str) -> bool:
+        manager = self._namespace._token_manager  # pyright: ignore[reportPrivateUsage]
+        return self._tabs.at(key) is not None or await manager.is_token_connected(key)
 
     async def _forget_states(self, keys: set[str]) -> None:
         await states.forget(self._app.state_manager, keys)
@@ -380,23 +478,24 @@ class Gate(Middleware):
     async def _dismiss(self, tab: Tab) -> None:
         """Close a tab's socket: tell the page not to reconnect, then cut the connection in case it does not obey."""
         if tab.socket:
-            await self._server.disconnect(tab.socket, namespace=self._namespace.namespace)
-        if tab.cut and not tab.cut.done():
-            tab.cut.set_result(None)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._server.disconnect(tab.socket, namespace=self._path)
+        tab.end()
 
     async def _cut(self, tab: Tab) -> None:
         """Cut a tab's socket without telling the page, so that it reconnects at once, with its current cookie."""
-        if tab.cut is None or tab.cut.done():
-            return
-        self._cut_sockets.add(tab.socket)
-        self._tabs.forget(tab)
-        if token := self._namespace.sid_to_token.get(tab.socket):  # else the page would be taken for a duplicate
+        tab.end()
+        self._tabs.let_go(tab)
+        if token := self._namespace.sid_to_token.get(tab.socket):  # its page may be faster than the end of its socket
             manager = self._namespace._token_manager  # pyright: ignore[reportPrivateUsage]
             with suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(2 * LATE_SECONDS):
                     await manager.disconnect_token(token, tab.socket)
-        if not tab.cut.done():
-            tab.cut.set_result(None)
+
+
+def _tab_of(environ: dict[str, Any]) -> Tab:
+    return environ["asgi.scope"][TAB]
 
 
 def _address_of(event: dict[str, Any]) -> str:
@@ -404,8 +503,8 @@ def _address_of(event: dict[str, Any]) -> str:
     return str(event.get("router_data", {}).get("asPath", "/")).partition("#")[0]
 
 
-def _unavailable(why: Exception) -> StoreUnavailable:
-    return why if isinstance(why, StoreUnavailable) else StoreUnavailable(type(why).__name__)
+def _unavailable(why: Exception) -> AuthError:
+    return why if isinstance(why, AuthError) else StoreUnavailable(type(why).__name__)
 
 
 def _log_of_browser(exception: Exception) -> None:

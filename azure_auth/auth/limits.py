@@ -1,8 +1,11 @@
-"""How often something may happen: starts of a tab, a browser, an address."""
+"""How often something may happen, and how fast messages are read."""
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+
+from azure_auth.bounds import BURST_SECONDS, Flow
 
 _MOST_KEYS = 5_000
 
@@ -38,3 +41,38 @@ class Limit:
     def forget(self, key: str) -> None:
         """Begin anew with a key."""
         self._passed.pop(key, None)
+
+
+class Pace:
+    """How fast somebody's messages are read, and how many of them may wait for their handlers; more is read later."""
+
+    def __init__(self, bound: Flow) -> None:
+        """Read no more than that."""
+        self._bound = bound
+        self._waiting = self._waiting_characters = 0
+        self._due = 0.0
+        """When all that was read so far would have been read, at an even pace."""
+        self._room = asyncio.Event()
+
+    async def admit(self, size: int) -> None:
+        """Wait until a message of that many characters may be read."""
+        bound = self._bound
+        while self._waiting >= bound.waiting or self._waiting_characters + size > max(bound.waiting_characters, size):
+            self._room.clear()
+            await self._room.wait()
+        now = asyncio.get_running_loop().time()
+        self._due = max(self._due, now - BURST_SECONDS) + max(1 / bound.events, size / bound.characters)
+        if self._due > now:
+            await asyncio.sleep(self._due - now)
+
+    def hold(self, size: int) -> Callable[[object], None]:
+        """Count a message as waiting; return what is to be called, with anything, when it is done."""
+        self._waiting += 1
+        self._waiting_characters += size
+
+        def done(_: object) -> None:
+            self._waiting -= 1
+            self._waiting_characters -= size
+            self._room.set()
+
+        return done

@@ -5,22 +5,25 @@
 
 import json
 from inspect import signature
-from typing import Any, TypeGuard, cast
+from types import UnionType
+from typing import Annotated, Any, TypeGuard, Union, cast, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import reflex as rx
 import reflex.istate.dynamic
-from reflex.state import BaseState, OnLoadInternalState, UpdateVarsInternalState
+from reflex.state import BaseState, FrontendEventExceptionState, OnLoadInternalState, UpdateVarsInternalState
 from reflex_base.constants.state import FIELD_MARKER
 from reflex_base.event import Event
 from reflex_base.event.context import EventContext
+from reflex_base.event.processor.base_state_processor import (
+    _transform_event_arg,  # pyright: ignore[reportPrivateUsage]
+)
 from reflex_base.registry import RegisteredEventHandler, RegistrationContext
 from reflex_base.utils.format import format_event_handler
 
 from azure_auth.auth.tabs import Tab
+from azure_auth.bounds import REPORT_CHARACTERS, ROUTE_CHARACTERS
 
-_LONGEST_ROUTE = 16_000
-"""How much a message may say of the page that it comes from; a state keeps it."""
 _ON_LOAD = format_event_handler(OnLoadInternalState.event_handlers["on_load_internal"])
 LOADING = {
     _ON_LOAD,
@@ -33,6 +36,10 @@ _STORING = {
     format_event_handler(UpdateVarsInternalState.event_handlers["update_vars_internal"]),
 }
 """What brings values that the browser keeps."""
+_EXCEPTION = format_event_handler(FrontendEventExceptionState.event_handlers["handle_frontend_exception"])
+_OF_REFLEX = {_ON_LOAD, _EXCEPTION, *_STORING}
+"""The events of the framework itself that its client sends; the others come from its server alone."""
+_SCALARS, _CONTAINERS = (str, int, float, bool), (list, tuple, set, frozenset)
 
 
 def registered(event: str) -> RegisteredEventHandler:
@@ -46,7 +53,7 @@ def is_reflexs(state: type[BaseState]) -> bool:
 
 
 def is_event(data: Any) -> TypeGuard[dict[str, Any]]:
-    """Tell whether a message names a handler of this app, with arguments that it takes."""
+    """Tell whether a message names a handler of this app that clients may call, with arguments of its names."""
     if not isinstance(data, dict):
         return False
     fields = cast("dict[str, Any]", data)
@@ -55,6 +62,8 @@ def is_event(data: Any) -> TypeGuard[dict[str, Any]]:
         return False
     found = RegistrationContext.get().event_handlers.get(name)
     if found is None or not _is_route(cast("dict[str, Any]", route)):
+        return False
+    if is_reflexs(found.states[0]) and name not in _OF_REFLEX:
         return False
     arguments = cast("dict[str, Any]", payload)
     try:
@@ -65,10 +74,64 @@ def is_event(data: Any) -> TypeGuard[dict[str, Any]]:
     return name not in _STORING or _are_stored(arguments.get("vars") or {})
 
 
+def takes(event: dict[str, Any]) -> bool:
+    """Tell whether a handler's types allow the arguments of an event. Reflex would log each one that they do not.
+
+    What a browser reports of an exception is shortened, for Reflex searches it by patterns that are not linear.
+    """
+    name, arguments = event["name"], cast("dict[str, Any]", event.get("payload", {}))
+    handler = registered(name).handler
+    try:
+        hints = get_type_hints(handler.fn)
+        if not all(_fits(value, hints.get(argument, Any)) for argument, value in arguments.items()):
+            return False
+    except NameError:  # a type that is known to type checkers alone: Reflex cannot transform by it either
+        return True
+    if name == _EXCEPTION:
+        event["payload"] = {argument: value[:REPORT_CHARACTERS] for argument, value in arguments.items()}
+    return True
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Tell whether a value of JSON can be what a type hint says; None can, for a page sends it for an emptied field."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if value is None or hint is Any:
+        return True
+    if hint is type(None):
+        return False
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Annotated:
+        return _fits(value, inner[0])
+    try:
+        transformed = _transform_event_arg(value, hint)
+    except Exception:  # whatever a developer's type raises
+        return False
+    match origin or hint:
+        case kind if kind in _SCALARS:
+            return isinstance(transformed, _SCALARS)
+        case kind if kind in _CONTAINERS:
+            items = cast("list[Any]", value)
+            return isinstance(value, list) and all(_fits(item, inner[0]) for item in items if inner)
+        case kind if kind is dict:
+            return isinstance(transformed, dict)
+        case _:
+            return True
+
+
+def is_report(data: Any) -> bool:
+    """Tell whether this is what Reflex's client reports of an update that it could not apply."""
+    if not isinstance(data, dict):
+        return False
+    fields = cast("dict[str, Any]", data)
+    named = {"message", "error_type"} <= fields.keys() <= {"message", "error_type", "substate"}
+    return named and all(isinstance(value, str) for value in fields.values())
+
+
 def _is_route(route: dict[str, Any]) -> bool:
     """Tell whether this says where a page is, in a way that can be read."""
     path, address = route.get("pathname", ""), route.get("asPath", "")
-    if len(json.dumps(route)) > _LONGEST_ROUTE:
+    if len(json.dumps(route)) > ROUTE_CHARACTERS:
         return False
     if not (isinstance(path, str) and isinstance(address, str) and isinstance(route.get("query", {}), dict)):
         return False

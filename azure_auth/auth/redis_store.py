@@ -35,6 +35,7 @@ from azure_auth.auth.store import (
     Started,
     Successor,
 )
+from azure_auth.bounds import SESSION_STATES
 from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, SignedOutMeanwhile, StoreUnavailable, TooManyRequests
 
 # pyright: reportUnknownMemberType=false
@@ -264,7 +265,7 @@ end
 redis.call('HSET', session, 'version', version, 'ends', ends, 'person', person, 'sid', sid, 'browser', browser,
     'sealed', sealed, 'handles', listed)
 last(session, ends)
-last(key('tabs', reference), ends)
+last(key('tab times', reference), ends)
 return 'done'
 """
 )
@@ -322,12 +323,16 @@ end
 return false
 """
 _NOTE = """
-redis.call('SADD', key('tabs', ARGV[1]), ARGV[2])
-redis.call('PEXPIREAT', key('tabs', ARGV[1]), ARGV[3])
+local tabs = key('tab times', ARGV[1])
+redis.call('ZADD', tabs, clock(), ARGV[2])
+redis.call('PEXPIREAT', tabs, ARGV[3])
+local over = redis.call('ZRANGE', tabs, 0, -1 - ARGV[4])
+redis.call('ZREMRANGEBYRANK', tabs, 0, -1 - ARGV[4])
+return over
 """
 _TABS = """
-local found = redis.call('SMEMBERS', key('tabs', ARGV[1]))
-redis.call('DEL', key('tabs', ARGV[1]))
+local found = redis.call('ZRANGE', key('tab times', ARGV[1]), 0, -1)
+redis.call('DEL', key('tab times', ARGV[1]))
 return found
 """
 
@@ -444,9 +449,10 @@ class RedisStore:
     async def sweep(self) -> None:
         """Do nothing: here every value ends by itself."""
 
-    async def note_tab(self, reference: str, key: str, until: float) -> None:
+    async def note_tab(self, reference: str, key: str, until: float) -> list[str]:
         """Remember a tab, as long as its session may last."""
-        await self._run("note", reference, key, _milliseconds(until))
+        over: list[bytes] = await self._run("note", reference, key, _milliseconds(until), SESSION_STATES)
+        return [key.decode() for key in over]
 
     async def tabs(self, reference: str) -> set[str]:
         """Return a session's tabs on all workers."""

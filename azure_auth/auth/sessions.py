@@ -36,6 +36,8 @@ _TRIES = 10
 
 
 _UNKNOWN = Arrival()
+_ASKED = "asked"
+"""Why a message between processes names a tab, and not sessions."""
 
 
 class Sessions:
@@ -66,6 +68,8 @@ class Sessions:
         """Called when a session that is in use in this process ends."""
         self.on_outdated: Callable[[Session], None] | None = None
         """Called when cookie values of a session that is in use in this process may have expired."""
+        self.on_asked: Callable[[Sequence[str]], None] = lambda _: None
+        """Called with the keys of tabs of which another process asks whether they are still connected."""
         self.on_gone: Callable[[set[str]], Awaitable[None]] | None = None
         """Called with the keys of all tabs of an ended session."""
 
@@ -228,13 +232,20 @@ class Sessions:
         self._unwritten_sids.add(sids)
         await self._whole(self._end_sids(sids))
 
-    async def joined(self, session: Session, key: str) -> None:
+    async def joined(self, session: Session, key: str) -> list[str]:
         """Note a tab of a session, so that its states are found when the session ends.
+
+        Returns:
+            The keys of tabs that are noted no more, because `SESSION_STATES` have come since.
 
         Raises:
             StoreUnavailable: When it cannot be noted.
         """
-        await self._store.note_tab(session.reference, key, session.started + self._longest)
+        return await self._store.note_tab(session.reference, key, session.started + self._longest)
+
+    async def ask_for(self, tab_key: str) -> None:
+        """Ask the process that has a tab whether its client still answers."""
+        await self._store.announce([tab_key], _ASKED)
 
     def admits(self, session: Session, handle: str) -> bool:
         """Tell whether a session and a value of its cookie count, as far as this process knows."""
@@ -248,8 +259,11 @@ class Sessions:
         """Listen to other processes for ever. A message only triggers a look-up; it is never trusted by itself."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._look_now_and_then())
-            async for references, _ in self._store.announced():
-                await self._look([self._open.get(name) for name in references or list(self._open)])
+            async for names, why in self._store.announced():
+                if why == _ASKED:
+                    self.on_asked(names)
+                else:
+                    await self._look([self._open.get(name) for name in names or list(self._open)])
 
     def _new(self, identity: Identity, browser: str, arrival: Arrival) -> tuple[str, Start]:
         """Return the first cookie value of a new session, and the request that starts it in the store."""

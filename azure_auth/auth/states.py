@@ -5,7 +5,7 @@
 # pyright: reportPrivateUsage=false
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -13,16 +13,23 @@ from typing import Any, cast
 
 import reflex as rx
 from redis.exceptions import RedisError
+from reflex.app import EventNamespace
+from reflex.istate.delta import Delta
 from reflex.istate.manager import StateManager
 from reflex.istate.manager.memory import StateManagerMemory
 from reflex.istate.manager.redis import StateManagerRedis
 from reflex.state import BaseState
+from reflex.utils.token_manager import LocalTokenManager, RedisTokenManager
+from reflex_base.event.context import EventContext
 from reflex_base.utils.exceptions import StateSchemaMismatchError
 
 from azure_auth.auth.sealing import STRANGER
+from azure_auth.bounds import ANSWER_SECONDS
 
 _LET_GO = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
+
+_KEPT = "azure_auth:kept:"
 
 _unread: ContextVar[list[None] | None] = ContextVar("_unread", default=None)
 """Collects, while a state is read, what could not be."""
@@ -79,7 +86,7 @@ class SharedStates(StateManagerRedis):
 
     async def get_state(self, token: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the state under a token."""
-        if _is_strangers(token.ident):
+        if is_strangers(token.ident):
             return await self.strangers.get_state(token)
         unread: list[None] = []
         before = _unread.set(unread)
@@ -97,12 +104,12 @@ class SharedStates(StateManagerRedis):
     async def set_state(self, token: Any, state: Any, **context: Any) -> None:
         """Keep a state; one of an ended session nowhere."""
         if not self.is_over(token.ident):
-            where = self.strangers if _is_strangers(token.ident) else super()
+            where = self.strangers if is_strangers(token.ident) else super()
             await where.set_state(token, state, **context)
 
     def modify_state(self, token: Any, **context: Any) -> Any:
         """Lend a state to one at a time."""
-        where = self.strangers if _is_strangers(token.ident) else super()
+        where = self.strangers if is_strangers(token.ident) else super()
         return where.modify_state(token, **context)
 
     @asynccontextmanager
@@ -145,6 +152,65 @@ class SharedStates(StateManagerRedis):
             await super().close()
 
 
+class SharedLinks(RedisTokenManager):
+    """Keeps in Redis which worker has which tab, and of strangers' tabs nothing.
+
+    A tab that comes here is linked here: whether another socket has its state is decided before (`take_over`).
+    """
+
+    async def link_token_to_sid(self, token: str, sid: str) -> str | None:
+        """Link a tab to its socket."""
+        self._ensure_socket_record_task()
+        await LocalTokenManager.link_token_to_sid(self, token, sid)
+        if not is_strangers(token):
+            await self._store_socket_record(token, self.token_to_socket[token])
+        return None
+
+    async def disconnect_token(self, token: str, sid: str) -> None:
+        """Unlink a tab from its socket."""
+        of = LocalTokenManager if is_strangers(token) else RedisTokenManager
+        await of.disconnect_token(self, token, sid)
+
+    async def take_over(self, token: str, ask: Callable[[], Awaitable[None]]) -> bool:
+        """Wait until no other worker has a tab; False if one has it, and its client answers.
+
+        Args:
+            token: The key of the tab.
+            ask: Asks the worker that has it. If the client answers that one says so (`keep`), else it drops its record;
+                one that has ended does neither.
+        """
+        record, kept = self._get_redis_key(token), _KEPT + token
+        if not await self.redis.exists(record):
+            return True
+        await self.redis.delete(kept)
+        await ask()
+        until, wait = asyncio.get_running_loop().time() + 1.2 * ANSWER_SECONDS, 0.01
+        while asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, 0.2)
+            if await self.redis.exists(kept):
+                return False
+            if not await self.redis.exists(record):
+                return True
+        return True
+
+    async def keep(self, token: str) -> None:
+        """Say that this worker has a tab, and that its client answers."""
+        await self.redis.set(_KEPT + token, "", px=round(2_000 * ANSWER_SECONDS))
+
+    async def is_token_connected(self, token: str) -> bool:
+        """Tell whether a worker has the tab."""
+        of = LocalTokenManager if is_strangers(token) else RedisTokenManager
+        return await of.is_token_connected(self, token)
+
+
+def link_for_all(namespace: EventNamespace | None) -> None:
+    """Let workers know of each other's tabs by `SharedLinks`, where Reflex has Redis for it."""
+    manager = namespace._token_manager if namespace else None
+    if namespace and isinstance(manager, RedisTokenManager):
+        namespace._token_manager = SharedLinks(manager.redis)
+
+
 def instead_of(manager: StateManager, is_over: Callable[[str], bool]) -> LocalStates | SharedStates:
     """Return the manager that takes the place of Reflex's own, with the same settings.
 
@@ -163,7 +229,7 @@ async def forget(manager: StateManager, keys: Iterable[str]) -> None:
     """Delete the states that lie under the keys of tabs."""
     if isinstance(manager, SharedStates):
         keys = set(keys)
-        strangers = set(filter(_is_strangers, keys))
+        strangers = set(filter(is_strangers, keys))
         await forget(manager.strangers, strangers)
         keys -= strangers
     if isinstance(manager, StateManagerMemory):
@@ -177,6 +243,37 @@ async def forget(manager: StateManager, keys: Iterable[str]) -> None:
     elif isinstance(manager, StateManagerRedis) and (names := _names(keys)):
         with suppress(RedisError):  # they expire by themselves, and no key of theirs is derived for anybody any more
             await manager.redis.delete(*names)
+
+
+def hide_from_strangers(is_for_strangers: Callable[[type[BaseState]], bool]) -> None:
+    """Let no var of other states be computed for a stranger: it may cost a query, and is withheld anyway.
+
+    Reflex computes the vars of all states when a page loads, and those that may have changed after each event.
+    """
+    whole, changes = BaseState.dict, BaseState.get_delta
+    if getattr(whole, "hides", False):
+        return
+
+    def is_hidden(state: BaseState) -> bool:
+        try:
+            return is_strangers(EventContext.get().token) and not is_for_strangers(type(state))
+        except LookupError:  # no event
+            return False
+
+    def dict_(self: BaseState, *args: Any, initial: bool = False, **kwargs: Any) -> dict[str, Any]:
+        if initial or not is_hidden(self):
+            return whole(self, *args, initial=initial, **kwargs)
+        parts = [substate.dict(*args, **kwargs) for substate in self.substates.values()]
+        return {name: values for part in parts for name, values in part.items()}
+
+    def get_delta(self: BaseState) -> Delta:
+        if not is_hidden(self):
+            return changes(self)
+        parts = [self.substates[name].get_delta() for name in self.dirty_substates | self._always_dirty_substates]
+        return {name: values for part in parts for name, values in part.items()}
+
+    dict_.hides = True  # pyright: ignore[reportFunctionMemberAccess]
+    BaseState.dict, BaseState.get_delta = dict_, get_delta  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _note_what_is_unreadable() -> None:
@@ -197,7 +294,8 @@ def _note_what_is_unreadable() -> None:
     BaseState._deserialize = classmethod(deserialize)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _is_strangers(key: str) -> bool:
+def is_strangers(key: str) -> bool:
+    """Tell whether the key is that of a tab without a session."""
     return key.startswith(STRANGER)
 
 

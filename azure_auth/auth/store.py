@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from azure_auth.auth.limits import Limit
+from azure_auth.bounds import SESSION_STATES
 from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, SignedOutMeanwhile, StoreUnavailable, TooManyRequests
 
 _log = logging.getLogger(__name__)
@@ -314,8 +315,12 @@ class Store(Protocol):
         """Delete the values of cookies that have ended."""
         ...
 
-    async def note_tab(self, reference: str, key: str, until: float) -> None:
-        """Remember that a session has a tab with this key, so that its states can be found at the end."""
+    async def note_tab(self, reference: str, key: str, until: float) -> list[str]:
+        """Remember that a session has a tab with this key, so that its states can be found at the end.
+
+        Returns:
+            The keys of the tabs that were noted first, above `SESSION_STATES`; they are forgotten.
+        """
         ...
 
     async def tabs(self, reference: str) -> set[str]:
@@ -485,7 +490,8 @@ class EmbeddedStore:
         self._once = defaultdict[str, OneTime](lambda: OneTime(clock=clock))
         self._marks = Marks(clock)
         self._joins: dict[str, str] = {}
-        self._tabs: dict[str, set[str]] = {}
+        self._tabs: dict[str, dict[str, None]] = {}
+        """Keys of tabs by session; the one that connected last comes last."""
         self._limits: dict[tuple[int, float], Limit] = {}
 
     async def start(self, start: Start) -> Started:
@@ -647,13 +653,19 @@ class EmbeddedStore:
             self._joins.pop(reference, None)
         return gone
 
-    async def note_tab(self, reference: str, key: str, until: float) -> None:  # noqa: ARG002
+    async def note_tab(self, reference: str, key: str, until: float) -> list[str]:  # noqa: ARG002
         """Remember a tab, in memory, where its states are as well."""
-        self._tabs.setdefault(reference, set()).add(key)
+        tabs = self._tabs.setdefault(reference, {})
+        tabs.pop(key, None)
+        tabs[key] = None
+        over = list(tabs)[:-SESSION_STATES]
+        for one in over:
+            del tabs[one]
+        return over
 
     async def tabs(self, reference: str) -> set[str]:
         """Return a session's tabs."""
-        return self._tabs.pop(reference, set())
+        return set(self._tabs.pop(reference, {}))
 
     async def announce(self, references: Sequence[str], why: str) -> None:
         """Tell nobody: there is one process."""

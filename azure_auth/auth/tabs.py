@@ -10,9 +10,10 @@ from secrets import token_hex
 from typing import Any
 
 from azure_auth.auth.flow_cookies import FlowCookie
+from azure_auth.auth.frames import Frames
 from azure_auth.auth.sealing import stranger_key, tab_id
 from azure_auth.auth.session import Held, Session
-from azure_auth.errors import StoreUnavailable
+from azure_auth.errors import AuthError
 
 
 @dataclass(eq=False, slots=True, repr=False)
@@ -27,7 +28,7 @@ class Tab:
         flow_cookies: The flow cookies at the handshake.
         browser: The browser's name at the handshake; empty without a valid one.
         address: The client's address.
-        trouble: Why the session could not be looked up; every event is then refused.
+        trouble: Why nothing is done for it, such as a session that could not be looked up; every event is refused.
         socket: Socket.IO's id of the connection, once it is connected.
         page: The last path and query of the tab.
         answer: The query of `/callback`, which must reach no state.
@@ -36,7 +37,8 @@ class Tab:
         lost: Whether its state was reset since its last event.
         late: A timer that checks the store when an event does not reach the gate in time.
         cut: A future; setting its result closes the connection.
-        timer: Closes an anonymous connection.
+        frames: What the connection receives and sends.
+        timer: Closes a connection that is not to last.
 
     An upload is such a connection as well; it is never cut.
     """
@@ -48,7 +50,7 @@ class Tab:
     flow_cookies: Sequence[FlowCookie] = ()
     browser: str = ""
     address: str = ""
-    trouble: StoreUnavailable | None = None
+    trouble: AuthError | None = None
     socket: str = ""
     page: str = "/"
     answer: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -57,7 +59,8 @@ class Tab:
     lost: bool = False
     late: TimerHandle | None = None
     cut: "Future[None] | None" = None
-    timer: TimerHandle | None = None
+    frames: Frames | None = None
+    timer: "TimerHandle | Task[None] | None" = None
 
     @classmethod
     def of(
@@ -69,6 +72,11 @@ class Tab:
             key = held.session.keys.tab_key(client_token)
             return cls(key, id_, held.session, held.handle, flow_cookies, browser)
         return cls(stranger_key(client_token, browser or token_hex(16)), id_, None, "", flow_cookies, browser)
+
+    def end(self) -> None:
+        """End the connection, whether the client agrees or not."""
+        if self.cut and not self.cut.done():
+            self.cut.set_result(None)
 
     @property
     def signed_in(self) -> Session | None:
@@ -100,29 +108,40 @@ class Tabs:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._by_key: defaultdict[str, list[Tab]] = defaultdict(list)
+        self._holders: dict[str, Tab] = {}
+        self._uploads: defaultdict[str, list[Tab]] = defaultdict(list)
         self._by_session: defaultdict[str, dict[Tab, None]] = defaultdict(dict)
         self._strangers: dict[Tab, None] = {}
         self._streams: defaultdict[str, set[Stream]] = defaultdict(set)
 
     @contextmanager
     def connected(self, tab: Tab, *, upload: bool = False) -> Generator[None]:
-        """Know of a tab while its connection lasts, or until it is forgotten; an upload comes behind its socket."""
-        same = self._by_key[tab.key]
-        same.insert(0 if upload else len(same), tab)
+        """Know of a connection while it lasts. Its state is the tab's own unless another socket holds that."""
+        if upload:
+            self._uploads[tab.key].append(tab)
+        else:
+            self._holders.setdefault(tab.key, tab)
         (self._by_session[tab.session.reference] if tab.session else self._strangers)[tab] = None
         try:
             yield
         finally:
-            self.forget(tab)
+            self.let_go(tab)
+            self._forget(tab)
 
-    def forget(self, tab: Tab) -> None:
-        """Know of a tab no more, though its connection may last."""
-        if tab not in (same := self._by_key.get(tab.key, [])):
-            return
-        same.remove(tab)
-        if not same:
-            del self._by_key[tab.key]
+    def hold(self, tab: Tab) -> None:
+        """Give a tab the state under its key, which another socket may have held."""
+        self._holders[tab.key] = tab
+
+    def let_go(self, tab: Tab) -> None:
+        """Leave the state under a tab's key to others; the connection may last, and counts while it does."""
+        if self._holders.get(tab.key) is tab:
+            del self._holders[tab.key]
+
+    def _forget(self, tab: Tab) -> None:
+        if tab in (uploads := self._uploads.get(tab.key, [])):
+            uploads.remove(tab)
+            if not uploads:
+                del self._uploads[tab.key]
         if tab.session is None:
             del self._strangers[tab]
             return
@@ -132,7 +151,9 @@ class Tabs:
 
     def at(self, key: str) -> Tab | None:
         """Return the tab whose state lies under `key`; None if that key was derived for nobody who is connected."""
-        return self._by_key[key][-1] if key in self._by_key else None
+        if key in self._holders:
+            return self._holders[key]
+        return self._uploads[key][-1] if key in self._uploads else None
 
     def strangers(self) -> list[Tab]:
         """Return the tabs without a session; those that came first come first."""

@@ -9,6 +9,7 @@ import tracemalloc
 from contextlib import ExitStack, closing
 from dataclasses import astuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import reflex as rx
 from conftest import KEYS
@@ -18,7 +19,7 @@ from reflex_base.event.context import EventContext
 from reflex_base.registry import RegistrationContext
 
 from azure_auth.auth.core import State
-from azure_auth.auth.gate import Gate
+from azure_auth.auth.gate import TAB, Gate
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.store import EmbeddedStore, Start, Started
@@ -65,6 +66,9 @@ class Crowd:
         self._app = rx.App()
         namespace = self._app.event_namespace
         namespace.on_event = namespace.emit_update = _nothing  # what Reflex does behind the gate is not measured
+        self._app._event_processor = SimpleNamespace(_futures={})
+        self._environs: dict[str, dict[str, object]] = {}
+        self._app.sio.get_environ = lambda socket, _: self._environs[socket]
         self._gate = Gate(self._app, self._sessions, self._tabs, State, lambda *_: "/")
 
     async def gather(self) -> None:
@@ -116,6 +120,7 @@ class Crowd:
             tab = Tab.of(f"tab-{number}", await self._sessions.find(cookie))
             self._connections.enter_context(self._tabs.connected(tab))
             self._app.event_namespace.sid_to_token[tab.id] = tab.key
+            self._environs[tab.id] = {"asgi.scope": {TAB: tab}}
             self._open.append(tab)
 
     async def _event(self, tab: Tab) -> float:

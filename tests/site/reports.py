@@ -16,6 +16,8 @@ from azure_auth.components.frame import frame, heading
 CANARY = "salaries-of-everybody"
 WORK = Path(".data/work")
 """What handlers did, besides changing state: one line each."""
+QUERIES = Path(".data/queries")
+"""A line for each time that a var asked a database."""
 
 
 def note(what: str) -> None:
@@ -89,6 +91,28 @@ class Plain(rx.State):
         self.opened += 1
 
 
+class Costly(rx.State):
+    """A state with a var that asks a database, and a handler with types."""
+
+    slid: list[float] = []
+
+    @rx.var(cache=False)
+    def rows_there_are(self) -> int:
+        QUERIES.parent.mkdir(exist_ok=True)
+        with QUERIES.open("a") as queries:
+            queries.write("query\n")
+        return 7
+
+    @rx.event
+    def count(self, step: int, more: list[str], by: dict[str, int] | None = None):
+        note(f"count {step} {len(more)} {by}")
+
+    @rx.event
+    def slide(self, value: list[int | float]):
+        """Keep how many values came, and the last one."""
+        self.slid = [self.slid[0] + 1 if self.slid else 1, value[0]]
+
+
 class Tally(rx.ComponentState):
     """A component with a state of its own."""
 
@@ -107,6 +131,7 @@ def reports() -> rx.Component:
     return frame(
         heading("Reports"),
         rx.el.p(Reports.owner, id="owner"),
+        rx.el.p(Costly.rows_there_are, id="rows"),
         rx.el.p(Plain.computed, " ", Plain.cached, id="plain"),
         rx.foreach(Reports.rows, rx.el.p),
         rx.el.p(Reports.ticks, id="ticks"),

@@ -1,0 +1,64 @@
+"""How much may come in: every limit of sockets, messages, states and log records, in one place.
+
+What comes faster than it may waits; what no page sends ends its socket; what is too many is refused, the newest first.
+Each worker counts for itself. The limits of sign-ins stand in `auth.sign_in`, those of what waits for one in
+`auth.store`, those of a browser's cookies in `auth.flow_cookies`.
+"""
+
+from typing import NamedTuple
+
+FRAME_CHARACTERS = 256_000
+"""Of a text frame, which is a whole message: no other frames are taken. Reflex's client is told so by Engine.IO."""
+ROUTE_CHARACTERS = 16_000
+"""Of what a message says of the page that it comes from; a state keeps it."""
+REPORT_CHARACTERS = 2_000
+"""Of what a browser reports of an error of its own."""
+PATH_CHARACTERS, QUERY_BYTES = 2_000, 1_000
+"""Of the address of a request, and of the query of a handshake."""
+
+
+class Flow(NamedTuple):
+    """How fast messages are read, and how many may wait.
+
+    Attributes:
+        events: Messages in a second.
+        characters: Of these, in a second.
+        waiting: Messages that are not done yet, those that a handler works on included.
+        waiting_characters: Of these; one message alone may have more.
+    """
+
+    events: float
+    characters: float
+    waiting: int
+    waiting_characters: int
+
+
+SOCKET = Flow(events=100, characters=1_000_000, waiting=100, waiting_characters=1_000_000)
+"""Of one socket: 6,000 events and 60 million characters in a minute."""
+OWNER = Flow(events=300, characters=3_000_000, waiting=400, waiting_characters=4_000_000)
+"""Of all sockets of one user together, or of all strangers at one address."""
+BURST_SECONDS = 3.0
+"""What nobody used of that long is read at once."""
+
+SESSION_TABS, SESSION_SOCKETS = 50, 60
+"""Sockets of one session: each above the first number gets a page that says so, above the second nothing."""
+SESSION_STATES = 100
+"""Tabs of a session, open or closed, whose states are kept; the state of the one that was closed first goes."""
+STRANGERS, STRANGERS_OF_ADDRESS, STRANGERS_OF_BROWSER = 1_000, 400, 50
+"""Sockets without a session: in all, of one address, of one browser. The oldest goes; its page is loaded by then."""
+
+STRANGER_SECONDS = 60.0
+"""How long a stranger's socket lasts."""
+STRANGER_ANSWER_SECONDS = 5.0
+"""How often a stranger's socket is pinged, and how long it may take to answer."""
+STRANGER_STATE_SECONDS = 120.0
+"""How long a stranger's state outlives its socket."""
+SEND_SECONDS = 20.0
+"""How long a client may take to read what it is sent."""
+ANSWER_SECONDS = 2.0
+"""How long a client may take to answer a ping, when another socket says that it is the same tab."""
+GONE_SECONDS = 3.0
+"""How long a socket lasts that was told to go, whether the client agrees or not."""
+
+LOG_CHARACTERS, TRACEBACK_CHARACTERS = 8_000, 40_000
+"""Of a message and of a traceback that are logged; they are cut before they are cleaned."""
