@@ -411,7 +411,7 @@ class TooManyTabs(AuthError):
 
     code = "too_many_tabs"
     heading = "Too many tabs"
-    message = "This site is open in too many tabs of this browser. Close some of them, then load this page again."
+    message = "This site is open in too many tabs of this browser. Close some of them, then try again."
 
 
 _BY_NUMBER = {number: error for error in Refused.__subclasses__() for number in error.numbers}

@@ -584,7 +584,10 @@ async def answers(seconds: float) -> None:
     socket = Socket()
     reading = asyncio.create_task(socket.after('40/_event,{"x'))
     assert (await reading)["type"] == "websocket.receive"
+    assert await socket.frames.answers(seconds)  # what came last is still worked on
+    assert socket.sent == []
     reading = asyncio.create_task(socket.frames.receive())
+    await asyncio.sleep(0.01)
     asked = asyncio.create_task(socket.frames.answers(seconds))
     await asyncio.sleep(0.01)
     assert socket.sent == [{"type": "websocket.send", "text": "2"}]
