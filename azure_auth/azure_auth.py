@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from azure_auth.audit import writing
+from azure_auth.auth import links
 from azure_auth.auth.client import Client
 from azure_auth.auth.core import State
 from azure_auth.auth.doors import Doors
@@ -23,7 +24,7 @@ from azure_auth.auth.redis_store import RedisStore
 from azure_auth.auth.server_keys import ServerKeys, kept_in
 from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.states import SharedStates, instead_of, link_for_all
+from azure_auth.auth.states import SharedStates, instead_of
 from azure_auth.auth.store import EmbeddedStore
 from azure_auth.auth.tabs import Tabs
 from azure_auth.components.brand import APP_NAME
@@ -96,7 +97,7 @@ app = Site(
     head_components=[rx.el.meta(name="referrer", content="same-origin")],
 )
 app._state_manager = states = instead_of(app.state_manager, sessions.is_over)  # pyright: ignore[reportPrivateUsage]
-link_for_all(app.event_namespace)
+links.instead_of_reflexs(app.event_namespace)
 gate = Gate(app, sessions, tabs, State, sign_in.start_url)
 if isinstance(states, SharedStates):
     states.on_unreadable = gate.note_lost_state

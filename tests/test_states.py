@@ -1,6 +1,7 @@
 """Reflex's states on Redis, as we keep them there."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 import redis as client
@@ -8,9 +9,11 @@ import reflex as rx
 from redis.asyncio import Redis
 from redis_server import running_redis
 from reflex.istate.manager.redis import StateManagerRedis
+from reflex.utils.token_manager import LocalTokenManager, RedisTokenManager
 from reflex_base.event.context import EventContext
 
 from azure_auth.auth.gate import _is_for_strangers, public
+from azure_auth.auth.links import instead_of_reflexs
 from azure_auth.auth.sealing import STRANGER
 from azure_auth.auth.states import SharedStates, forget, hide_from_strangers, instead_of
 
@@ -46,6 +49,26 @@ async def test_a_strangers_state_is_forgotten_where_it_is(states):
     finally:
         states.redis = redis
     assert not states.strangers.states
+
+
+@pytest.mark.parametrize("key", [STRANGER + "f" * 48, "f" * 64])
+@pytest.mark.parametrize("kind", ["embedded", "Redis"])
+async def test_a_late_goodbye_does_not_unlink_the_next_socket(server, kind, key):
+    """Reflex forgets a socket in a task of its own, which may come after the tab's next one."""
+    redis = Redis.from_url(f"redis://127.0.0.1:{server.get_connection_kwargs()['port']}")
+    namespace = SimpleNamespace(_token_manager=LocalTokenManager() if kind == "embedded" else RedisTokenManager(redis))
+    instead_of_reflexs(namespace)
+    links = namespace._token_manager
+    await links.link_token_to_sid(key, "first")
+    await links.link_token_to_sid(key, "second")
+    await links.disconnect_token(key, "first")
+    assert links.token_to_socket[key].sid == "second"
+    assert links.sid_to_token == {"second": key}
+    assert await links.is_token_connected(key)
+    await links.disconnect_token(key, "second")
+    assert (links.token_to_socket, links.sid_to_token) == ({}, {})
+    await links.close()
+    await redis.aclose()
 
 
 async def event(states) -> None:
@@ -122,7 +145,7 @@ def test_vars_of_protected_states_are_not_computed_for_strangers(who, way):
     state.asked, part.part = 1, 8
     _asked.clear()
     before = EventContext.set(context)
-    told = root.get_delta() if way == "changes" else root.dict(initial=way == "initial")
+    told = state.get_delta() if way == "changes" else state.dict(initial=way == "initial")
     EventContext.reset(before)
     seen = who == "somebody" or way == "initial"
     assert (Costly.get_full_name() in told) is seen

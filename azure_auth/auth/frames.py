@@ -47,7 +47,7 @@ class Frames:
         self._pings = 0
         """Engine.IO's own that were not answered yet."""
         self._asked: Future[None] | None = None
-        self._reading = False
+        self._reading = self._over = False
         self._sending: Timeout | None = None
         cut.add_done_callback(lambda _: self._hurry())
 
@@ -61,7 +61,9 @@ class Frames:
                 reading.cancel()
                 raise
             if reading.done():
-                return reading.result()
+                message = reading.result()
+                self._over = message["type"] == "websocket.disconnect"
+                return message
             reading.cancel()
         return _GONE
 
@@ -90,16 +92,16 @@ class Frames:
 
     async def answers(self, seconds: float) -> bool:
         """Ask the client for a sign of life; tell whether it came in that time."""
-        if self._cut.done():
+        if self._cut.done() or self._over:
             return False
         if not self._reading:  # something that it just sent is worked on, or waits, and its answer would come behind
             return True
-        if self._asked is None:
-            self._asked = asyncio.get_running_loop().create_future()
-        asked = self._asked
+        is_first, asked = self._asked is None, self._asked or asyncio.get_running_loop().create_future()
+        self._asked = asked
         try:
             async with asyncio.timeout(seconds):
-                await self._send({"type": "websocket.send", "text": _PING})
+                if is_first:
+                    await self._send({"type": "websocket.send", "text": _PING})
                 await asyncio.wait({asked, self._cut}, return_when=asyncio.FIRST_COMPLETED)
         except (OSError, RuntimeError):  # it took too long, or left
             return False

@@ -30,6 +30,7 @@ from reflex_base.utils.exceptions import LockExpiredError
 from azure_auth import audit
 from azure_auth.auth import states
 from azure_auth.auth.frames import Frames
+from azure_auth.auth.links import SharedLinks
 from azure_auth.auth.messages import HYDRATING, LOADING, counts, is_event, is_reflexs, is_report, registered, takes
 from azure_auth.auth.session import Session
 from azure_auth.auth.sessions import Sessions
@@ -165,7 +166,7 @@ class Gate(Middleware):
                     await self._cut(earlier)
                 self._tabs.hold(tab)
         manager = self._namespace._token_manager  # pyright: ignore[reportPrivateUsage]
-        if tab.session and isinstance(manager, states.SharedLinks):
+        if tab.session and isinstance(manager, SharedLinks):
             return await manager.take_over(tab.key, lambda: self._sessions.ask_for(tab.key))
         return True
 
@@ -179,7 +180,7 @@ class Gate(Middleware):
         manager = self._namespace._token_manager  # pyright: ignore[reportPrivateUsage]
         if not await frames.answers(ANSWER_SECONDS):
             await self._cut(tab)
-        elif isinstance(manager, states.SharedLinks):
+        elif isinstance(manager, SharedLinks):
             with suppress(RedisError):
                 await manager.keep(tab.key)
 

@@ -5,7 +5,7 @@
 # pyright: reportPrivateUsage=false
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -13,23 +13,18 @@ from typing import Any, cast
 
 import reflex as rx
 from redis.exceptions import RedisError
-from reflex.app import EventNamespace
 from reflex.istate.delta import Delta
 from reflex.istate.manager import StateManager
 from reflex.istate.manager.memory import StateManagerMemory
 from reflex.istate.manager.redis import StateManagerRedis
 from reflex.state import BaseState
-from reflex.utils.token_manager import LocalTokenManager, RedisTokenManager
 from reflex_base.event.context import EventContext
 from reflex_base.utils.exceptions import StateSchemaMismatchError
 
 from azure_auth.auth.sealing import STRANGER
-from azure_auth.bounds import ANSWER_SECONDS
 
 _LET_GO = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
-
-_KEPT = "azure_auth:kept:"
 
 _unread: ContextVar[list[None] | None] = ContextVar("_unread", default=None)
 """Collects, while a state is read, what could not be."""
@@ -150,65 +145,6 @@ class SharedStates(StateManagerRedis):
         await self.strangers.close()
         with suppress(RedisError):  # Reflex waits here for what listened to Redis, and that may have lost it just now
             await super().close()
-
-
-class SharedLinks(RedisTokenManager):
-    """Keeps in Redis which worker has which tab, and of strangers' tabs nothing.
-
-    A tab that comes here is linked here: whether another socket has its state is decided before (`take_over`).
-    """
-
-    async def link_token_to_sid(self, token: str, sid: str) -> str | None:
-        """Link a tab to its socket."""
-        self._ensure_socket_record_task()
-        await LocalTokenManager.link_token_to_sid(self, token, sid)
-        if not is_strangers(token):
-            await self._store_socket_record(token, self.token_to_socket[token])
-        return None
-
-    async def disconnect_token(self, token: str, sid: str) -> None:
-        """Unlink a tab from its socket."""
-        of = LocalTokenManager if is_strangers(token) else RedisTokenManager
-        await of.disconnect_token(self, token, sid)
-
-    async def take_over(self, token: str, ask: Callable[[], Awaitable[None]]) -> bool:
-        """Wait until no other worker has a tab; False if one has it, and its client answers.
-
-        Args:
-            token: The key of the tab.
-            ask: Asks the worker that has it. If the client answers that one says so (`keep`), else it drops its record;
-                one that has ended does neither.
-        """
-        record, kept = self._get_redis_key(token), _KEPT + token
-        if not await self.redis.exists(record):
-            return True
-        await self.redis.delete(kept)
-        await ask()
-        until, wait = asyncio.get_running_loop().time() + 1.2 * ANSWER_SECONDS, 0.01
-        while asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, 0.2)
-            if await self.redis.exists(kept):
-                return False
-            if not await self.redis.exists(record):
-                return True
-        return True
-
-    async def keep(self, token: str) -> None:
-        """Say that this worker has a tab, and that its client answers."""
-        await self.redis.set(_KEPT + token, "", px=round(2_000 * ANSWER_SECONDS))
-
-    async def is_token_connected(self, token: str) -> bool:
-        """Tell whether a worker has the tab."""
-        of = LocalTokenManager if is_strangers(token) else RedisTokenManager
-        return await of.is_token_connected(self, token)
-
-
-def link_for_all(namespace: EventNamespace | None) -> None:
-    """Let workers know of each other's tabs by `SharedLinks`, where Reflex has Redis for it."""
-    manager = namespace._token_manager if namespace else None
-    if namespace and isinstance(manager, RedisTokenManager):
-        namespace._token_manager = SharedLinks(manager.redis)
 
 
 def instead_of(manager: StateManager, is_over: Callable[[str], bool]) -> LocalStates | SharedStates:

@@ -1,0 +1,96 @@
+"""Reflex's token managers, changed: which socket has which tab, on this worker and on others.
+
+Reflex gives a second socket of a tab a key of its own making. Here it takes the tab over: whether it may is decided
+before (`gate`).
+"""
+
+# Reflex's token managers are partly untyped, and have no public way to be replaced.
+# pyright: reportPrivateUsage=false
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from reflex.app import EventNamespace
+from reflex.utils.token_manager import LocalTokenManager, RedisTokenManager, SocketRecord
+
+from azure_auth.auth.states import is_strangers
+from azure_auth.bounds import ANSWER_SECONDS
+
+_KEPT = "azure_auth:kept:"
+
+
+class LocalLinks(LocalTokenManager):
+    """Knows which socket has which tab."""
+
+    async def link_token_to_sid(self, token: str, sid: str) -> str | None:
+        """Link a tab to its socket."""
+        self.token_to_socket[token] = SocketRecord(instance_id=self.instance_id, sid=sid)
+        self.sid_to_token[sid] = token
+        return None
+
+    async def disconnect_token(self, token: str, sid: str) -> None:
+        """Unlink a socket; the tab stays another's that has come since."""
+        self.sid_to_token.pop(sid, None)
+        if self._has(token, sid):
+            del self.token_to_socket[token]
+
+    def _has(self, token: str, sid: str) -> bool:
+        return self.token_to_socket.get(token) == SocketRecord(instance_id=self.instance_id, sid=sid)
+
+
+class SharedLinks(LocalLinks, RedisTokenManager):
+    """Keeps in Redis which worker has which tab, and of strangers' tabs nothing."""
+
+    async def link_token_to_sid(self, token: str, sid: str) -> str | None:
+        """Link a tab to its socket."""
+        await super().link_token_to_sid(token, sid)
+        self._ensure_socket_record_task()
+        if not is_strangers(token):
+            await self._store_socket_record(token, self.token_to_socket[token])
+        return None
+
+    async def disconnect_token(self, token: str, sid: str) -> None:
+        """Unlink a socket; the tab stays another's that has come since."""
+        had = self._has(token, sid)
+        await super().disconnect_token(token, sid)
+        if had and not is_strangers(token):
+            await self.redis.delete(self._get_redis_key(token))
+
+    async def take_over(self, token: str, ask: Callable[[], Awaitable[None]]) -> bool:
+        """Wait until no other worker has a tab; False if one has it, and its client answers.
+
+        Args:
+            token: The key of the tab.
+            ask: Asks the worker that has it. If the client answers that one says so (`keep`), else it drops its record;
+                one that has ended does neither.
+        """
+        record, kept = self._get_redis_key(token), _KEPT + token
+        if not await self.redis.exists(record):
+            return True
+        await self.redis.delete(kept)
+        await ask()
+        until, wait = asyncio.get_running_loop().time() + 1.2 * ANSWER_SECONDS, 0.01
+        while asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, 0.2)
+            if await self.redis.exists(kept):
+                return False
+            if not await self.redis.exists(record):
+                return True
+        return True
+
+    async def keep(self, token: str) -> None:
+        """Say that this worker has a tab, and that its client answers."""
+        await self.redis.set(_KEPT + token, "", px=round(2_000 * ANSWER_SECONDS))
+
+    async def is_token_connected(self, token: str) -> bool:
+        """Tell whether a worker has the tab."""
+        return token in self.token_to_socket if is_strangers(token) else await super().is_token_connected(token)
+
+
+def instead_of_reflexs(namespace: EventNamespace | None) -> None:
+    """Put ours in the place of Reflex's own."""
+    if namespace:
+        manager = namespace._token_manager
+        shared = isinstance(manager, RedisTokenManager)
+        namespace._token_manager = SharedLinks(manager.redis) if shared else LocalLinks()
