@@ -37,11 +37,19 @@ SOCKET = Flow(events=100, characters=1_000_000, waiting=100, waiting_characters=
 """Of one socket: 6,000 events and 60 million characters in a minute."""
 OWNER = Flow(events=300, characters=3_000_000, waiting=400, waiting_characters=4_000_000)
 """Of all sockets of one user together, or of all strangers at one address."""
+SHORT_CHARACTERS = 16_000
+"""Messages of at most so many, and longer ones, have an `OWNER` each: who sends long ones holds up no short ones."""
 BURST_SECONDS = 3.0
 """What nobody used of that long is read at once."""
 
-SESSION_TABS, SESSION_SOCKETS = 50, 60
-"""Sockets of one session: each above the first number gets a page that says so, above the second nothing."""
+UNREAD_CHARACTERS, OUTGOING_CHARACTERS = 1_000_000, 20_000_000
+"""Of what a client has not been sent yet: above the first its next message waits, above the second it is cut."""
+
+SESSION_TABS, SESSION_SOCKETS = 50, 100
+"""Tabs of one session: each above that number gets a page that says so. Sockets, those of tabs that lost their network
+and come again included: above that number, nothing."""
+SESSION_TASKS = 200
+"""Handlers of one session that run at once; a background handler above that number is refused."""
 SESSION_STATES = 100
 """Tabs of a session, open or closed, whose states are kept; the state of the one that was closed first goes."""
 STRANGERS, STRANGERS_OF_ADDRESS, STRANGERS_OF_BROWSER = 1_000, 400, 50
@@ -49,8 +57,8 @@ STRANGERS, STRANGERS_OF_ADDRESS, STRANGERS_OF_BROWSER = 1_000, 400, 50
 
 STRANGER_SECONDS = 60.0
 """How long a stranger's socket lasts."""
-STRANGER_ANSWER_SECONDS = 5.0
-"""How often a stranger's socket is pinged, and how long it may take to answer."""
+STRANGER_ANSWER_SECONDS, TAB_ANSWER_SECONDS = 5.0, 15.0
+"""How often the socket of a stranger, or of a session, is pinged, and how long it may take to answer."""
 STRANGER_STATE_SECONDS = 120.0
 """How long a stranger's state outlives its socket."""
 SEND_SECONDS = 20.0

@@ -14,7 +14,7 @@
     │       ├── PasswordExpired, AccountDisabled, SignInNeeded, CodeExpired
     │       └── CredentialRefused, RedirectUnknown, AppUnknown    ours to mend
     ├── HandlerFailed          a page of this site, not the sign-in
-    ├── TooManyTabs            of one session
+    ├── TooManyTabs, TooManyTasks    of one session
     └── Unavailable            nobody answered, or not in time
         ├── Slow, Throttled
         ├── KeysUnreachable      the directory answers, but not for its signing keys
@@ -412,6 +412,14 @@ class TooManyTabs(AuthError):
     code = "too_many_tabs"
     heading = "Too many tabs"
     message = "This site is open in too many tabs of this browser. Close some of them, then try again."
+
+
+class TooManyTasks(AuthError):
+    """The session has as many handlers running as it may."""
+
+    code = "too_many_tasks"
+    heading = "Too much at once"
+    message = "This site still works on what you asked for before. Wait until that is done, then try again."
 
 
 _BY_NUMBER = {number: error for error in Refused.__subclasses__() for number in error.numbers}

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -20,9 +21,9 @@ from test_gate import Alive, gate_of, loaded, of_ada
 from azure_auth import bounds
 from azure_auth.auth import gate as gate_module
 from azure_auth.auth.doors import Doors
-from azure_auth.auth.frames import Frames
-from azure_auth.auth.limits import Pace
-from azure_auth.auth.messages import is_event, takes
+from azure_auth.auth.frames import Frames, Outgoing
+from azure_auth.auth.limits import Pace, Paces
+from azure_auth.auth.messages import _fits, is_event, takes
 from azure_auth.auth.store import EmbeddedStore
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.bounds import Flow
@@ -274,6 +275,47 @@ async def test_a_colleagues_queue_holds_no_more_than_its_share(production, ada, 
     assert most < 100
 
 
+async def test_long_lists_stop_nobody(production, ada):
+    """A hundred thousand numbers are looked through at once, where a page sends a slider's two."""
+    tab = await loaded(ada)
+    async with nobody_waits(production.url, 0.5):
+        for _ in range(20):
+            await tab.send(f"{COSTLY}.slide", {"value": [7] * 80_000})
+        await tab.send(f"{COSTLY}.slide", {"value": [8]})
+        await tab.until(lambda: (tab.sees.get("slid") or [0, 0])[1] == 8)
+
+
+async def test_who_reads_nothing_costs_little(production, ada, raw):
+    """Its answers wait, so its messages do, also when it is gone; a client that reads has all of its answers."""
+    tab, silent = await loaded(ada), await raw(cookie=ada.cookie)
+    await silent.load("/reports")
+    before = resident_megabytes(production.pid)
+
+    async def flood(send: Callable[[str], object]) -> None:
+        for number in range(3_000):
+            row = "x" * 240_000 if number < 8 else "x"
+            await send(f'42/_event,["event",{event(f"{REPORTS}.add", {"row": row}, "/reports")}]')
+
+    flooding = asyncio.create_task(flood(silent.send))
+    await asyncio.sleep(8)
+    flooding.cancel()
+    silent.close()
+    await asyncio.sleep(2)
+    assert resident_megabytes(production.pid) - before < 150
+    await answered(tab)
+
+
+async def test_tabs_that_lost_their_network_all_come_back(production, ada, raw):
+    """Their old sockets count for nothing: each takes the place of its own."""
+    tokens = [new_token() for _ in range(30)]
+    for token in tokens:
+        await (await raw(token=token, cookie=ada.cookie)).load("/built")
+    again = [await RawTab.open(production.url, "/built", token=token, cookie=ada.cookie) for token in tokens]
+    for tab in again:
+        await tab.until(lambda tab=tab: tab.sees.get("is_hydrated") or tab.sees.get("failure") or tab.new_token, 10)
+    assert [bool(tab.sees.get("is_hydrated")) for tab in again] == [True] * len(again)
+
+
 async def test_above_the_rate_messages_wait_and_none_is_lost(production, ada):
     """A thousand at once are worked on in order, in the time that the rate gives them, and the socket stays."""
     tab = await loaded(ada)
@@ -328,7 +370,7 @@ async def test_a_full_session_refuses_its_newest_tab(production, ada, raw):
     newest = await RawTab.open(production.url, PAGE, token=new_token(), cookie=ada.cookie)
     await newest.until(lambda: newest.sees.get("failure"))
     assert newest.sees["failure"]["heading"] == "Too many tabs"
-    refused = [(await raw(cookie=ada.cookie)).status for _ in range(20)]
+    refused = [(await raw(cookie=ada.cookie)).status for _ in range(60)]
     assert refused[0] == 101
     assert refused[-1] == 403
     await asyncio.wait_for(newest.ended.wait(), bounds.GONE_SECONDS + 1)
@@ -434,15 +476,20 @@ async def test_what_only_reflexs_server_sends_is_no_event(production, ada, handl
     assert "Traceback" not in production.console()
 
 
+FREE = Flow(1e9, 1e12, 10**9, 10**12)
+"""Nothing waits."""
+
+
 class Socket:
     """The server's side of a socket, for `Frames`."""
 
-    def __init__(self, paces: list[Pace] | None = None) -> None:
+    def __init__(self, flow: Flow = FREE) -> None:
         self.incoming: asyncio.Queue[dict] = asyncio.Queue()
         self.sent: list[dict] = []
         self.odd: list[None] = []
         self.cut = asyncio.get_running_loop().create_future()
-        self.frames = Frames(self.incoming.get, self._send, self.cut, paces or [], lambda: self.odd.append(None))
+        self.paces = Paces(Pace(flow), Pace(flow))
+        self.frames = Frames(self.incoming.get, self._send, self.cut, self.paces, lambda: self.odd.append(None))
 
     async def _send(self, message: dict) -> None:
         if self.sent is None:
@@ -503,7 +550,7 @@ async def reads(flow: Flow) -> None:
 async def bursts(most: float) -> None:
     pace, loop = Pace(Flow(10, 1e9, 1000, 10**9)), asyncio.get_running_loop()
     begun = loop.time()
-    for _ in range(round(10 * most)):
+    for _ in range(round(10 * most) + 1):
         await pace.admit(1)
     assert loop.time() - begun < 0.05
     await pace.admit(1)
@@ -524,6 +571,161 @@ async def tabs_of_a_session(_: int) -> None:
             await gate.left(one)
     full = bounds.SESSION_SOCKETS - bounds.SESSION_TABS
     assert admitted == [(True, True)] * bounds.SESSION_TABS + [(True, False)] * full + [(False, False)] * 5
+
+
+async def short_ones_pass(most: int) -> None:
+    """Long messages of others hold up no short one, and nobody pays for who has left."""
+    slow = Flow(1000, 1_000_000, 10**6, 10**12)
+    short, long = Pace(slow), Pace(slow)
+    mine = Paces(short, long)
+    assert mine.of(most)[1] is short
+    assert mine.of(most + 1)[1] is long
+    crowd = [asyncio.create_task(long.admit(1_000_000)) for _ in range(50)]
+    await asyncio.sleep(0.01)
+    begun = asyncio.get_running_loop().time()
+    await short.admit(most)
+    for one in crowd:
+        one.cancel()
+    await asyncio.wait(crowd)
+    await asyncio.wait_for(long.admit(most + 1), 3)  # what four have read: burst and one
+    assert asyncio.get_running_loop().time() - begun < 2
+
+
+async def unread_answers(most: int) -> None:
+    """Who does not read what there is for them is not read from; much more, and the socket is over."""
+    queue, over = Outgoing(), list[None]()
+    queue.on_full = lambda: over.append(None)
+    for _ in range(3):
+        queue.put_nowait(SimpleNamespace(data="x" * (most // 2)))
+    waiting = asyncio.create_task(queue.drained())
+    await asyncio.sleep(0.01)
+    assert bool(over) is (most == bounds.OUTGOING_CHARACTERS)
+    for _ in range(3):
+        queue.get_nowait()
+        assert not waiting.done()
+    for _ in range(3):
+        queue.sent(most // 2 + 1)
+    await asyncio.wait_for(waiting, 1)
+    assert queue.characters == 0
+    socket, message = Socket(), {"type": "websocket.send", "text": "x" * (most // 2)}
+    await socket.after('40/_event,{"x')
+    for _ in range(3):
+        await socket.frames.send(message)
+    assert [one["text"] for one in socket.sent].count("2") == 1
+    reading = asyncio.create_task(socket.after('42/_event,["event",{'))
+    await asyncio.sleep(0.01)
+    assert not reading.done()
+    if most == bounds.OUTGOING_CHARACTERS:
+        with pytest.raises(ConnectionError):
+            await socket.frames.send(message)
+        assert (await reading)["type"] == "websocket.disconnect"
+    else:
+        socket.incoming.put_nowait({"type": "websocket.receive", "text": "3"})
+        assert (await reading)["type"] == "websocket.receive"
+
+
+async def tasks_of_a_session(most: int) -> None:
+    """One more background handler is refused with words; a foreground one, of which there is one at a time, is not."""
+    tab = of_ada("key")
+    gate, *_rest = gate_of(Tabs(), {})
+
+    async def stands(*_: object) -> bool:
+        return True
+
+    gate._sessions.stands = stands
+    event = SimpleNamespace(name=f"{ROOT_STATE}.hydrate", payload={})
+    context = SimpleNamespace(token="key", parent_txid="1")
+    with pytest.MonkeyPatch.context() as patch:
+        for background, running in ((True, most), (True, most - 1), (False, most)):
+            handler = SimpleNamespace(handler=SimpleNamespace(is_background=background))
+            patch.setattr(gate_module, "registered", lambda _, handler=handler: handler)
+            gate._running = {tab.session: dict.fromkeys(range(running), "key")}
+            told = await gate._of_somebody(tab, tab.session, event, context)
+            assert ("Too much at once" in str(told)) is (background and running == most)
+
+
+async def a_silent_tab(_: float) -> None:
+    """It is cut, not dismissed: its page connects again as soon as it can."""
+    tabs = Tabs()
+    gate, *_rest = gate_of(tabs, {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gate_module, "TAB_ANSWER_SECONDS", 0.05)
+        there, silent = of_ada("there"), of_ada("silent", answering=False)
+        with tabs.connected(there), tabs.connected(silent):
+            assert gate.welcome(there)
+            assert gate.welcome(silent)
+            await asyncio.wait_for(silent.cut, 1)
+            assert not there.cut.done()
+            for tab in (there, silent):
+                await gate.left(tab)
+
+
+async def test_a_tab_that_leaves_is_noted_again():
+    """What was dropped from the notes while it was connected is found when its session ends."""
+    tabs, tab = Tabs(), of_ada("key")
+    gate, *_rest = gate_of(tabs, {})
+    with tabs.connected(tab):
+        gate.welcome(tab)
+    await gate.left(tab)
+    assert gate._sessions.noted == ["key"]
+
+
+async def test_a_waiting_message_stops_neither_pings_nor_the_end():
+    """Engine.IO has its answer while the client's lies behind; who leaves meanwhile does not count as there."""
+    socket = Socket(Flow(1e9, 1e12, 1, 10**9))
+    await socket.after('40/_event,{"x')
+    work = asyncio.get_running_loop().create_future()
+    socket.frames.hold(work)
+    events = [f'42/_event,["event",{{"number":{number}}}]' for number in range(3)]
+    for text in (*events, "3", "3"):
+        socket.incoming.put_nowait({"type": "websocket.receive", "text": text})
+    await socket.frames.send({"type": "websocket.send", "text": "2"})
+    assert (await asyncio.wait_for(socket.frames.receive(), 3))["text"] == "3"
+    reading = asyncio.create_task(socket.frames.receive())
+    assert await socket.frames.answers(1)
+    assert not reading.done()
+    socket.incoming.put_nowait({"type": "websocket.disconnect", "code": 1001})
+    assert not await socket.frames.answers(1)
+    work.set_result(None)
+    assert [(await reading)["text"], *[(await socket.frames.receive())["text"] for _ in range(2)]] == events
+    assert (await socket.frames.receive())["type"] == "websocket.disconnect"
+    assert socket.odd == []
+
+
+async def test_an_unsent_answer_ends_the_socket():
+    """Where the server cannot send, nothing more is read either."""
+    socket = Socket()
+
+    async def broken(_: dict) -> None:
+        raise RuntimeError
+
+    socket.frames._send = broken
+    with pytest.raises(ConnectionError):
+        await socket.frames.send({"type": "websocket.send", "text": "x"})
+    assert (await socket.after("x"))["type"] == "websocket.disconnect"
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "fits"),
+    [
+        (["a", {"x": 1}], tuple[str, dict], True),
+        (["a", "b"], tuple[str, dict], False),
+        (["a", "b"], tuple[str, ...], True),
+        ([["a"]], tuple[str, ...], False),
+        ([[1, 2], [3]], list[list[int]], True),
+        ([[1, {}], [3]], list[list[int]], False),
+        ([1, None, "x"], list[int | None], True),
+        ({"a": [1]}, dict[str, list[int]], True),
+        ({"a": 1}, dict[str, list[int]], False),
+        ([1], set[int], True),
+        ({}, set[int], False),
+        ([{}], list[Any], True),
+        ([{}], list, True),
+    ],
+)
+def test_shapes(value, hint, fits):
+    """One value, a list or a mapping, all the way in."""
+    assert _fits(value, hint) is fits
 
 
 async def strangers(_: int) -> None:
@@ -584,8 +786,6 @@ async def answers(seconds: float) -> None:
     socket = Socket()
     reading = asyncio.create_task(socket.after('40/_event,{"x'))
     assert (await reading)["type"] == "websocket.receive"
-    assert await socket.frames.answers(seconds)  # what came last is still worked on
-    assert socket.sent == []
     reading = asyncio.create_task(socket.frames.receive())
     await asyncio.sleep(0.01)
     asked = asyncio.create_task(socket.frames.answers(seconds))
@@ -697,6 +897,11 @@ HOLDS = {
     "SOCKET": reads,
     "OWNER": reads,
     "BURST_SECONDS": bursts,
+    "SHORT_CHARACTERS": short_ones_pass,
+    "UNREAD_CHARACTERS": unread_answers,
+    "OUTGOING_CHARACTERS": unread_answers,
+    "SESSION_TASKS": tasks_of_a_session,
+    "TAB_ANSWER_SECONDS": a_silent_tab,
     "SESSION_TABS": tabs_of_a_session,
     "SESSION_SOCKETS": tabs_of_a_session,
     "STRANGERS": strangers,

@@ -18,13 +18,12 @@ from raw_tab import APP_STATE, RawTab, close_all
 from test_gate import registered
 
 from azure_auth.auth.headers import FRONT_CHANNEL
+from azure_auth.bounds import STRANGERS_OF_ADDRESS
 
 pytestmark = pytest.mark.anyio
 SOCKETS, KEPT, STARTS, SIDS, PEOPLE = 2_000, 1_500, 10_000, 10_000, 60
-STRANGERS = 1_000
-"""How many sockets without a session stay, as `gate.STRANGERS` says."""
-MEGABYTES = 700
-"""How much the app may grow by; measured: 350 to 450, nearly all of it for sockets, and it does not come back."""
+MEGABYTES = 250
+"""How much the app may grow by; measured: 110, nearly all of it for sockets, and it does not come back."""
 T = TypeVar("T")
 
 
@@ -211,6 +210,6 @@ async def test_one_stranger_costs_little_and_stops_nobody(production, http):
     assert grown < MEGABYTES
     assert not [status for status in stranger.answers if status.startswith("5")], stranger.answers
     assert stranger.answers["303"] >= STARTS * 0.99
-    assert sum(not tab.ended.is_set() for tab in kept) <= STRANGERS
+    assert sum(not tab.ended.is_set() for tab in kept) <= STRANGERS_OF_ADDRESS
     assert "Traceback" not in production.console()[console:]
     await Browser(http, production.url).sign_in()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from raw_browser import Browser, visitors
 from raw_tab import APP_STATE, HYDRATE, ROOT_STATE, RawTab
 
 from azure_auth.auth.core import State
+from azure_auth.auth.frames import Outgoing
 from azure_auth.auth.gate import Gate
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.demo.people import PEOPLE
@@ -251,7 +252,7 @@ class Alive:
     """The frames of a socket whose client answers, or does not."""
 
     def __init__(self, *, answering: bool = True) -> None:
-        self.answering, self.held = answering, []
+        self.answering, self.held, self.outgoing = answering, [], None
 
     async def answers(self, _: float) -> bool:
         return self.answering
@@ -260,12 +261,30 @@ class Alive:
         self.held.append(work)
 
 
+class Standing(SimpleNamespace):
+    """A session."""
+
+    __hash__ = object.__hash__
+
+
+class Noting:
+    """Sessions that note which tabs they are told of."""
+
+    def __init__(self) -> None:
+        self.noted: list[str] = []
+
+    async def joined(self, _: object, key: str) -> list[str]:
+        self.noted.append(key)
+        return []
+
+
 def gate_of(tabs: Tabs, sockets: dict[str, Tab], sessions: object = None) -> tuple[Gate, list, list]:
     """A gate without Reflex, what it passed on and what it emitted."""
     passed, emitted, keys = [], [], {}
 
     async def receive(sid: str, data: dict) -> None:
         passed.append((sid, data["router_data"]["asPath"]))
+        app.event_processor._futures[len(passed)] = sid
 
     async def connect(sid: str, environ: dict, auth: dict | None) -> None:
         keys[sid] = sockets[sid].key
@@ -282,17 +301,19 @@ def gate_of(tabs: Tabs, sockets: dict[str, Tab], sessions: object = None) -> tup
     namespace = SimpleNamespace(on_event=receive, on_connect=connect, on_client_error=None, emit=emit, namespace="/")
     namespace.emit_update, namespace.sid_to_token = None, keys
     namespace._token_manager = SimpleNamespace(disconnect_token=unlink)
-    server = SimpleNamespace(eio=SimpleNamespace(handlers={"message": None}, on=lambda *_: None))
+    server = SimpleNamespace(manager=SimpleNamespace(eio_sid_from_sid=lambda sid, _: sid))
+    server.eio = SimpleNamespace(handlers={"message": None}, on=lambda *_: None)
+    server.eio.sockets = {sid: SimpleNamespace(queue=Outgoing()) for sid in sockets}
     server.get_environ = lambda sid, _: environs[sid]
     app = SimpleNamespace(event_namespace=namespace, sio=server, add_middleware=lambda *_, **__: None)
     app.router, app._unevaluated_pages = lambda path: path, {"/callback": SimpleNamespace(component=callback)}
     app.event_processor = SimpleNamespace(_futures={})
-    return Gate(app, sessions or SimpleNamespace(), tabs, State, lambda *_: "/"), passed, emitted
+    return Gate(app, sessions or Noting(), tabs, State, lambda *_: "/"), passed, emitted
 
 
 def of_ada(key: str, *, answering: bool = True) -> Tab:
     """A tab of a session that stands."""
-    session = SimpleNamespace(reference="ada", ended=None, identity=SimpleNamespace(key=("tid", "oid")))
+    session = Standing(reference="ada", ended=None, identity=SimpleNamespace(key=("tid", "oid")))
     cut = asyncio.get_running_loop().create_future()
     return Tab(key, "id", session, cut=cut, frames=Alive(answering=answering))
 
@@ -337,11 +358,14 @@ async def test_a_tab_takes_the_place_of_a_socket_that_is_gone(earlier):
             tab.late.cancel()
 
 
-async def test_two_sockets_of_one_tab_at_once_are_one():
+@pytest.mark.parametrize("earlier", ["none", "is gone"])
+async def test_two_sockets_of_one_tab_at_once_are_one(earlier):
     """Whatever the order, one of them is linked and the other loads again."""
-    tabs, both = Tabs(), {sid: of_ada("key") for sid in "12"}
-    gate, passed, emitted = gate_of(tabs, both)
-    with tabs.connected(both["1"]), tabs.connected(both["2"]):
+    tabs, both, gone = Tabs(), {sid: of_ada("key") for sid in "12"}, of_ada("key", answering=False)
+    gate, passed, emitted = gate_of(tabs, {**both, "0": gone})
+    with ExitStack() as connected:
+        for tab in ([gone] if earlier == "is gone" else []) + list(both.values()):
+            connected.enter_context(tabs.connected(tab))
         environs = {sid: {"asgi.scope": {"azure_auth.tab": tab}} for sid, tab in both.items()}
         await asyncio.gather(*(gate.on_connect(sid, environs[sid], loading("/")) for sid in "12"))
     assert len(passed) == 1

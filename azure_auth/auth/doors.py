@@ -19,12 +19,12 @@ from azure_auth import audit
 from azure_auth.auth.addresses import client_address
 from azure_auth.auth.frames import Frames
 from azure_auth.auth.gate import TAB, Gate, is_public
-from azure_auth.auth.limits import Pace
+from azure_auth.auth.limits import Pace, Paces
 from azure_auth.auth.navigation import is_navigation, is_of_old_browser, is_post_of_ours
 from azure_auth.auth.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.tabs import Tab, Tabs
-from azure_auth.bounds import OWNER, PATH_CHARACTERS, QUERY_BYTES, SOCKET
+from azure_auth.bounds import OWNER, PATH_CHARACTERS, QUERY_BYTES
 from azure_auth.errors import StoreUnavailable
 from azure_auth.return_target import return_target
 
@@ -141,26 +141,22 @@ class Doors:
             return
         try:
             with self._tabs.connected(tab):
-                await self._note(tab)
+                if not tab.trouble:
+                    await self._gate.note(tab)
                 inner = {**scope, "query_string": query, "headers": _without_cookies(scope), TAB: tab}
                 await self.app(inner, tab.frames.receive, tab.frames.send)
         finally:
             await asyncio.shield(self._gate.left(tab))
             tab.session = tab.frames = None  # Engine.IO leaves a cycle that has the tab, and garbage may lie for long
 
-    def _paces_of(self, tab: Tab) -> list[Pace]:
-        owner: Hashable = tab.session.identity.key if tab.session else tab.address
-        if (shared := self._paces.get(owner)) is None:
-            shared = self._paces[owner] = Pace(OWNER)
-        return [Pace(SOCKET), shared]
-
-    async def _note(self, tab: Tab) -> None:
-        """Note a tab of a session, and forget what the session had too many of."""
-        if tab.session and not tab.trouble:
-            try:
-                await self._gate.forget_closed(await self._sign_in.sessions.joined(tab.session, tab.key))
-            except StoreUnavailable as failure:
-                tab.trouble = failure
+    def _paces_of(self, tab: Tab) -> Paces:
+        owner = tab.session.identity.key if tab.session else tab.address
+        shared: list[Pace] = []
+        for length in ("short", "long"):
+            if (pace := self._paces.get((length, owner))) is None:
+                pace = self._paces[length, owner] = Pace(OWNER)
+            shared.append(pace)
+        return Paces(*shared)
 
     async def _closed(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through with a session that stands; a stranger who wants to see a page goes to sign in."""
@@ -201,7 +197,7 @@ class Doors:
             await PlainTextResponse("One client token, please.", 400, _NO_STORE)(scope, receive, send)
             return
         tab = self._tab(scope, tokens[0], held)
-        await self._note(tab)
+        await self._gate.note(tab)
         if isinstance(tab.trouble, StoreUnavailable):
             await _unavailable(tab.trouble)(scope, receive, send)
             return

@@ -6,14 +6,15 @@ connections on the same socket, answers to pings that nobody sent.
 
 import asyncio
 import re
-from asyncio import Future, Timeout
-from collections.abc import Callable, Sequence
+from asyncio import Event, Future, Lock, Queue, Timeout
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from starlette.types import Message, Receive, Send
 
-from azure_auth.auth.limits import Pace
-from azure_auth.bounds import FRAME_CHARACTERS, SEND_SECONDS
+from azure_auth.auth.limits import Paces
+from azure_auth.bounds import FRAME_CHARACTERS, OUTGOING_CHARACTERS, SEND_SECONDS, SOCKET, UNREAD_CHARACTERS
 
 _PING, _PONG = "2", "3"
 _CONNECT, _DISCONNECT = "40/_event,{", "41/_event,"
@@ -25,11 +26,11 @@ class Frames:
     """Stands between the server and Engine.IO, for one socket.
 
     Attributes:
-        size: The characters of the frame that was passed on last.
+        outgoing: What Engine.IO has not sent yet; None before the socket is connected.
     """
 
     def __init__(
-        self, receive: Receive, send: Send, cut: "Future[None]", paces: Sequence[Pace], on_odd: Callable[[], None]
+        self, receive: Receive, send: Send, cut: "Future[None]", paces: Paces, on_odd: Callable[[], None]
     ) -> None:
         """Stand in front of a socket.
 
@@ -40,16 +41,25 @@ class Frames:
             paces: Say when the next message may be read.
             on_odd: Called with the first frame that no page sends; it ends the socket.
         """
-        self.size = 0
+        self.outgoing: Outgoing | None = None
         self._receive, self._send, self._cut = receive, send, cut
         self._paces, self._on_odd = paces, on_odd
-        self._connected = False
-        self._pings = 0
-        """Engine.IO's own that were not answered yet."""
-        self._asked: Future[None] | None = None
-        self._reading = self._over = False
+        self._coming: Future[Message] | None = None
+        self._turn = Lock()
+        self._ahead: deque[Message] = deque()
+        """What was read while an answer was looked for, and Engine.IO has not received yet."""
+        self._held: Message | None = None
+        self._admission: Future[None] | None = None
+        self._size = 0
+        self._connected = self._over = False
+        self._pings: deque[Future[None] | None] = deque()
+        """Pings without an answer, in the order in which they were sent: of ours, who waits; None for Engine.IO's."""
+        self._answered = 0
+        """How many of Engine.IO's it has an answer to, ahead of the client's own."""
+        self._unseen = 0
+        """Characters that were sent since the last answer to a ping."""
         self._sending: Timeout | None = None
-        cut.add_done_callback(lambda _: self._hurry())
+        cut.add_done_callback(lambda _: self._stop())
 
     async def receive(self) -> Message:
         """Return what Engine.IO receives next; as soon as the socket is cut, that is its end."""
@@ -61,79 +71,139 @@ class Frames:
                 reading.cancel()
                 raise
             if reading.done():
-                message = reading.result()
-                self._over = message["type"] == "websocket.disconnect"
-                return message
+                return reading.result()
             reading.cancel()
         return _GONE
 
     async def send(self, message: Message) -> None:
-        """Send; a client that does not read what it is sent is cut.
+        """Send; a client that does not read what it is sent, or has left, is cut.
 
         Raises:
             ConnectionError: When the socket is over.
         """
-        if message.get("text") == _PING:
-            self._pings += 1
+        text = message.get("text") or ""
+        if text == _PING:
+            self._pings.append(None)
+        if self._unseen > OUTGOING_CHARACTERS and message["type"] == "websocket.send":
+            self._end()
+            raise ConnectionError
         try:
             async with asyncio.timeout(1.0 if self._cut.done() else SEND_SECONDS) as self._sending:
                 await self._send(message)
-        except TimeoutError:
+                self._unseen += len(text)
+                if self._unseen > UNREAD_CHARACTERS and not any(self._pings):
+                    await self._ask()
+        except Exception as broken:  # whatever the server raises when nobody is there any more
             self._end()
             if message["type"] != "websocket.close":
-                raise ConnectionError from None
+                raise ConnectionError from broken
         finally:
             self._sending = None
+            if self.outgoing:
+                self.outgoing.sent(len(text))
 
     def hold(self, work: "Future[Any]") -> None:
         """Count the last message as waiting until `work` is done."""
-        for pace in self._paces:
-            work.add_done_callback(pace.hold(self.size))
+        for pace in self._paces.of(self._size):
+            work.add_done_callback(pace.hold(self._size))
 
     async def answers(self, seconds: float) -> bool:
-        """Ask the client for a sign of life; tell whether it came in that time."""
-        if self._cut.done() or self._over:
+        """Ask the client for a sign of life; tell whether it came in that time.
+
+        What it sent before is read ahead, as far as there is room.
+        """
+        if self._over or self._cut.done():
             return False
-        if not self._reading:  # something that it just sent is worked on, or waits, and its answer would come behind
-            return True
-        is_first, asked = self._asked is None, self._asked or asyncio.get_running_loop().create_future()
-        self._asked = asked
+        asked = next(filter(None, self._pings), None)
         try:
             async with asyncio.timeout(seconds):
-                if is_first:
-                    await self._send({"type": "websocket.send", "text": _PING})
-                await asyncio.wait({asked, self._cut}, return_when=asyncio.FIRST_COMPLETED)
-        except (OSError, RuntimeError):  # it took too long, or left
+                if asked is None:
+                    asked = await self._ask()
+                while not (asked.done() or self._over or self._cut.done()):
+                    async with self._turn:
+                        if asked.done() or self._over:
+                            break
+                        if len(self._ahead) >= SOCKET.waiting or _size(self._ahead) >= SOCKET.waiting_characters:
+                            return self._unseen <= UNREAD_CHARACTERS  # who sends so much is there, but may not read
+                        message = await self._incoming()
+                        if message is not None:
+                            self._ahead.append(message)
+        except Exception:  # it took too long, or left
             return False
-        return asked.done()
+        return asked.done() and not self._over
+
+    async def _ask(self) -> "Future[None]":
+        asked: Future[None] = asyncio.get_running_loop().create_future()
+        self._pings.append(asked)
+        await self._send({"type": "websocket.send", "text": _PING})
+        return asked
 
     async def _next(self) -> Message:
-        while True:
-            self._reading = True
-            message = await self._receive()
-            self._reading = False
+        while self._held is None:
+            async with self._turn:
+                message = self._ahead.popleft() if self._ahead else await self._incoming()
+            if message is None:
+                continue
+            text = message.get("text")
             if message["type"] != "websocket.receive":
                 return message
-            text = message.get("text")
-            if text == _PONG and self._asked and not self._asked.done():
-                self._asked.set_result(None)
-                self._asked = None
-                continue
+            if text == _PONG:
+                return message
             if text == _DISCONNECT and self._connected:
                 return {"type": "websocket.disconnect", "code": 1000}
             if not isinstance(text, str) or len(text) > FRAME_CHARACTERS or not self._is_expected(text):
                 self._on_odd()
                 self._end()
                 return _GONE
-            for pace in self._paces:
-                await pace.admit(len(text))
-            self.size = len(text)
-            return message
+            self._held, self._size = message, len(text)
+        return await self._admitted(self._held)
+
+    async def _admitted(self, message: Message) -> Message:
+        """Return a message as soon as it may be read, or, before that, the answer that Engine.IO waits for.
+
+        The client's own answer comes behind what it has sent before.
+        """
+        self._admission = self._admission or asyncio.ensure_future(self._admit())
+        while not self._admission.done():
+            await asyncio.wait({self._admission}, timeout=1.0)
+            if self._pings.count(None) > self._answered and not self._admission.done():
+                self._answered += 1
+                return {"type": "websocket.receive", "text": _PONG}
+        self._admission = self._held = None
+        return message
+
+    async def _admit(self) -> None:
+        if self.outgoing:
+            await self.outgoing.drained()
+        # A server that cannot send does not say so: what an answer has come behind was read.
+        if self._unseen > UNREAD_CHARACTERS and not await self.answers(SEND_SECONDS):
+            self._end()
+        for pace in self._paces.of(self._size):
+            await pace.admit(self._size)
+
+    async def _incoming(self) -> Message | None:
+        """Return what the server receives next; None for an answer that Engine.IO does not wait for."""
+        coming = self._coming = self._coming or asyncio.ensure_future(self._receive())
+        try:
+            message = await asyncio.shield(coming)  # whoever stops waiting leaves it to the next
+        except asyncio.CancelledError:
+            if coming.cancelled():  # the socket was cut
+                return _GONE
+            raise
+        self._coming = None
+        if message.get("text") == _PONG and self._pings:
+            asked, self._unseen = self._pings.popleft(), 0
+            if asked:
+                asked.set_result(None)
+                return None
+            self._answered -= (is_late := self._answered > 0)
+            return None if is_late else message
+        if message.get("text") == _PONG:
+            return {"type": "websocket.receive", "text": ""}  # nobody asked: no page sends that
+        self._over = message["type"] == "websocket.disconnect" or message.get("text") == _DISCONNECT
+        return message
 
     def _is_expected(self, text: str) -> bool:
-        if text == _PONG:
-            self._pings -= 1
-            return self._pings >= 0
         if text.startswith(_CONNECT):
             first, self._connected = not self._connected, True
             return first
@@ -143,6 +213,48 @@ class Frames:
         if not self._cut.done():
             self._cut.set_result(None)
 
-    def _hurry(self) -> None:
+    def _stop(self) -> None:
+        for work in (self._coming, self._admission):
+            if work:
+                work.cancel()
         if self._sending:
             self._sending.reschedule(asyncio.get_running_loop().time() + 1.0)
+
+
+class Outgoing(Queue[Any]):
+    """What Engine.IO has to send through one socket: counted until it is sent; if it is too much, the socket is over.
+
+    Attributes:
+        characters: How much is not sent yet; Engine.IO takes all of it out of the queue before it sends the first.
+        on_full: Called when it is too much.
+    """
+
+    characters = 0
+    on_full: Callable[[], None] = staticmethod(lambda: None)
+
+    async def drained(self) -> None:
+        """Wait until little is left."""
+        while self.characters > UNREAD_CHARACTERS:
+            self._room.clear()
+            await self._room.wait()
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self._room = Event()
+
+    def _put(self, item: Any) -> None:
+        super()._put(item)
+        data = getattr(item, "data", None)
+        if isinstance(data, str):
+            self.characters += len(data) + 1  # and its type
+        if self.characters > OUTGOING_CHARACTERS:
+            self.on_full()
+
+    def sent(self, characters: int) -> None:
+        """Take off what was sent."""
+        self.characters = max(self.characters - characters, 0)  # what has no text, such as a ping, was not counted
+        self._room.set()
+
+
+def _size(messages: Iterable[Message]) -> int:
+    return sum(len(message.get("text") or "") for message in messages)

@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable, Iterable
 from contextlib import suppress
+from itertools import repeat
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -29,7 +30,7 @@ from reflex_base.utils.exceptions import LockExpiredError
 
 from azure_auth import audit
 from azure_auth.auth import states
-from azure_auth.auth.frames import Frames
+from azure_auth.auth.frames import Frames, Outgoing
 from azure_auth.auth.links import SharedLinks
 from azure_auth.auth.messages import HYDRATING, LOADING, counts, is_event, is_reflexs, is_report, registered, takes
 from azure_auth.auth.session import Session
@@ -40,14 +41,16 @@ from azure_auth.bounds import (
     GONE_SECONDS,
     SESSION_SOCKETS,
     SESSION_TABS,
+    SESSION_TASKS,
     STRANGER_ANSWER_SECONDS,
     STRANGER_SECONDS,
     STRANGER_STATE_SECONDS,
     STRANGERS,
     STRANGERS_OF_ADDRESS,
     STRANGERS_OF_BROWSER,
+    TAB_ANSWER_SECONDS,
 )
-from azure_auth.errors import AuthError, HandlerFailed, StoreUnavailable, TooManyTabs, whereabouts
+from azure_auth.errors import AuthError, HandlerFailed, StoreUnavailable, TooManyTabs, TooManyTasks, whereabouts
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -111,6 +114,7 @@ class Gate(Middleware):
         self._client_error, self._namespace.on_client_error = self._namespace.on_client_error, self.on_client_error
         self._packet = self._server.eio.handlers["message"]
         self._server.eio.on("message", self.on_packet)
+        self._server.eio.create_queue = Outgoing
         states.hide_from_strangers(_is_for_strangers)
         app.add_middleware(self, index=0)  # before Reflex's own, which answers `hydrate`
         sessions.on_end = self._on_end
@@ -134,6 +138,10 @@ class Gate(Middleware):
         """Let a socket in. Without an event that loads a page, Reflex does not know of it until one comes."""
         tab = _tab_of(environ)
         tab.socket = sid
+        if tab.frames:
+            sockets = cast("dict[str, Any]", self._server.eio.sockets)
+            queue: Outgoing = sockets[cast("Any", self._server.manager).eio_sid_from_sid(sid, self._path)].queue
+            queue.on_full, tab.frames.outgoing = tab.end, queue
         loading = cast("dict[str, Any]", auth).get(CompileVars.CONNECT_AUTH_EVENT) if isinstance(auth, dict) else None
         if is_event(loading) and not await self._is_turned_away(tab, loading):
             await self._link(tab, _address_of(loading), auth)
@@ -162,19 +170,19 @@ class Gate(Middleware):
             if earlier and earlier.frames and not earlier.trouble and await earlier.frames.answers(ANSWER_SECONDS):
                 return False
             if self._tabs.at(tab.key) is earlier:  # else another one was faster
+                self._tabs.hold(tab)
                 if earlier:
                     await self._cut(earlier)
-                self._tabs.hold(tab)
         manager = self._namespace._token_manager  # pyright: ignore[reportPrivateUsage]
         if tab.session and isinstance(manager, SharedLinks):
-            return await manager.take_over(tab.key, lambda: self._sessions.ask_for(tab.key))
+            return await manager.take_over(tab.key, lambda: self._sessions.ask_for(tab.key, tab.socket))
         return True
 
-    def _answer_for(self, keys: Iterable[str]) -> None:
-        """Tell another worker whether tabs are connected here, as far as they are."""
-        for tab in filter(None, map(self._tabs.at, keys)):
-            if tab.frames and tab.socket in self._namespace.sid_to_token:
-                self._soon(self._keep_or_cut(tab, tab.frames))
+    def _answer_for(self, key: str, asking: str) -> None:
+        """Tell another worker whether a tab is connected here, unless it is this worker's own socket that asks."""
+        tab = self._tabs.at(key)
+        if tab and tab.frames and tab.socket != asking:
+            self._soon(self._keep_or_cut(tab, tab.frames))
 
     async def _keep_or_cut(self, tab: Tab, frames: Frames) -> None:
         manager = self._namespace._token_manager  # pyright: ignore[reportPrivateUsage]
@@ -187,7 +195,7 @@ class Gate(Middleware):
     async def on_event(self, sid: str, data: Any = None, *_: Any) -> None:
         """Take a message from a socket; what is no event of this app is dropped, before Reflex logs all of it."""
         tab = _tab_of(self._environ(sid))
-        if tab.cut and tab.cut.done():  # its page connects again, as who its cookie says now
+        if tab.is_over:  # its page connects again, as who its cookie says now
             return
         if not is_event(data):
             audit.record("suspicious", reason="a message that is no event", address=tab.address)
@@ -212,7 +220,8 @@ class Gate(Middleware):
         futures = self._app.event_processor._futures  # pyright: ignore[reportPrivateUsage]
         before = next(reversed(futures), None)
         await self._receive(sid, data)
-        if tab.frames and (last := next(reversed(futures), None)) and last != before:
+        is_background = tab.session and registered(data["name"]).handler.is_background  # they are counted as they run
+        if tab.frames and not is_background and (last := next(reversed(futures), None)) and last != before:
             tab.frames.hold(futures[last])
 
     async def on_client_error(self, sid: str, data: Any = None, *_: Any) -> None:
@@ -254,7 +263,7 @@ class Gate(Middleware):
         """Let an event pass (None), or answer in its handler's place."""
         context = EventContext.get()
         tab = self._tabs.at(context.token)
-        if tab is None:  # it left meanwhile
+        if tab is None or tab.is_over:  # it left meanwhile
             return StateUpdate()
         if tab.late:
             tab.late.cancel()
@@ -269,6 +278,11 @@ class Gate(Middleware):
         return self._of_a_stranger(tab, event.name, urlsplit(str(context.router_data.get("asPath", ""))).path)
 
     async def _of_somebody(self, tab: Tab, session: Session, event: Event, context: EventContext) -> StateUpdate | None:
+        running = self._running.get(session, {})
+        if len(running) >= SESSION_TASKS and registered(event.name).handler.is_background:
+            failure = TooManyTasks()
+            _log.error("a handler was not started: %s", failure)
+            return self.told(broken=failure.shown("", ""))
         if task := asyncio.current_task():  # before the session is asked for: it may end while the store answers
             self._running.setdefault(session, {})[task] = context.token
             task.add_done_callback(lambda done: self._forget(session, done))
@@ -317,6 +331,8 @@ class Gate(Middleware):
         tab = self._tabs.at(token)
         if tab is None and not states.is_strangers(token) and self._is_elsewhere(token):
             await self._emit(update, token)  # the worker that has the tab decides
+            return
+        if tab and tab.is_over:  # nobody would read it
             return
         if tab is None or not tab.signed_in:
             public_ = {name for name in update.delta if _is_for_strangers(rx.State.get_class_substate(name))}
@@ -396,12 +412,14 @@ class Gate(Middleware):
         return self._has_room(tab, tab.session) if tab.session else self._makes_room(tab)
 
     def _has_room(self, tab: Tab, session: Session) -> bool:
-        sockets = sum(other.frames is not None for other in self._tabs.of(session))
-        if sockets >= SESSION_TABS:
+        sockets = [other for other in self._tabs.of(session) if other.frames]
+        if len({other.key for other in sockets} - {tab.key}) >= SESSION_TABS:
             audit.record("limited", person=session.identity.key, reason="sockets of a session", address=tab.address)
             tab.trouble = TooManyTabs()
             tab.timer = asyncio.get_running_loop().call_later(GONE_SECONDS, lambda: self._soon(self._dismiss(tab)))
-        return sockets < SESSION_SOCKETS
+        else:
+            tab.timer = asyncio.get_running_loop().create_task(self._attend(tab, TAB_ANSWER_SECONDS))
+        return len(sockets) < SESSION_SOCKETS
 
     def _makes_room(self, tab: Tab) -> bool:
         strangers = self._tabs.strangers()
@@ -414,22 +432,24 @@ class Gate(Middleware):
             staying = [other for other in crowd if not other.leaving]
             for heaviest, _ in Counter(other.address for other in staying).most_common(1):
                 audit.record("limited", reason="sockets of strangers", address=heaviest)
-                oldest = next(other for other in staying if other.address == heaviest)
+                heavy = [other for other in staying if other.address == heaviest]
+                oldest = min(heavy, key=lambda other: bool(other.browser))  # a browser that was here has a name
                 oldest.leaving = True  # so that the next one in a burst sends away another
                 self._soon(self._dismiss(oldest))
-        tab.timer = asyncio.get_running_loop().create_task(self._attend(tab))
+        rounds = round(STRANGER_SECONDS / STRANGER_ANSWER_SECONDS)
+        tab.timer = asyncio.get_running_loop().create_task(self._attend(tab, STRANGER_ANSWER_SECONDS, rounds))
         return len(strangers) < 1.1 * STRANGERS  # those that leave still count
 
-    async def _attend(self, tab: Tab) -> None:
-        """Close a stranger's socket after a while, and at once if it does not answer.
+    async def _attend(self, tab: Tab, seconds: float, rounds: int | None = None) -> None:
+        """Ping a socket every so often: cut it when it does not answer, and dismiss it after so many rounds.
 
         The server holds up to 64 MB of a message that has not come to its end, and whoever sends one cannot answer.
         """
-        rounds = round(STRANGER_SECONDS / STRANGER_ANSWER_SECONDS)
-        for _ in range(rounds):
-            await asyncio.sleep(STRANGER_ANSWER_SECONDS)
-            if not tab.frames or not await tab.frames.answers(STRANGER_ANSWER_SECONDS):
-                break
+        for _ in range(rounds) if rounds else repeat(None):
+            await asyncio.sleep(seconds)
+            if not tab.frames or not await tab.frames.answers(seconds):
+                tab.end()
+                return
         await self._dismiss(tab)
 
     async def left(self, tab: Tab) -> None:
@@ -447,17 +467,28 @@ class Gate(Middleware):
                 await self._forget_left(next(iter(self._left)))
         elif tab.session.ended:
             await self._forget_left(tab.key)
+        elif not tab.trouble:
+            await self.note(tab)
 
     async def _forget_left(self, key: str) -> None:
         if timer := self._left.pop(key, None):
             timer.cancel()
         await self.forget_closed([key])
 
+    async def note(self, tab: Tab) -> None:
+        """Note a tab of a session, when it comes and when it leaves; forget what the session had too many of."""
+        if tab.session:
+            try:
+                await self.forget_closed(await self._sessions.joined(tab.session, tab.key))
+            except StoreUnavailable as failure:
+                tab.trouble = failure
+
     async def forget_closed(self, keys: Iterable[str]) -> None:
         """Forget the states of tabs, given by their keys, that are connected to no worker."""
         with suppress(RedisError, TimeoutError):  # then they expire by themselves
             async with asyncio.timeout(2 * LATE_SECONDS):
-                await self._forget_states({key for key in keys if not await self._is_connected(key)})
+                if closed := {key for key in keys if not await self._is_connected(key)}:
+                    await self._forget_states(closed)
 
     async def _is_connected(self, key: str) -> bool:
         manager = self._namespace._token_manager  # pyright: ignore[reportPrivateUsage]

@@ -4,8 +4,10 @@
 # pyright: reportUnknownMemberType=false
 
 import json
+from collections.abc import Callable, Iterable
+from functools import cache
 from inspect import signature
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, TypeGuard, Union, cast, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
@@ -80,43 +82,64 @@ def takes(event: dict[str, Any]) -> bool:
     What a browser reports of an exception is shortened, for Reflex searches it by patterns that are not linear.
     """
     name, arguments = event["name"], cast("dict[str, Any]", event.get("payload", {}))
-    handler = registered(name).handler
-    try:
-        hints = get_type_hints(handler.fn)
-        if not all(_fits(value, hints.get(argument, Any)) for argument, value in arguments.items()):
-            return False
-    except NameError:  # a type that is known to type checkers alone: Reflex cannot transform by it either
-        return True
+    hints = _hints(registered(name).handler.fn)
+    if not all(_fits(value, hints.get(argument, Any)) for argument, value in arguments.items()):
+        return False
     if name == _EXCEPTION:
         event["payload"] = {argument: value[:REPORT_CHARACTERS] for argument, value in arguments.items()}
     return True
 
 
+@cache
+def _hints(handler: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(handler)
+    except NameError:  # a type that is known to type checkers alone: Reflex cannot transform by it either
+        return {}
+
+
 def _fits(value: Any, hint: Any) -> bool:
-    """Tell whether a value of JSON can be what a type hint says; None can, for a page sends it for an emptied field."""
-    origin, inner = get_origin(hint), get_args(hint)
     if value is None or hint is Any:
         return True
-    if hint is type(None):
+    if not _is_shaped(value, hint):
         return False
-    if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in inner)
-    if origin is Annotated:
-        return _fits(value, inner[0])
     try:
-        transformed = _transform_event_arg(value, hint)
+        _transform_event_arg(value, hint)
     except Exception:  # whatever a developer's type raises
         return False
-    match origin or hint:
-        case kind if kind in _SCALARS:
-            return isinstance(transformed, _SCALARS)
-        case kind if kind in _CONTAINERS:
-            items = cast("list[Any]", value)
-            return isinstance(value, list) and all(_fits(item, inner[0]) for item in items if inner)
-        case kind if kind is dict:
-            return isinstance(transformed, dict)
-        case _:
-            return True
+    return True
+
+
+def _is_shaped(value: Any, hint: Any) -> bool:
+    """Tell whether a value of JSON has the shape that a type hint says: one value, a list or a mapping.
+
+    None has every shape, for a page sends it for an emptied field; of one value, any kind may be sent.
+    """
+    origin, inner = get_origin(hint) or hint, get_args(hint)
+    if origin in (Union, UnionType):
+        return value is None or any(_is_shaped(value, one) for one in inner if one is not NoneType)
+    if origin is Annotated:
+        return _is_shaped(value, inner[0])
+    if origin in _SCALARS:
+        return not isinstance(value, (dict, list))
+    if origin is dict:
+        values = cast("dict[str, Any]", value)
+        return isinstance(value, dict) and (len(inner) < 2 or _are_shaped(values.values(), inner[1]))
+    if origin not in _CONTAINERS:
+        return True
+    if not isinstance(value, list):
+        return False
+    items = cast("list[Any]", value)
+    if origin is tuple and inner and inner[-1] is not Ellipsis:
+        return len(items) == len(inner) and all(map(_is_shaped, items, inner))
+    return not inner or _are_shaped(items, inner[0])
+
+
+def _are_shaped(values: Iterable[Any], hint: Any) -> bool:
+    kinds = {*(get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,))}
+    if kinds <= {*_SCALARS, NoneType}:  # there may be a hundred thousand
+        return {*map(type, values)}.isdisjoint((dict, list))
+    return all(value is None or _is_shaped(value, hint) for value in values)
 
 
 def is_report(data: Any) -> bool:

@@ -68,8 +68,8 @@ class Sessions:
         """Called when a session that is in use in this process ends."""
         self.on_outdated: Callable[[Session], None] | None = None
         """Called when cookie values of a session that is in use in this process may have expired."""
-        self.on_asked: Callable[[Sequence[str]], None] = lambda _: None
-        """Called with the keys of tabs of which another process asks whether they are still connected."""
+        self.on_asked: Callable[[str, str], None] | None = None
+        """Called with the key of a tab of which a process asks whether it is connected, and with who asks."""
         self.on_gone: Callable[[set[str]], Awaitable[None]] | None = None
         """Called with the keys of all tabs of an ended session."""
 
@@ -243,9 +243,9 @@ class Sessions:
         """
         return await self._store.note_tab(session.reference, key, session.started + self._longest)
 
-    async def ask_for(self, tab_key: str) -> None:
-        """Ask the process that has a tab whether its client still answers."""
-        await self._store.announce([tab_key], _ASKED)
+    async def ask_for(self, tab_key: str, asking: str) -> None:
+        """Ask the process that has a tab whether its client still answers; `asking` is the socket that wants it."""
+        await self._store.announce([tab_key, asking], _ASKED)
 
     def admits(self, session: Session, handle: str) -> bool:
         """Tell whether a session and a value of its cookie count, as far as this process knows."""
@@ -261,7 +261,8 @@ class Sessions:
             tasks.create_task(self._look_now_and_then())
             async for names, why in self._store.announced():
                 if why == _ASKED:
-                    self.on_asked(names)
+                    if self.on_asked and len(names) == 2:
+                        self.on_asked(*names)
                 else:
                     await self._look([self._open.get(name) for name in names or list(self._open)])
 

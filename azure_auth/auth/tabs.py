@@ -73,6 +73,11 @@ class Tab:
             return cls(key, id_, held.session, held.handle, flow_cookies, browser)
         return cls(stranger_key(client_token, browser or token_hex(16)), id_, None, "", flow_cookies, browser)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection was ended from here; it may last a moment longer."""
+        return self.cut is not None and self.cut.done()
+
     def end(self) -> None:
         """End the connection, whether the client agrees or not."""
         if self.cut and not self.cut.done():
