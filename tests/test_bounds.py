@@ -217,6 +217,7 @@ async def test_a_stranger_who_is_dismissed_is_gone(raw, visitor, production):
     assert not await sockets[1].ends(0.2)
 
 
+@pytest.mark.slow
 async def test_a_stranger_who_does_not_answer_is_gone(raw, visitor):
     """An unfinished message is held by the server, and by no rule of ours; who sends one cannot answer a ping."""
     tab = await loaded(visitor(), "/logout")
@@ -242,6 +243,7 @@ async def test_vars_of_protected_states_cost_a_stranger_nothing(production, visi
     assert ("7" in str(tab.sees.get("rows_there_are", ""))) is (who == "Ada")
 
 
+@pytest.mark.slow
 async def test_a_colleagues_queue_holds_no_more_than_its_share(production, ada, visitor):
     """Two thousand events of 200 kB behind a slow one are read later; a colleague waits for none of them."""
     tab = await loaded(ada)
@@ -285,6 +287,7 @@ async def test_long_lists_stop_nobody(production, ada):
         await tab.until(lambda: (tab.sees.get("slid") or [0, 0])[1] == 8)
 
 
+@pytest.mark.slow
 async def test_who_reads_nothing_costs_little(production, ada, raw):
     """Its answers wait, so its messages do, also when it is gone; a client that reads has all of its answers."""
     tab, silent = await loaded(ada), await raw(cookie=ada.cookie)

@@ -240,10 +240,10 @@ async def test_two_strangers_who_call_their_tabs_alike_share_no_state(sign_in):
     async def reflex(scope, receive, send):
         heard.extend(parse_qs(scope["query_string"].decode())["token"])
 
-    async def left(_):
+    async def nothing(_):
         pass
 
-    gate = SimpleNamespace(welcome=lambda _: True, left=left)
+    gate = SimpleNamespace(welcome=lambda _: True, left=nothing, note=nothing)
     doors = Doors(reflex, sign_in, gate, Tabs(), [], is_built=lambda _: False)
     name = KEYS.new_name()
     for cookies in (b"", b"", f"{NAME}={'x' * 43}".encode(), f"{NAME}={name}".encode(), f"{NAME}={name}".encode()):

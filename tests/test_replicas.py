@@ -283,6 +283,34 @@ async def test_a_tab_that_comes_to_another_worker_keeps_its_state(site, visitor,
     await again.close()
 
 
+@pytest.mark.parametrize("where", ["one worker", "two workers"])
+async def test_two_who_come_at_once_for_a_tab_that_is_gone(site, visitor, where):
+    """Whichever gets it works on, and the other is told to load once more: none is left without a word."""
+    ada = visitor()
+    await ada.sign_in(ADA)
+    one, two = site.both
+    token = f"gone{len(where)}"
+    silent = await RawSocket.open(one.url, token=token, cookie=ada.cookie, origin=site.url)
+    await silent.load("/reports")
+    assert not await silent.ends(0.5)
+    urls = [two.url, two.url if where == "one worker" else one.url]
+    tabs = [await RawTab.open(url, "/reports", token=token, cookie=ada.cookie, origin=site.url) for url in urls]
+
+    async def served(tab):
+        await tab.until(lambda: tab.sees.get("leaving_to") or tab.sees.get("is_hydrated"), 12)
+        if tab.sees.get("leaving_to"):
+            assert tab.new_token
+            return False
+        await tab.send(f"{REPORTS}.add", {"row": "a click"})
+        await tab.until(lambda: "a click" in tab.sees["rows"], 5)
+        return True
+
+    assert (await asyncio.gather(*map(served, tabs))).count(True) <= 1
+    silent.close()
+    for tab in tabs:
+        await tab.close()
+
+
 async def _nobody_acts(site, tab, within):
     """A signed-in tab's event does nothing; the page is told, in a sentence with a reference, what is wrong."""
     tab.sees.pop("failure", None)

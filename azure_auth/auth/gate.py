@@ -175,7 +175,7 @@ class Gate(Middleware):
                     await self._cut(earlier)
         manager = self._namespace._token_manager  # pyright: ignore[reportPrivateUsage]
         if tab.session and isinstance(manager, SharedLinks):
-            return await manager.take_over(tab.key, lambda: self._sessions.ask_for(tab.key, tab.socket))
+            return await manager.take_over(tab.key, tab.socket, lambda: self._sessions.ask_for(tab.key, tab.socket))
         return True
 
     def _answer_for(self, key: str, asking: str) -> None:

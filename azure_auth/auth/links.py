@@ -8,7 +8,9 @@ before (`gate`).
 # pyright: reportPrivateUsage=false
 
 import asyncio
+import pickle
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 from reflex.app import EventNamespace
 from reflex.utils.token_manager import LocalTokenManager, RedisTokenManager, SocketRecord
@@ -17,6 +19,13 @@ from azure_auth.auth.states import is_strangers
 from azure_auth.bounds import ANSWER_SECONDS
 
 _KEPT = "azure_auth:kept:"
+_CLAIM = """
+local held = redis.call('GET', KEYS[1]) or ''
+if held ~= '' and held ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 1
+"""
+_DROP = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1"
 
 
 class LocalLinks(LocalTokenManager):
@@ -54,29 +63,43 @@ class SharedLinks(LocalLinks, RedisTokenManager):
         had = self._has(token, sid)
         await super().disconnect_token(token, sid)
         if had and not is_strangers(token):
-            await self.redis.delete(self._get_redis_key(token))
+            drop = self.redis.eval(_DROP, 1, self._get_redis_key(token), cast("str", self._own(sid)))
+            await cast("Awaitable[int]", drop)
 
-    async def take_over(self, token: str, ask: Callable[[], Awaitable[None]]) -> bool:
-        """Wait until no other worker has a tab; False if one has it, and its client answers.
+    async def take_over(self, token: str, sid: str, ask: Callable[[], Awaitable[None]]) -> bool:
+        """Make a tab a socket's of this worker; False if another worker has it, and its client answers.
 
         Args:
             token: The key of the tab.
+            sid: The socket.
             ask: Asks the worker that has it. If the client answers that one says so (`keep`), else it drops its record;
                 one that has ended does neither.
         """
+        record = self._get_redis_key(token)
+        while True:
+            held = cast("bytes", await self.redis.get(record) or b"")
+            if held and not await self._is_given_up(token, held, ask):
+                return False
+            # Unless somebody else was faster: then it is theirs, and they are asked.
+            claimed = cast("str", held), cast("str", self._own(sid)), str(self.token_expiration)
+            claim = self.redis.eval(_CLAIM, 1, record, *claimed)
+            if await cast("Awaitable[int]", claim):
+                return True
+
+    def _own(self, sid: str) -> bytes:
+        """Return what Reflex keeps in Redis for a socket of this worker."""
+        return pickle.dumps(SocketRecord(instance_id=self.instance_id, sid=sid))
+
+    async def _is_given_up(self, token: str, held: bytes, ask: Callable[[], Awaitable[None]]) -> bool:
         record, kept = self._get_redis_key(token), _KEPT + token
-        if not await self.redis.exists(record):
-            return True
         await self.redis.delete(kept)
         await ask()
         until, wait = asyncio.get_running_loop().time() + 1.2 * ANSWER_SECONDS, 0.01
-        while asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, 0.2)
+        while asyncio.get_running_loop().time() < until and await self.redis.get(record) == held:
             if await self.redis.exists(kept):
                 return False
-            if not await self.redis.exists(record):
-                return True
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, 0.2)
         return True
 
     async def keep(self, token: str) -> None:
