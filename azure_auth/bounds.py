@@ -45,7 +45,7 @@ BURST_SECONDS = 3.0
 UNREAD_CHARACTERS, OUTGOING_CHARACTERS = 1_000_000, 20_000_000
 """Of what a client has not been sent yet: above the first its next message waits, above the second it is cut."""
 
-SESSION_TABS, SESSION_SOCKETS = 50, 100
+SESSION_TABS, SESSION_SOCKETS = 60, 120
 """Tabs of one session: each above that number gets a page that says so. Sockets, those of tabs that lost their network
 and come again included: above that number, nothing."""
 SESSION_TASKS = 200

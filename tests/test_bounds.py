@@ -373,7 +373,7 @@ async def test_a_full_session_refuses_its_newest_tab(production, ada, raw):
     newest = await RawTab.open(production.url, PAGE, token=new_token(), cookie=ada.cookie)
     await newest.until(lambda: newest.sees.get("failure"))
     assert newest.sees["failure"]["heading"] == "Too many tabs"
-    refused = [(await raw(cookie=ada.cookie)).status for _ in range(60)]
+    refused = [(await raw(cookie=ada.cookie)).status for _ in range(bounds.SESSION_SOCKETS)]
     assert refused[0] == 101
     assert refused[-1] == 403
     await asyncio.wait_for(newest.ended.wait(), bounds.GONE_SECONDS + 1)
