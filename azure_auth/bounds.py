@@ -43,7 +43,7 @@ BURST_SECONDS = 3.0
 """What nobody used of that long is read at once."""
 
 UNREAD_CHARACTERS, OUTGOING_CHARACTERS = 1_000_000, 20_000_000
-"""Of what a client has not been sent yet: above the first its next message waits, above the second it is cut."""
+"""Of what a client has not read yet: above the first its next message waits, above the second it is cut."""
 
 SESSION_TABS, SESSION_SOCKETS = 60, 120
 """Tabs of one session: each above that number gets a page that says so. Sockets, those of tabs that lost their network
@@ -51,7 +51,7 @@ and come again included: above that number, nothing."""
 SESSION_TASKS = 200
 """Handlers of one session that run at once; a background handler above that number is refused."""
 SESSION_STATES = 100
-"""Tabs of a session, open or closed, whose states are kept; the state of the one that was closed first goes."""
+"""Tabs of a session, open or closed, whose states are kept; that of the one closed first goes."""
 STRANGERS, STRANGERS_OF_ADDRESS, STRANGERS_OF_BROWSER = 1_000, 400, 50
 """Sockets without a session: in all, of one address, of one browser. The oldest goes; its page is loaded by then."""
 
@@ -61,8 +61,8 @@ STRANGER_ANSWER_SECONDS, TAB_ANSWER_SECONDS = 5.0, 15.0
 """How often the socket of a stranger, or of a session, is pinged, and how long it may take to answer."""
 STRANGER_STATE_SECONDS = 120.0
 """How long a stranger's state outlives its socket."""
-SEND_SECONDS = 20.0
-"""How long a client may take to read what it is sent."""
+SEND_SECONDS, SLOWEST_CHARACTERS = 20.0, 20_000
+"""How long a client may take to read what it is sent: so long, and a second more for each so many characters."""
 ANSWER_SECONDS = 2.0
 """How long a client may take to answer a ping, when another socket says that it is the same tab."""
 GONE_SECONDS = 3.0

@@ -251,6 +251,8 @@ async def test_a_duplicated_tab_loads_once_more(production, ada):
 class Alive:
     """The frames of a socket whose client answers, or does not."""
 
+    is_sending = False
+
     def __init__(self, *, answering: bool = True) -> None:
         self.answering, self.held, self.outgoing = answering, [], None
 

@@ -14,7 +14,14 @@ from typing import Any
 from starlette.types import Message, Receive, Send
 
 from azure_auth.auth.limits import Paces
-from azure_auth.bounds import FRAME_CHARACTERS, OUTGOING_CHARACTERS, SEND_SECONDS, SOCKET, UNREAD_CHARACTERS
+from azure_auth.bounds import (
+    FRAME_CHARACTERS,
+    OUTGOING_CHARACTERS,
+    SEND_SECONDS,
+    SLOWEST_CHARACTERS,
+    SOCKET,
+    UNREAD_CHARACTERS,
+)
 
 _PING, _PONG = "2", "3"
 _CONNECT, _DISCONNECT = "40/_event,{", "41/_event,"
@@ -88,7 +95,8 @@ class Frames:
             self._end()
             raise ConnectionError
         try:
-            async with asyncio.timeout(1.0 if self._cut.done() else SEND_SECONDS) as self._sending:
+            limit = 1.0 if self._cut.done() else SEND_SECONDS + len(text) / SLOWEST_CHARACTERS
+            async with asyncio.timeout(limit) as self._sending:
                 await self._send(message)
                 self._unseen += len(text)
                 if self._unseen > UNREAD_CHARACTERS and not any(self._pings):
@@ -131,6 +139,11 @@ class Frames:
         except Exception:  # it took too long, or left
             return False
         return asked.done() and not self._over
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether the client is still taking what it is sent; an answer would come behind."""
+        return self._sending is not None
 
     async def _ask(self) -> "Future[None]":
         asked: Future[None] = asyncio.get_running_loop().create_future()
@@ -243,12 +256,12 @@ class Outgoing(Queue[Any]):
         self._room = Event()
 
     def _put(self, item: Any) -> None:
+        if self.characters > OUTGOING_CHARACTERS:  # one update alone may have more
+            self.on_full()
         super()._put(item)
         data = getattr(item, "data", None)
         if isinstance(data, str):
             self.characters += len(data) + 1  # and its type
-        if self.characters > OUTGOING_CHARACTERS:
-            self.on_full()
 
     def sent(self, characters: int) -> None:
         """Take off what was sent."""

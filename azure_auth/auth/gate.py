@@ -447,7 +447,7 @@ class Gate(Middleware):
         """
         for _ in range(rounds) if rounds else repeat(None):
             await asyncio.sleep(seconds)
-            if not tab.frames or not await tab.frames.answers(seconds):
+            if tab.frames and not await tab.frames.answers(seconds) and not tab.frames.is_sending:
                 tab.end()
                 return
         await self._dismiss(tab)
