@@ -413,13 +413,15 @@ class Gate(Middleware):
 
     def _has_room(self, tab: Tab, session: Session) -> bool:
         sockets = [other for other in self._tabs.of(session) if other.frames]
-        if len({other.key for other in sockets} - {tab.key}) >= SESSION_TABS:
-            audit.record("limited", person=session.identity.key, reason="sockets of a session", address=tab.address)
-            tab.trouble = TooManyTabs()
-            tab.timer = asyncio.get_running_loop().call_later(GONE_SECONDS, lambda: self._soon(self._dismiss(tab)))
-        else:
+        if len({other.key for other in sockets} - {tab.key}) < SESSION_TABS and len(sockets) < SESSION_SOCKETS:
             tab.timer = asyncio.get_running_loop().create_task(self._attend(tab, TAB_ANSWER_SECONDS))
-        return len(sockets) < SESSION_SOCKETS
+            return True
+        audit.record("limited", person=session.identity.key, reason="sockets of a session", address=tab.address)
+        if len(sockets) >= SESSION_SOCKETS:
+            return False
+        tab.trouble = TooManyTabs()
+        tab.timer = asyncio.get_running_loop().call_later(GONE_SECONDS, lambda: self._soon(self._dismiss(tab)))
+        return True
 
     def _makes_room(self, tab: Tab) -> bool:
         strangers = self._tabs.strangers()
@@ -436,9 +438,11 @@ class Gate(Middleware):
                 oldest = min(heavy, key=lambda other: bool(other.browser))  # a browser that was here has a name
                 oldest.leaving = True  # so that the next one in a burst sends away another
                 self._soon(self._dismiss(oldest))
+        if len(strangers) >= 1.1 * STRANGERS:  # those that leave still count
+            return False
         rounds = round(STRANGER_SECONDS / STRANGER_ANSWER_SECONDS)
         tab.timer = asyncio.get_running_loop().create_task(self._attend(tab, STRANGER_ANSWER_SECONDS, rounds))
-        return len(strangers) < 1.1 * STRANGERS  # those that leave still count
+        return True
 
     async def _attend(self, tab: Tab, seconds: float, rounds: int | None = None) -> None:
         """Ping a socket every so often: cut it when it does not answer, and dismiss it after so many rounds.
