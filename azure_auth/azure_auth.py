@@ -10,16 +10,20 @@ from pathlib import Path
 
 import reflex as rx
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from azure_auth.audit import writing
 from azure_auth.auth import links
 from azure_auth.auth.client import Client
 from azure_auth.auth.core import State
-from azure_auth.auth.doors import Doors
-from azure_auth.auth.gate import Gate, public
+from azure_auth.auth.doors import Doors, Site
+from azure_auth.auth.gate import Gate
 from azure_auth.auth.headers import FRONT_CHANNEL, SecurityHeaders
 from azure_auth.auth.http import ServePages, build, is_built, routes
+from azure_auth.auth.policy import public
 from azure_auth.auth.redis_store import RedisStore
 from azure_auth.auth.server_keys import ServerKeys, kept_in
 from azure_auth.auth.sessions import Sessions
@@ -67,7 +71,6 @@ store = RedisStore(settings.redis_url, keys) if settings.redis_url else Embedded
 sessions = Sessions(store, settings, keys)
 tabs = State.tabs = Tabs()
 sign_in = State.sign_in = SignIn(settings, client, sessions, store, keys)
-api.routes.extend(routes(sign_in))
 
 
 def serve_pages(asgi: ASGIApp) -> ASGIApp:
@@ -75,23 +78,28 @@ def serve_pages(asgi: ASGIApp) -> ASGIApp:
     return ServePages(asgi, app.router)
 
 
-def close_doors(asgi: ASGIApp) -> ASGIApp:
-    """Wrap everything: from here on, what is not public needs a session."""
-    return Doors(asgi, sign_in, gate, tabs, api.routes, is_built=lambda path: is_built(path, app.router))
-
-
-class Site(rx.App):
-    """Reflex's app; what its outermost layer answers, such as a preflight, has our headers as well."""
+class App(rx.App):
+    """Reflex's app, behind our doors; what is not public needs a session."""
 
     def __call__(self) -> ASGIApp:
-        """Return the whole, wrapped once more."""
+        """Return the whole."""
+        inner = super().__call__()  # which mounts Reflex as the last route of `api`
+        # In development the pages, which fetch their session there, live on another port.
+        pages = Middleware(CORSMiddleware, allow_origins=[settings.public_url], allow_credentials=True)
+        site = Site(
+            inner,
+            Router(routes(sign_in), middleware=[pages]),
+            api,
+            api.routes[-1],
+            lambda path: is_built(path, self.router),
+        )
         framed_by = settings.backend_url if settings.demo else settings.authority_host
-        return SecurityHeaders(super().__call__(), settings.public_url, framed_by, build)
+        return SecurityHeaders(Doors(site, sign_in, gate, tabs), settings.public_url, framed_by, build)
 
 
-app = Site(
+app = App(
     html_lang="en",
-    api_transformer=[serve_pages, api, close_doors],
+    api_transformer=[serve_pages, api],
     extra_app_wraps={(1, "Leave"): lambda _: leave(), (2, "Notice"): lambda _: notice()},
     # The code in the address of /callback does not travel further.
     head_components=[rx.el.meta(name="referrer", content="same-origin")],

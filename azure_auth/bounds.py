@@ -16,6 +16,22 @@ REPORT_CHARACTERS = 2_000
 PATH_CHARACTERS, QUERY_BYTES = 2_000, 1_000
 """Of the address of a request, and of the query of a handshake."""
 
+HEADER_BYTES, COOKIE_BYTES, OTHER_COOKIE_BYTES = 16_000, 64_000, 8_000
+"""Of a request's headers without cookies, of all cookies, and of those that are not the app's own: above the last,
+developers' endpoints see none of them, for another site of the same domain can fill a browser's jar."""
+SOCKET_HEADER_BYTES = 4_000
+"""Of the headers of a socket that Reflex keeps in its state."""
+BODY_BYTES = 10_000_000
+"""Of a request's body; forms of who is signed in may be as long as the settings say (`UPLOAD_MAX_MB`)."""
+BODY_SECONDS, SLOWEST_BYTES = 20.0, 20_000
+"""How long a body may take to arrive: so long, and a second more for each so many bytes."""
+REQUESTS_OF_SESSION, REQUESTS_OF_ADDRESS, REQUESTS_OF_STRANGERS = 100, 200, 500
+"""Requests and developers' websockets that are answered at once: of a session, of strangers at one address, of all."""
+UPLOADS_OF_OWNER = 4
+"""Uploads at once, of a session or of strangers at one address."""
+MESSAGE_CHARACTERS = 1_000_000
+"""Of a message that a developer's websocket receives."""
+
 
 class Flow(NamedTuple):
     """How fast messages are read, and how many may wait.

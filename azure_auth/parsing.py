@@ -1,7 +1,9 @@
 """Reads the text of one setting; what cannot be meant is a ValueError whose text ends the sentence "NAME …"."""
 
+import os
 import re
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from azure_auth.return_target import return_target
@@ -109,6 +111,14 @@ def positive(value: str) -> int:
 def count(value: str) -> int:
     """Read a whole number, 0 included."""
     return 0 if value == "0" else positive(value)
+
+
+def writable_file(value: str) -> Path:
+    """Read the path of a file that can be appended to; it need not be there yet."""
+    path = Path(value)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError("is no file that can be written: create its folder, and let the app write there")
+    return path
 
 
 def local_path(value: str) -> str:

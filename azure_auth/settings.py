@@ -49,6 +49,9 @@ class Settings:
         redis_url: Where several workers keep what they share; None for one process, which keeps it in a file.
         proxy_hops: How many proxies in front of the app are ours.
         demo: Whether the demo directory stands in for Entra.
+        upload_bytes: Maximum length of an uploaded form.
+        upload_parts: Maximum number of files and fields in it.
+        audit_file: Where the audit trail goes; None for standard output.
     """
 
     tenant_id: str
@@ -66,6 +69,9 @@ class Settings:
     redis_url: str | None = field(repr=False)
     proxy_hops: int
     demo: bool
+    upload_bytes: int
+    upload_parts: int
+    audit_file: Path | None
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> "Settings":
@@ -100,6 +106,9 @@ class Settings:
             redis_url=reading.redis_url(),
             proxy_hops=reading.value("REFLEX_TRUSTED_PROXY_HOPS", parsing.count, 0),
             demo=why_no_demo is None,
+            upload_bytes=1_000_000 * reading.value("UPLOAD_MAX_MB", parsing.positive, 200),
+            upload_parts=reading.value("UPLOAD_MAX_FILES", parsing.positive, 50),
+            audit_file=reading.value("AUDIT_FILE", parsing.writable_file, None),
         )
         if reading.faults:
             raise NotConfigured(reading.faults)

@@ -8,18 +8,18 @@ from urllib.parse import parse_qs
 
 import httpx
 import pytest
+from behind import doors
 from conftest import APP, KEYS
 from jar import Jar
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from azure_auth.auth.doors import Doors
 from azure_auth.auth.http import routes
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sealing import STRANGER
 from azure_auth.auth.server_keys import ServerKeys
-from azure_auth.auth.tabs import Tab, Tabs
+from azure_auth.auth.tabs import Tab
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -160,14 +160,17 @@ async def test_another_person_gets_another_name_with_the_session(sign_in, direct
     assert KEYS.is_name(jar.cookies[NAME])
 
 
-async def test_the_page_that_the_directory_leads_back_to_gives_a_name(sign_in):
-    """`/callback` does so where a browser has none; no other page does."""
-    doors = Doors(Starlette(), sign_in, None, Tabs(), [], is_built=lambda _: True)
-    async with over(doors) as browser:
-        assert KEYS.is_name((await browser.get("/callback?code=c")).cookies[NAME])
-        assert named(await browser.get("/callback?code=c")) == ""
-    async with over(doors) as browser:
-        assert named(await browser.get("/")) == ""
+@pytest.mark.parametrize("page", ["/callback?code=c", "/", "/public"])
+async def test_the_first_page_that_a_browser_opens_gives_a_name(sign_in, page):
+    """Once; its images, scripts and whatever else it loads do not."""
+    site = doors(Starlette(), sign_in, is_built=lambda _: True)
+    async with over(site) as browser:
+        assert (
+            named(await browser.get("/image.png", headers={"Sec-Fetch-Dest": "image", "Sec-Fetch-Mode": "no-cors"}))
+            == ""
+        )
+        assert KEYS.is_name((await browser.get(page)).cookies[NAME])
+        assert named(await browser.get(page)) == ""
 
 
 async def test_a_name_opens_nothing(sign_in):
@@ -183,7 +186,7 @@ async def test_a_name_lets_nobody_through_the_doors(sign_in):
     name = KEYS.new_name()
     cookie = await sign_in.sessions.start(Identity("t", "ada"), name, None)
     inner = Starlette(routes=[Route("/secret", lambda _: PlainTextResponse("let through"))])
-    async with over(Doors(inner, sign_in, None, Tabs(), [], is_built=lambda _: False)) as browser:
+    async with over(doors(inner, sign_in)) as browser:
         assert (await browser.get("/secret", headers={"Cookie": f"{NAME}={name}"})).status_code == 401
         jar = {"Cookie": f"{NAME}={name}; azure_auth_session={cookie}"}
         assert (await browser.get("/secret", headers=jar)).text == "let through"
@@ -244,12 +247,12 @@ async def test_two_strangers_who_call_their_tabs_alike_share_no_state(sign_in):
         pass
 
     gate = SimpleNamespace(welcome=lambda _: True, left=nothing, note=nothing)
-    doors = Doors(reflex, sign_in, gate, Tabs(), [], is_built=lambda _: False)
+    site = doors(reflex, sign_in, gate)
     name = KEYS.new_name()
     for cookies in (b"", b"", f"{NAME}={'x' * 43}".encode(), f"{NAME}={name}".encode(), f"{NAME}={name}".encode()):
         headers = [(b"cookie", cookies)] if cookies else []
         scope = {"type": "websocket", "path": "/_event/", "query_string": b"token=the-same", "headers": headers}
-        await doors(scope, None, None)
+        await site(scope, None, None)
     assert all(key.startswith(STRANGER) for key in heard)
     assert len(set(heard[:4])) == 4
     assert heard[3] == heard[4]

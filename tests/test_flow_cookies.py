@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from behind import doors
 from conftest import APP, KEYS
 from jar import Jar
 from starlette.applications import Starlette
@@ -17,11 +18,9 @@ from starlette.routing import Route
 from azure_auth.auth.doors import Doors
 from azure_auth.auth.flow_cookies import MOST, FlowCookie, FlowCookies
 from azure_auth.auth.flows import FLOW_SECONDS
-from azure_auth.auth.http import routes
 from azure_auth.auth.sealing import flow_id
 from azure_auth.auth.server_keys import ServerKeys
 from azure_auth.auth.sign_in import _MOST
-from azure_auth.auth.tabs import Tabs
 from azure_auth.errors import FlowExpired, FlowForeign, Throttled, TooManyStarts, Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -47,10 +46,10 @@ def over(app, **cookies: str) -> httpx.AsyncClient:
 
 
 @pytest.fixture
-def app(sign_in) -> Starlette:
+def app(sign_in) -> Doors:
     """The routes, and a page behind the doors."""
-    inner = Starlette(routes=[*routes(sign_in), Route("/{page:path}", lambda _: PlainTextResponse("a page"))])
-    return Doors(inner, sign_in, None, Tabs(), inner.routes[:-1], is_built=lambda path: path in ("/", "/callback"))
+    inner = Starlette(routes=[Route("/{page:path}", lambda _: PlainTextResponse("a page"))])
+    return doors(inner, sign_in, is_built=lambda path: path in ("/", "/callback"))
 
 
 @pytest.fixture

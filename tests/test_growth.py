@@ -4,17 +4,17 @@ import asyncio
 import gc
 import time
 from statistics import median
+from types import SimpleNamespace
 
 import pytest
 import redis
 import reflex as rx
+from behind import doors
 from conftest import KEYS
 from redis_server import running_redis
 from reflex_base.registry import RegistrationContext
-from starlette.applications import Starlette
 from tab import State
 
-from azure_auth.auth.doors import Doors
 from azure_auth.auth.gate import Gate
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.redis_store import RedisStore
@@ -249,12 +249,12 @@ async def test_a_socket_that_ends_by_exception_leaves_nothing(gate, sign_in, fai
         assert gate._tabs.at(tab.key) is tab
         raise failure
 
-    doors = Doors(reflex, sign_in, gate, gate._tabs, [], is_built=lambda _: False)
+    site = doors(reflex, sign_in, gate, gate._tabs)
     cookie = await sign_in.sessions.start(ADA, "", None) if signed_in else "x" * 43
     headers = [(b"cookie", f"azure_auth_session={cookie}".encode())]
     scope = {"type": "websocket", "path": "/_event/", "query_string": b"token=tab", "headers": headers}
     with pytest.raises(failure):
-        await doors(scope, None, None)
+        await site(scope, None, None)
     (tab,) = seen
     tabs = gate._tabs
     await asyncio.sleep(0)
@@ -266,6 +266,10 @@ async def test_a_socket_that_ends_by_exception_leaves_nothing(gate, sign_in, fai
     assert not any((len(sign_in.sessions._open), sign_in.sessions._wakes, sign_in.sessions._writes))
     for timer in gate._left.values():
         timer.cancel()
+
+
+async def nothing_comes():
+    return {"type": "http.request"}
 
 
 @pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError])
@@ -281,7 +285,7 @@ async def test_a_request_that_ends_by_exception_leaves_nothing(sign_in, failure)
     headers = [(b"cookie", f"azure_auth_session={cookie}".encode())]
     scope = {"type": "http", "method": "GET", "path": "/figures", "query_string": b"", "headers": headers}
     with pytest.raises(failure):
-        await Doors(inner, sign_in, None, tabs, Starlette().routes, is_built=lambda _: False)(scope, None, None)
+        await doors(inner, sign_in, SimpleNamespace(stop_what_is_over=lambda _: None), tabs)(scope, nothing_comes, None)
     assert not any((tabs._holders, tabs._uploads, tabs._by_session, tabs._strangers, tabs._streams))
 
 

@@ -43,7 +43,7 @@ ROUTES = [
     ("GET", "/auth/sign-in?return_to=https://evil.example", 303),
     ("POST", "/auth/sign-in", 405),
     ("POST", "/auth/session", 403),
-    ("GET", "/auth/session", 404),
+    ("GET", "/auth/session", 405),
     ("GET", FRONT_CHANNEL, 200),
     ("POST", FRONT_CHANNEL, 405),
     ("GET", "/nowhere", 401),

@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import hypothesis
 import pytest
+from behind import doors
 from conftest import APP
 from hypothesis import strategies as st
 from starlette.applications import Starlette
@@ -12,12 +13,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from azure_auth.auth.cookies import Cookie, well_formed
-from azure_auth.auth.doors import Doors
 from azure_auth.auth.headers import SecurityHeaders
 from azure_auth.auth.http import ServePages, routes
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.tabs import Tabs
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -131,11 +130,11 @@ async def test_pages_are_served_without_a_redirect():
 async def test_a_page_for_every_path_opens_no_more_than_pages(sign_in):
     """Where a developer's page takes all paths, uploaded files and the socket's route stay closed to strangers."""
     behind = Starlette(routes=[Route("/{path:path}", lambda _: PlainTextResponse("let through"))])
-    async with over(Doors(behind, sign_in, None, Tabs(), [], is_built=lambda _: True)) as stranger:
+    async with over(doors(behind, sign_in, is_built=lambda _: True)) as stranger:
         assert (await stranger.get("/anything")).text == "let through"
         for path, status in (("/_upload/secret.txt", 401), ("/_upload", 401), ("/_event/", 404), ("/_event", 404)):
             assert (await stranger.get(path)).status_code == status, path
-    async with over(Doors(behind, sign_in, None, Tabs(), [], is_built=lambda _: True)) as owner:
+    async with over(doors(behind, sign_in, is_built=lambda _: True)) as owner:
         person = Identity("tenant", "object", "Ada Lovelace", "ada@contoso.example", "")
         cookie = await sign_in.sessions.start(person, VALUE, None)
         answer = await owner.get("/_upload/secret.txt", headers={"Cookie": f"azure_auth_session={cookie}"})

@@ -1,241 +1,348 @@
-"""The ASGI side of the gate: who is on the other end of a socket or a request, by its cookie alone.
+"""The ASGI side of the gate: who is on the other end of a request, and whether its endpoint is for them.
 
-No client token from outside reaches Reflex unchanged, and no cookie does at all. What is not public needs a session.
+Everything from outside comes through here first. What is not public needs a session.
 """
 
 import asyncio
-import re
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from urllib.parse import parse_qsl, quote, urlencode
-from weakref import WeakValueDictionary
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
+from urllib.parse import quote, urlencode
 
+from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Match, Mount
+from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from azure_auth import audit
+from azure_auth.auth import endpoints, requests
 from azure_auth.auth.addresses import client_address
-from azure_auth.auth.frames import Frames
-from azure_auth.auth.gate import TAB, Gate, is_public
-from azure_auth.auth.limits import Pace, Paces
+from azure_auth.auth.cookies import cookie_name, pairs
+from azure_auth.auth.endpoints import Endpoint
+from azure_auth.auth.gate import Gate
 from azure_auth.auth.navigation import is_navigation, is_of_old_browser, is_post_of_ours
+from azure_auth.auth.policy import WHO
+from azure_auth.auth.requests import NO_STORE, Body, Crowd
 from azure_auth.auth.session import Held
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.tabs import Tab, Tabs
-from azure_auth.bounds import OWNER, PATH_CHARACTERS, QUERY_BYTES
+from azure_auth.auth.sockets import Sockets, unavailable
+from azure_auth.auth.tabs import Tabs
+from azure_auth.bounds import (
+    BODY_BYTES,
+    MESSAGE_CHARACTERS,
+    PATH_CHARACTERS,
+    REQUESTS_OF_ADDRESS,
+    REQUESTS_OF_SESSION,
+    REQUESTS_OF_STRANGERS,
+    UPLOADS_OF_OWNER,
+)
 from azure_auth.errors import StoreUnavailable
 from azure_auth.return_target import return_target
 
-_CLIENT_TOKEN = re.compile(r"[0-9A-Za-z-]{1,64}")
 _EVENTS, _UPLOAD = "/_event", "/_upload"
 _HEALTH = {"/ping", "/_health"}
-_TOKEN_HEADER = b"reflex-client-token"
+_SAFE = {"GET", "HEAD", "OPTIONS"}
+"""Methods that change nothing (RFC 9110, section 9.2.1)."""
 _OF_QUERIES = "!$%&'()*+,-./:;=?@[]_~"
 """What stays as it is in a query; browsers leave more than that."""
-_NO_STORE = {"Cache-Control": "no-store"}
+_PREFIX = "azure_auth_"
+"""How the names of the app's own cookies begin."""
+_SOCKETS, _UPLOADS, _BUILT = "sockets", "uploads", "built"
+"""What of Reflex answers."""
+_CLOSED = Response(status_code=403)
+Cookies = Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class Site:
+    """What there is behind the doors.
+
+    Attributes:
+        app: All of it, but for `own`.
+        own: The routes of sign-in, all of them public; they alone see the app's cookies.
+        api: The developer's HTTP endpoints, and Reflex behind them.
+        reflex: The route of `api` that leads to Reflex.
+        is_built: Whether a path is a page or a file of the static build, which is public.
+    """
+
+    app: ASGIApp
+    own: Router
+    api: Starlette
+    reflex: BaseRoute
+    is_built: Callable[[str], bool]
 
 
 class Doors:
-    """Everything from outside comes through here first."""
+    """Lets a connection in as who it is, or refuses it before anything of it is read."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        sign_in: SignIn,
-        gate: Gate,
-        tabs: Tabs,
-        routes: Iterable[BaseRoute],
-        is_built: Callable[[str], bool],
-    ) -> None:
-        """Stand before `app`.
+    def __init__(self, site: Site, sign_in: SignIn, gate: Gate, tabs: Tabs) -> None:
+        """Stand before the site.
 
         Args:
-            app: All that there is to protect.
+            site: All that there is to protect.
             sign_in: Knows sessions and cookies.
-            gate: Dismisses strangers who stay too long.
+            gate: Stops what is over.
             tabs: Where connections are made known.
-            routes: The app's own HTTP routes, each with its mark if it is public.
-            is_built: Whether a path is a page or a file of the static build, which is public.
         """
-        self.app = app
-        self._sign_in, self._gate, self._tabs = sign_in, gate, tabs
-        self._routes, self._is_built = routes, is_built
-        settings = sign_in.settings
+        self._site, self._sign_in, self._gate, self._tabs = site, sign_in, gate, tabs
+        self._settings = settings = sign_in.settings
         self._origins = {settings.public_url, *([settings.backend_url] if settings.demo else [])}
-        self._paces: WeakValueDictionary[Hashable, Pace] = WeakValueDictionary()
+        self._prefix = cookie_name(_PREFIX, settings.public_url)
+        self._sockets = Sockets(site.app, sign_in, gate, tabs)
+        self._crowd = Crowd()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a connection in as who it is, or refuse it before anything of it is read."""
-        path = scope.get("path", "")
-        if len(path) > PATH_CHARACTERS or "\0" in path:
-            await self._no_path(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await self._socket(scope, receive, send)
-        elif scope["type"] != "http":
-            await self.app(scope, receive, send)
+        """Pass a connection on, or refuse it."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._site.app(scope, receive, send)
+        elif answer := _refused_unread(scope):
+            await _refuse(answer, scope, receive, send)
         else:
-            if self._is_foreign(scope):  # a stranger's, whatever cookies the browser adds
-                scope = {**scope, "headers": _without_cookies(scope)}
-            await self._request(scope, receive, self._tidying(scope, send))
+            ours, others = requests.split_cookies(scope, self._prefix)
+            scope = requests.with_cookies(scope, ours)
+            answer = self._websocket if scope["type"] == "websocket" else self._http
+            await answer(scope, others, receive, send)
 
-    def _is_foreign(self, scope: Scope) -> bool:
-        """Tell whether a page of another origin sends this. Who is no browser does not say so (RFC 6454, 7.3)."""
-        return not set(Headers(scope=scope).getlist("origin")) <= self._origins
+    async def _http(self, scope: Scope, others: Cookies, receive: Receive, send: Send) -> None:
+        endpoint = self._endpoint(scope)
+        refusal = self._refused_for_origin(scope, endpoint)
+        scope = self._as_who_asks(scope, endpoint)
+        send = self._tidying(scope, send)
+        if _is_preflight(scope):  # what Reflex answers by itself (CORS)
+            await self._site.app(requests.with_cookies(scope, []), receive, send)
+        elif refusal:
+            await _refuse(refusal, scope, receive, send)
+        elif endpoint.what is _SOCKETS:
+            await PlainTextResponse("For websockets.", 404, NO_STORE)(scope, receive, send)
+        elif endpoint.what is _BUILT:
+            await self._built(scope, receive, send)
+        else:
+            try:
+                held = await self._held(scope, endpoint)
+            except StoreUnavailable as failure:
+                await unavailable(failure)(scope, receive, send)
+                return
+            if held is None and not endpoint.is_public:
+                audit.record("refused", reason="an HTTP path that needs a session", address=self._address(scope))
+                await self._to_sign_in(scope)(scope, receive, send)
+            elif endpoint.methods:
+                allow = {"Allow": ", ".join(endpoint.methods), **NO_STORE}
+                await PlainTextResponse("This address takes no such method.", 405, allow)(scope, receive, send)
+            else:
+                with self._room(scope, held, is_upload=endpoint.what is _UPLOADS) as is_room:
+                    if is_room:
+                        await self._answer(endpoint, held, scope, others, receive, send)
+                    else:
+                        await PlainTextResponse("Too many requests at once.", 429, NO_STORE)(scope, receive, send)
 
-    def _suspect(self, scope: Scope) -> None:
-        audit.record("suspicious", reason="a frame that no page sends", address=self._address(scope))
+    async def _answer(
+        self, endpoint: Endpoint, held: Held | None, scope: Scope, others: Cookies, receive: Receive, send: Send
+    ) -> None:
+        async def uploads(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._sockets.upload(scope, receive, send, held)
 
-    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._site.own if endpoint.is_own else uploads if endpoint.what is _UPLOADS else self._site.app
+        form = (Headers(scope=scope).get("content-type") or "").startswith("multipart/")
+        most = self._settings.upload_bytes if held and form else BODY_BYTES
+        app = Body(app, most, self._settings.upload_parts)
+        if not endpoint.is_own and endpoint.what is not _UPLOADS:
+            scope = {**requests.with_cookies(scope, others), WHO: held.session.identity if held else None}
+        if held and endpoint.what is not _UPLOADS:
+            await self._stream(app, scope, receive, send, held)
+        else:
+            await app(scope, receive, send)
+
+    async def _websocket(self, scope: Scope, others: Cookies, receive: Receive, send: Send) -> None:
+        endpoint = self._endpoint(scope)
+        if refusal := self._refused_for_origin(scope, endpoint):
+            await _refuse(refusal, scope, receive, send)
+            return
+        if endpoint.what is _SOCKETS:
+            await self._sockets.connect(scope, receive, send)
+            return
+        scope, held = self._as_who_asks(scope, endpoint), None
+        with suppress(StoreUnavailable):
+            held = await self._held(scope, endpoint)
+        if is_refused := held is None and not endpoint.is_public:
+            audit.record("refused", reason="a websocket that needs a session", address=self._address(scope))
+        with self._room(scope, held) as is_room:
+            if is_refused or not is_room:
+                await _refuse(_CLOSED, scope, receive, send)
+                return
+            inner = {**requests.with_cookies(scope, others), WHO: held.session.identity if held else None}
+            receive = _bounded(receive, send)
+            if held is None:
+                await self._site.app(inner, receive, send)
+            elif await self._stream(self._site.app, inner, receive, send, held):
+                with suppress(Exception):  # whatever a server says of one that is closed already
+                    await send({"type": "websocket.close", "code": 1008})
+
+    def _endpoint(self, scope: Scope) -> Endpoint:
+        """Return what answers: sign-in itself, a developer's endpoint, or Reflex."""
+        if own := endpoints.first(self._site.own.routes, scope):
+            return replace(own, is_own=True)
+        found = endpoints.find(self._site.api, scope, self._site.reflex)
+        if found and not found.methods:
+            return found
+        return self._of_reflex(scope) or found or Endpoint(None)
+
+    def _of_reflex(self, scope: Scope) -> Endpoint | None:
         path = scope["path"]
-        if self._is_open(scope):
-            await (self._callback if path.rstrip("/") == "/callback" else self.app)(scope, receive, send)
-        elif _is_below(_EVENTS, scope["path"]):
-            await PlainTextResponse("For websockets.", 404, _NO_STORE)(scope, receive, send)
+        if _is_below(_EVENTS, path):
+            return Endpoint(_SOCKETS, is_public=True)
+        if scope["type"] == "websocket":
+            return None
+        if path.rstrip("/") == _UPLOAD and scope["method"] == "POST":
+            return Endpoint(_UPLOADS, is_public=self._sockets.takes_of_strangers(scope))
+        if _is_below(_UPLOAD, path):
+            return None  # also where a page takes every path (`[[...splat]]`)
+        is_open = path in _HEALTH or (scope["method"] in ("GET", "HEAD") and self._site.is_built(path))
+        return Endpoint(_BUILT, is_public=True) if is_open else None
+
+    def _refused_for_origin(self, scope: Scope, endpoint: Endpoint) -> Response | None:
+        """Refuse what a page of another origin asks for, but for what anybody may read, or may send from anywhere.
+
+        A client that is no browser names no origin (RFC 6454, 7.3); it needs no session cookie either.
+        """
+        if endpoint.is_cross_origin:
+            return None
+        is_unsafe = scope["type"] == "websocket" or scope["method"] not in _SAFE
+        headers = Headers(scope=scope)
+        cookies = (name for name, _ in pairs(headers.getlist("cookie")))
+        is_unnamed = "origin" not in headers and self._sign_in.session_cookie.name in cookies
+        if self._is_from_elsewhere(scope):
+            is_refused = is_unsafe or not endpoint.is_public
         else:
-            await self._closed(scope, receive, send)
+            is_refused = is_unsafe and is_unnamed and endpoint.what is not _SOCKETS
+        if not is_refused:
+            return None
+        audit.record("suspicious", reason="a request from another origin", address=self._address(scope))
+        return PlainTextResponse("Only for the pages of this site.", 403, NO_STORE)
+
+    def _as_who_asks(self, scope: Scope, endpoint: Endpoint) -> Scope:
+        """Return the scope; without cookies if a page of another origin may have sent them."""
+        if endpoint.is_cross_origin or self._is_from_elsewhere(scope):
+            return requests.with_cookies(scope, [])
+        return scope
+
+    def _is_from_elsewhere(self, scope: Scope) -> bool:
+        """Tell whether a page of another origin sends this; opening a page by its link does not count."""
+        headers = Headers(scope=scope)
+        if origins := headers.getlist("origin"):
+            return not set(origins) <= self._origins
+        asked_by = headers.get("sec-fetch-site", "none")
+        return asked_by not in ("same-origin", "none") and not (scope["type"] == "http" and is_navigation(scope))
+
+    async def _held(self, scope: Scope, endpoint: Endpoint) -> Held | None:
+        """Return the session that a request comes with.
+
+        Raises:
+            StoreUnavailable: When that cannot be told, and the endpoint is not public.
+        """
+        if endpoint.is_own:  # it asks by itself
+            return None
+        try:
+            return await self._sign_in.session(Headers(scope=scope).getlist("cookie"))
+        except StoreUnavailable:
+            if endpoint.is_public:
+                return None
+            raise
+
+    def _room(self, scope: Scope, held: Held | None, *, is_upload: bool = False) -> AbstractContextManager[bool]:
+        address = self._address(scope)
+        owner: Hashable = held.session.reference if held else ("address", address)
+        most: dict[Hashable, int] = {owner: REQUESTS_OF_SESSION}
+        if held is None:
+            most = {owner: REQUESTS_OF_ADDRESS, "strangers": REQUESTS_OF_STRANGERS}
+        if is_upload:
+            most["upload", owner] = UPLOADS_OF_OWNER
+        return self._crowd.room(most)
 
     def _tidying(self, scope: Scope, send: Send) -> Send:
         """Wrap `send`, so that the response deletes flow cookies that are not needed any more."""
-        if not (is_navigation(scope) or is_post_of_ours(scope, self._sign_in.settings.public_url)):
+        if not (is_navigation(scope) or is_post_of_ours(scope, self._settings.public_url)):
             return send
         cookies = Headers(scope=scope).getlist("cookie")
         presented = self._sign_in.session_cookie.read(cookies)
         return _setting(self._sign_in.flow_cookies.tidied(cookies, presented, time.time()), send)
 
-    async def _callback(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the page to which the directory leads back; a browser that needs a name gets one with it."""
-        name = (await self._sign_in.met(Headers(scope=scope).getlist("cookie"))).new_name
-        named = [self._sign_in.browser_cookie.header(name)] if name else []
-        await self.app(scope, receive, _setting(named, send))
+    async def _built(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a page or a file. A browser that opens its first page gets a name, by which it is told from others."""
+        cookies = Headers(scope=scope).getlist("cookie")
+        if is_navigation(scope) and (name := (await self._sign_in.met(cookies)).new_name):
+            send = _setting([self._sign_in.browser_cookie.header(name)], send)
+        await self._site.app(requests.with_cookies(scope, []), receive, send)
 
-    async def _no_path(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse what is too long, or what no file system takes."""
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-        else:
-            status = 414 if len(scope["path"]) > PATH_CHARACTERS else 400
-            await PlainTextResponse("There is no such address.", status, _NO_STORE)(scope, receive, send)
+    async def _stream(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, held: Held) -> bool:
+        """Answer for a session; tell whether the answer was cut because the session, or its cookie value, is over.
 
-    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        tokens = _client_tokens(scope["query_string"])
-        proper = _is_below(_EVENTS, scope["path"]) and len(tokens) == 1 and _CLIENT_TOKEN.fullmatch(tokens[0])
-        if not proper or self._is_foreign(scope):
-            why = "a socket from another origin" if proper else "a socket without a proper client token"
-            audit.record("suspicious", reason=why, address=self._address(scope))
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        tab = self._tab(scope, tokens[0], None)
-        try:
-            if held := await self._session(scope):
-                tab = self._tab(scope, tokens[0], held)
-        except StoreUnavailable as failure:
-            tab.trouble = failure
-        others = [(n, v) for n, v in parse_qsl(scope["query_string"].decode("latin-1")) if n != "token"]
-        query = urlencode([*others, ("token", tab.key)]).encode()
-        tab.cut = asyncio.get_running_loop().create_future()
-        tab.frames = Frames(receive, send, tab.cut, self._paces_of(tab), lambda: self._suspect(scope))
-        if not self._gate.welcome(tab):
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        try:
-            with self._tabs.connected(tab):
-                if not tab.trouble:
-                    await self._gate.note(tab)
-                inner = {**scope, "query_string": query, "headers": _without_cookies(scope), TAB: tab}
-                await self.app(inner, tab.frames.receive, tab.frames.send)
-        finally:
-            await asyncio.shield(self._gate.left(tab))
-            tab.session = tab.frames = None  # Engine.IO leaves a cycle that has the tab, and garbage may lie for long
-
-    def _paces_of(self, tab: Tab) -> Paces:
-        owner = tab.session.identity.key if tab.session else tab.address
-        shared: list[Pace] = []
-        for length in ("short", "long"):
-            if (pace := self._paces.get((length, owner))) is None:
-                pace = self._paces[length, owner] = Pace(OWNER)
-            shared.append(pace)
-        return Paces(*shared)
-
-    async def _closed(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through with a session that stands; a stranger who wants to see a page goes to sign in."""
-        try:
-            held = await self._session(scope)
-        except StoreUnavailable as failure:
-            await _unavailable(failure)(scope, receive, send)
-            return
-        if held is None:
-            audit.record("refused", reason="an HTTP path that needs a session", address=self._address(scope))
-            await self._refusal(scope)(scope, receive, send)
-        elif _is_below(_UPLOAD, scope["path"]) and scope["method"] == "POST":
-            await self._upload(scope, receive, send, held)
-        else:
-            await self._stream(scope, receive, send, held)
-
-    async def _stream(self, scope: Scope, receive: Receive, send: Send, held: Held) -> None:
-        """Answer a request. Without Content-Length, the response is cut when its session or cookie value ends."""
+        That happens to websockets, and to answers that do not say how long they are.
+        """
         with self._tabs.streaming(held) as stream:
 
+            def may_go_on() -> None:
+                stream.endless = True
+                self._gate.stop_what_is_over(stream)
+
             async def send_and_tell(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    stream.endless = "content-length" not in Headers(raw=message["headers"])
-                    if stream.endless:
-                        self._gate.stop_what_is_over(stream)
+                headers = Headers(raw=message["headers"]) if message["type"] == "http.response.start" else None
+                if headers is not None and "content-length" not in headers:
+                    may_go_on()
                 await send(message)
 
+            if scope["type"] == "websocket":
+                may_go_on()
             try:
-                await self.app(scope, receive, send_and_tell)
+                await app(scope, receive, send_and_tell)
             except asyncio.CancelledError:
                 if not stream.cut:
                     raise
                 stream.task.uncancel()
-
-    async def _upload(self, scope: Scope, receive: Receive, send: Send, held: Held) -> None:
-        tokens = Headers(scope=scope).getlist(_TOKEN_HEADER.decode())
-        if len(tokens) != 1 or not _CLIENT_TOKEN.fullmatch(tokens[0]):
-            await PlainTextResponse("One client token, please.", 400, _NO_STORE)(scope, receive, send)
-            return
-        tab = self._tab(scope, tokens[0], held)
-        await self._gate.note(tab)
-        if isinstance(tab.trouble, StoreUnavailable):
-            await _unavailable(tab.trouble)(scope, receive, send)
-            return
-        headers = [(n, tab.key.encode() if n == _TOKEN_HEADER else v) for n, v in _without_cookies(scope)]
-        with self._tabs.connected(tab, upload=True):
-            await self.app({**scope, "headers": headers}, receive, send)
-
-    async def _session(self, scope: Scope) -> Held | None:
-        return await self._sign_in.session(Headers(scope=scope).getlist("cookie"))
-
-    def _tab(self, scope: Scope, client_token: str, held: Held | None) -> Tab:
-        cookies = Headers(scope=scope).getlist("cookie")
-        tab = Tab.of(client_token, held, self._sign_in.flow_cookies.read(cookies), self._sign_in.browser(cookies))
-        tab.address = self._address(scope)
-        return tab
+            return stream.cut
 
     def _address(self, scope: Scope) -> str:
-        return client_address(scope, self._sign_in.settings.proxy_hops)
+        return client_address(scope, self._settings.proxy_hops)
 
-    def _is_open(self, scope: Scope) -> bool:
-        path = scope["path"]
-        if _is_below(_EVENTS, path) or _is_below(_UPLOAD, path):
-            return False  # also where a page takes every path (`[[...splat]]`)
-        for route in self._routes:
-            if isinstance(route, Mount) and not route.path:
-                continue  # Reflex itself
-            match, found = route.matches(scope)
-            if match is not Match.NONE:
-                return is_public(found.get("endpoint"))
-        return path in _HEALTH or (scope["method"] in ("GET", "HEAD") and self._is_built(path))
-
-    def _refusal(self, scope: Scope) -> Response:
-        if is_navigation(scope) and not is_of_old_browser(scope):  # a script of today would get a page for its data
+    def _to_sign_in(self, scope: Scope) -> Response:
+        """Send who wants to see a page to sign in; a script would get a page for its data, and is refused."""
+        if is_navigation(scope) and not is_of_old_browser(scope):
             path, query = quote(scope["path"]), quote(scope["query_string"], safe=_OF_QUERIES)
             page = return_target(f"{path}?{query}" if query else path) or path
             # The empty fragment stops the browser from carrying the page's fragment on to the directory.
-            return RedirectResponse(f"/auth/sign-in?{urlencode({'return_to': page})}#", 303, _NO_STORE)
-        return PlainTextResponse("Sign in first.", 401, _NO_STORE)
+            return RedirectResponse(f"/auth/sign-in?{urlencode({'return_to': page})}#", 303, NO_STORE)
+        return PlainTextResponse("Sign in first.", 401, NO_STORE)
+
+
+def _refused_unread(scope: Scope) -> Response | None:
+    """Refuse what is too long, or what no file system takes."""
+    if len(scope["path"]) > PATH_CHARACTERS:
+        return PlainTextResponse("There is no such address.", 414, NO_STORE)
+    if "\0" in scope["path"]:
+        return PlainTextResponse("There is no such address.", 400, NO_STORE)
+    words = requests.too_much(scope)
+    return PlainTextResponse(words, 431, NO_STORE) if words else None
+
+
+async def _refuse(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+    else:
+        await answer(scope, receive, send)
+
+
+def _bounded(receive: Receive, send: Send) -> Receive:
+    """Wrap the `receive` of a websocket, so that a message that is too long ends it."""
+
+    async def receive_short() -> Message:
+        message = await receive()
+        if len(message.get("text") or message.get("bytes") or "") <= MESSAGE_CHARACTERS:
+            return message
+        await send({"type": "websocket.close", "code": 1009})
+        return {"type": "websocket.disconnect", "code": 1009}
+
+    return receive_short
 
 
 def _setting(cookies: Sequence[str], send: Send) -> Send:
@@ -253,19 +360,9 @@ def _setting(cookies: Sequence[str], send: Send) -> Send:
     return send_with_cookies
 
 
-def _unavailable(failure: StoreUnavailable) -> Response:
-    return PlainTextResponse(f"{failure.heading}.", 503, _NO_STORE)
-
-
-def _client_tokens(query: bytes) -> list[str]:
-    if len(query) > QUERY_BYTES:
-        return []
-    return [value for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True) if name == "token"]
+def _is_preflight(scope: Scope) -> bool:
+    return scope["method"] == "OPTIONS" and {"origin", "access-control-request-method"} <= {*Headers(scope=scope)}
 
 
 def _is_below(prefix: str, path: str) -> bool:
     return path == prefix or path.startswith(f"{prefix}/")
-
-
-def _without_cookies(scope: Scope) -> list[tuple[bytes, bytes]]:
-    return [(name, value) for name, value in scope["headers"] if name != b"cookie"]

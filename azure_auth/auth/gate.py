@@ -11,10 +11,10 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable, Coroutine, Hashable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from itertools import repeat
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import reflex as rx
@@ -33,6 +33,7 @@ from azure_auth.auth import states
 from azure_auth.auth.frames import Frames, Outgoing
 from azure_auth.auth.links import SharedLinks
 from azure_auth.auth.messages import HYDRATING, LOADING, counts, is_event, is_reflexs, is_report, registered, takes
+from azure_auth.auth.policy import is_public
 from azure_auth.auth.session import Session
 from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.tabs import Stream, Tab, Tabs
@@ -53,26 +54,10 @@ from azure_auth.bounds import (
 from azure_auth.errors import AuthError, HandlerFailed, StoreUnavailable, TooManyTabs, TooManyTasks, whereabouts
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
-_public: set[object] = set()
 TAB = "azure_auth.tab"
 """Where the ASGI side leaves a socket's tab in its scope."""
 LATE_SECONDS = 4.0
 """How long an event may be on its way to the gate before the store is asked whether it is there at all."""
-
-
-def public(what: _T) -> _T:
-    """Mark a page, a handler, a state or a route as open to everybody; all else needs somebody signed in.
-
-    A public state is one whose vars strangers may see.
-    """
-    _public.add(what)
-    return what
-
-
-def is_public(what: Any) -> bool:
-    """Tell whether something was marked as public."""
-    return isinstance(what, Hashable) and what in _public  # a component, also that of a page, is not hashable
 
 
 def _is_for_strangers(state: type[BaseState]) -> bool:

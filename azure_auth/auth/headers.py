@@ -57,6 +57,7 @@ class SecurityHeaders:
             "Referrer-Policy": "same-origin",
             "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
             "Cross-Origin-Opener-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "same-origin",
             "Cache-Control": f"public, max-age={_YEAR_SECONDS}, immutable" if hashed_asset else "no-store",
         }
 

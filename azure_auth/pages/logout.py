@@ -3,7 +3,7 @@
 import reflex as rx
 
 from azure_auth.auth.core import State
-from azure_auth.auth.gate import public
+from azure_auth.auth.policy import public
 from azure_auth.components.frame import PRIMARY, QUIET, frame, heading, in_between, leading_out
 
 

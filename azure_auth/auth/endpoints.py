@@ -1,0 +1,109 @@
+"""Which of a developer's endpoints a request will run, found the way Starlette's router finds it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import cast
+
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Match, Mount, Route, Router, WebSocketRoute
+from starlette.types import ASGIApp, Scope
+
+from azure_auth.auth.policy import is_cross_origin, is_public
+
+_KNOWN = "starlette", "fastapi"
+"""The packages whose routers are followed; what a developer derives from their classes may do anything."""
+_HARMLESS = {
+    f"starlette.middleware.{name}"
+    for name in (
+        "cors.CORSMiddleware",
+        "gzip.GZipMiddleware",
+        "sessions.SessionMiddleware",
+        "trustedhost.TrustedHostMiddleware",
+    )
+}
+"""Middleware that answers by itself, or passes a request on to the endpoint that it is for."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What answers a request.
+
+    Attributes:
+        what: The function, class or app; None if it cannot be told, because the way to it cannot be followed.
+        is_public: Whether strangers may have the answer.
+        methods: The methods that it takes, where the request has another one; empty otherwise.
+        is_own: Whether it is one of sign-in itself.
+    """
+
+    what: object
+    is_public: bool = False
+    methods: Sequence[str] = ()
+    is_own: bool = False
+
+    @property
+    def is_cross_origin(self) -> bool:
+        """Whether pages of other origins may ask."""
+        return self.is_public and is_cross_origin(self.what)
+
+
+_UNKNOWN = Endpoint(None)
+
+
+def find(app: Starlette, scope: Scope, last: BaseRoute | None = None) -> Endpoint | None:
+    """Return the endpoint of an app that a request or a websocket's handshake will run, through mounts and routers.
+
+    Args:
+        app: With all that is mounted in it.
+        scope: The connection.
+        last: A route of the app that is not looked into, nor what comes after it.
+
+    Returns:
+        The endpoint; None if no route matches.
+    """
+    found = first(app.routes, scope, last)
+    kinds = [cast("type", middleware.cls) for middleware in app.user_middleware]
+    is_followed = all(f"{kind.__module__}.{kind.__qualname__}" in _HARMLESS for kind in kinds)
+    return found if found is None or is_followed else _UNKNOWN
+
+
+def first(routes: Iterable[BaseRoute], scope: Scope, last: BaseRoute | None = None) -> Endpoint | None:
+    """Return the endpoint among routes, like `find`.
+
+    The router takes the first route that matches in full. One that takes another method answers, by 405, only when no
+    other route matches.
+    """
+    other_method: Endpoint | None = None
+    for route in takewhile(lambda route: route is not last, routes):
+        match, child = route.matches(scope)
+        if match is Match.FULL:
+            return _of(route, {**scope, **child})
+        if match is Match.PARTIAL and not other_method:
+            other_method = replace(_of(route, scope), methods=sorted(getattr(route, "methods", None) or ("GET",)))
+    return other_method
+
+
+def _of(route: BaseRoute, scope: Scope) -> Endpoint:
+    if not _is_known(route):
+        return _UNKNOWN
+    if isinstance(route, Mount):
+        return _within(route.app, scope)
+    if isinstance(route, (Route, WebSocketRoute)):
+        return Endpoint(route.endpoint, is_public(route.endpoint))
+    return _UNKNOWN
+
+
+def _within(app: ASGIApp, scope: Scope) -> Endpoint:
+    """Return the endpoint within a mounted app. One that is public is so with all that is in it."""
+    if is_public(app):
+        return Endpoint(app, is_public=True)
+    if not _is_known(app) or getattr(app, "root_path", ""):  # with one, FastAPI would match another path
+        return _UNKNOWN
+    router = app.router if isinstance(app, Starlette) else app
+    if not (isinstance(router, Router) and _is_known(router) and router.middleware_stack == router.app):
+        return _UNKNOWN
+    return (find(app, scope) if isinstance(app, Starlette) else first(router.routes, scope)) or _UNKNOWN
+
+
+def _is_known(what: object) -> bool:
+    return type(what).__module__.partition(".")[0] in _KNOWN

@@ -1,0 +1,152 @@
+"""The connections of Reflex's own client: the sockets of tabs, and their uploads.
+
+No client token from outside reaches Reflex unchanged, and no cookie does at all.
+"""
+
+import asyncio
+import re
+from collections.abc import Hashable
+from contextlib import suppress
+from dataclasses import fields
+from urllib.parse import parse_qsl, urlencode
+from weakref import WeakValueDictionary
+
+from reflex.istate.data import HeaderData
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from azure_auth import audit
+from azure_auth.auth.addresses import client_address
+from azure_auth.auth.frames import Frames
+from azure_auth.auth.gate import TAB, Gate
+from azure_auth.auth.limits import Pace, Paces
+from azure_auth.auth.messages import registered
+from azure_auth.auth.policy import is_public
+from azure_auth.auth.requests import NO_STORE
+from azure_auth.auth.session import Held
+from azure_auth.auth.sign_in import SignIn
+from azure_auth.auth.tabs import Tab, Tabs
+from azure_auth.bounds import OWNER, QUERY_BYTES, SOCKET_HEADER_BYTES
+from azure_auth.errors import StoreUnavailable
+
+_CLIENT_TOKEN = re.compile(r"[0-9A-Za-z-]{1,64}")
+_VERSION = re.compile(r"[\w.+-]{1,32}")
+_TOKEN_HEADER, _HANDLER_HEADER = b"reflex-client-token", b"reflex-event-handler"
+_KEPT_HEADERS = {
+    "x-forwarded-for",
+    "sec-websocket-protocol",
+    *(field.name.replace("_", "-") for field in fields(HeaderData) if field.name != "raw_headers"),
+} - {"cookie"}
+"""The headers of a socket that Reflex has names for; it keeps all that it gets in the tab's state."""
+
+
+class Sockets:
+    """Lets the tabs of browsers in as who they are."""
+
+    def __init__(self, app: ASGIApp, sign_in: SignIn, gate: Gate, tabs: Tabs) -> None:
+        """Stand before `app`."""
+        self._app, self._sign_in, self._gate, self._tabs = app, sign_in, gate, tabs
+        self._paces: WeakValueDictionary[Hashable, Pace] = WeakValueDictionary()
+
+    async def connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a socket, from its handshake to its end."""
+        tokens = _client_tokens(scope["query_string"])
+        headers = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") in _KEPT_HEADERS]
+        why = ""
+        if len(tokens) != 1 or not _CLIENT_TOKEN.fullmatch(tokens[0]):
+            why = "a socket without a proper client token"
+        elif sum(len(value) for _, value in headers) > SOCKET_HEADER_BYTES:
+            why = "a socket with too long headers"
+        elif not all(map(_VERSION.fullmatch, scope.get("subprotocols", ()))):
+            why = "a socket with another protocol"
+        if why:
+            audit.record("suspicious", reason=why, address=self._address(scope))
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        tab = self._tab(scope, tokens[0], None)
+        try:
+            if held := await self._sign_in.session(Headers(scope=scope).getlist("cookie")):
+                tab = self._tab(scope, tokens[0], held)
+        except StoreUnavailable as failure:
+            tab.trouble = failure
+        others = [(n, v) for n, v in parse_qsl(scope["query_string"].decode("latin-1")) if n != "token"]
+        query = urlencode([*others, ("token", tab.key)]).encode()
+        tab.cut = asyncio.get_running_loop().create_future()
+        tab.frames = Frames(receive, send, tab.cut, self._paces_of(tab), lambda: self._suspect(scope))
+        if not self._gate.welcome(tab):
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        try:
+            with self._tabs.connected(tab):
+                if not tab.trouble:
+                    await self._gate.note(tab)
+                inner = {**scope, "query_string": query, "headers": headers, TAB: tab}
+                await self._app(inner, tab.frames.receive, tab.frames.send)
+        finally:
+            await asyncio.shield(self._gate.left(tab))
+            tab.session = tab.frames = None  # Engine.IO leaves a cycle that has the tab, and garbage may lie for long
+
+    def takes_of_strangers(self, scope: Scope) -> bool:
+        """Tell whether an upload is for a handler that is public."""
+        with suppress(KeyError, UnicodeDecodeError):
+            return is_public(registered(_only(scope, _HANDLER_HEADER)).handler.fn)
+        return False
+
+    async def upload(self, scope: Scope, receive: Receive, send: Send, held: Held | None) -> None:
+        """Serve an upload, for the state of the tab that sends it."""
+        token = _only(scope, _TOKEN_HEADER)
+        if not _CLIENT_TOKEN.fullmatch(token):
+            await PlainTextResponse("One client token, please.", 400, NO_STORE)(scope, receive, send)
+            return
+        tab = self._tab(scope, token, held)
+        await self._gate.note(tab)
+        if isinstance(tab.trouble, StoreUnavailable):
+            await unavailable(tab.trouble)(scope, receive, send)
+            return
+        others = [(name, value) for name, value in scope["headers"] if name not in (_TOKEN_HEADER, b"cookie")]
+        try:
+            with self._tabs.connected(tab, upload=True):
+                inner = {**scope, "headers": [*others, (_TOKEN_HEADER, tab.key.encode())]}
+                await self._app(inner, receive, send)
+        finally:
+            if held is None:
+                await self._gate.left(tab)
+
+    def _tab(self, scope: Scope, client_token: str, held: Held | None) -> Tab:
+        cookies = Headers(scope=scope).getlist("cookie")
+        tab = Tab.of(client_token, held, self._sign_in.flow_cookies.read(cookies), self._sign_in.browser(cookies))
+        tab.address = self._address(scope)
+        return tab
+
+    def _paces_of(self, tab: Tab) -> Paces:
+        owner = tab.session.identity.key if tab.session else tab.address
+        shared: list[Pace] = []
+        for length in ("short", "long"):
+            if (pace := self._paces.get((length, owner))) is None:
+                pace = self._paces[length, owner] = Pace(OWNER)
+            shared.append(pace)
+        return Paces(*shared)
+
+    def _suspect(self, scope: Scope) -> None:
+        audit.record("suspicious", reason="a frame that no page sends", address=self._address(scope))
+
+    def _address(self, scope: Scope) -> str:
+        return client_address(scope, self._sign_in.settings.proxy_hops)
+
+
+def unavailable(failure: StoreUnavailable) -> PlainTextResponse:
+    """Return the answer while it cannot be told who is signed in."""
+    return PlainTextResponse(f"{failure.heading}.", 503, NO_STORE)
+
+
+def _client_tokens(query: bytes) -> list[str]:
+    if len(query) > QUERY_BYTES:
+        return []
+    return [value for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True) if name == "token"]
+
+
+def _only(scope: Scope, name: bytes) -> str:
+    """Return the value of a header; empty if it is not there, or more than once."""
+    values = Headers(scope=scope).getlist(name.decode())
+    return values[0] if len(values) == 1 else ""

@@ -1,0 +1,14 @@
+"""The doors before whatever a test puts behind them."""
+
+from starlette.applications import Starlette
+from starlette.routing import Router
+
+from azure_auth.auth.doors import Doors, Site
+from azure_auth.auth.http import routes
+from azure_auth.auth.tabs import Tabs
+
+
+def doors(app, sign_in, gate=None, tabs=None, *, api=None, is_built=lambda _: False) -> Doors:
+    """Doors before `app`, with sign-in's own routes; `api` has the developer's endpoints."""
+    site = Site(app, Router(routes(sign_in)), api or Starlette(), None, is_built)
+    return Doors(site, sign_in, gate, tabs or Tabs())
