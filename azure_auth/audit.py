@@ -1,28 +1,51 @@
 """The audit trail: one JSON line for each security event. It observes, never decides, and holds no token.
 
 A line has the version of its form, the time, the event and what is known of: `person` (tenant and object id),
-`address`, `failure` (the code of an error), its `detail` and `reference`, `reason`. Lines go through a bounded queue to
-a thread of their own, so a slow or broken sink stops nobody; the next line that gets through counts what was lost.
+`address`, `failure` (the code of an error), its `detail` and `reference`, `reason`, `handler` and `page`.
+
+Lines go through a bounded queue to a thread of their own, so a slow or broken sink stops nobody. Strangers can cause
+any number of refusals, so in each minute only the first lines of a kind are written; a later line counts the others
+(`repeats`). Lines that found no room, or could not be written, are counted in the next one that is (`lost`).
 """
 
 import json
 import logging
+import os
 import queue
-from collections.abc import Generator
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
-from typing import Any, Literal, TextIO
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
 
+from azure_auth.bounds import AUDIT_BYTES, AUDIT_LINES, AUDIT_REPEATS, AUDIT_REPEATS_ELSEWHERE
 from azure_auth.logs import clean, cut
 
 VERSION = 1
-_WAITING_LINES = 10_000
-_ENDING_SECONDS = 1.0
+_ENDING_SECONDS, _MINUTE = 1.0, 60.0
+_ROOM = 64
+"""Bytes of a line that are left for its counts."""
 _log = logging.getLogger("azure_auth.audit")
 _log.setLevel(logging.INFO)
 
 Event = Literal["started", "succeeded", "failed", "signed_out", "refused", "limited", "suspicious"]
+_ALWAYS: set[str] = {"succeeded", "signed_out"}
+"""Events that only somebody who proved who they are can cause: none of them is a mere repeat."""
+
+
+class Sink(Protocol):
+    """What takes the lines."""
+
+    def write(self, text: str, /) -> object:
+        """Take a line with its end.
+
+        Raises:
+            OSError: When it cannot be written.
+        """
 
 
 def record(event: Event, *, person: tuple[str, str] | None = None, **known: str) -> None:
@@ -33,19 +56,31 @@ def record(event: Event, *, person: tuple[str, str] | None = None, **known: str)
         person: Tenant id and object id of whom it is about, once that is proven.
         known: What else is known; never a token, code, cookie, claim set, name or e-mail address, and cleaned of them.
     """
-    line: dict[str, Any] = {"v": VERSION, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
+    line = _begun(event)
     if person:
         line["person"] = {"tid": person[0], "oid": person[1]}
     line |= {name: clean(cut(value)) for name, value in known.items() if value}
-    _log.info("%s", json.dumps(line))
+    kind = event, known.get("reason") or known.get("failure", "")
+    _log.info("%s", _shortened(line), extra={"kind": kind, "address": known.get("address", "")})
+
+
+def _begun(event: str) -> dict[str, Any]:
+    return {"v": VERSION, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
+
+
+def _shortened(line: dict[str, Any]) -> str:
+    """Return the JSON of a line that fits into one write; the longest text loses its end."""
+    while len(text := json.dumps(line)) > AUDIT_BYTES - _ROOM:
+        longest = max((name for name in line if isinstance(line[name], str)), key=lambda name: len(line[name]))
+        line[longest] = line[longest][: len(line[longest]) // 2].removesuffix("…") + "…"
+    return text
 
 
 @contextmanager
-def writing(sink: TextIO) -> Generator[None]:
-    """Write the trail to a stream for a while; without it, it goes where the log goes."""
-    lines = _Bounded(queue.Queue(_WAITING_LINES))
-    stream = _Stream(sink, lines)
-    listener = _Listener(lines.queue, stream)
+def writing(sink: Sink, clock: Callable[[], float] = time.monotonic) -> Generator[None]:
+    """Write the trail to a sink for a while; without it, it goes where the log goes. `clock` counts seconds."""
+    lines = _Bounded(queue.Queue(), clock)
+    listener = _Listener(lines.queue, _Counting(sink, lines))
     _log.addHandler(lines)
     _log.propagate = False
     listener.start()
@@ -54,7 +89,68 @@ def writing(sink: TextIO) -> Generator[None]:
     finally:
         _log.removeHandler(lines)
         _log.propagate = True
+        lines.tell_of_repeats()
         listener.stop()
+
+
+@contextmanager
+def output(file: Path | None) -> Generator[Sink]:
+    """Open where the trail goes: the file, or standard output.
+
+    Standard output is then the trail's alone. What else is written there goes to standard error, so nothing that a log
+    line says can pass for a line of the trail.
+    """
+    if file:
+        yield Appended(file)
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield Descriptor(kept)
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+class Descriptor:
+    """An open file; each line is one write, so lines of several processes do not mix (POSIX, PIPE_BUF)."""
+
+    def __init__(self, descriptor: int) -> None:
+        """Write there."""
+        self._descriptor = descriptor
+        self._is_torn = False
+
+    def write(self, text: str, /) -> None:
+        """Write a line."""
+        data = ("\n" * self._is_torn + text).encode()
+        written = os.write(self._descriptor, data)
+        self._is_torn = written < len(data)
+        if self._is_torn:
+            raise OSError("only the beginning of a line was written")
+
+
+class Appended(Descriptor):
+    """A file that only the app's user can read (0600). It is opened anew when it was moved away, as by logrotate."""
+
+    def __init__(self, path: Path) -> None:
+        """Append to the file at `path`."""
+        self._path = path
+        super().__init__(self._open())
+
+    def write(self, text: str, /) -> None:
+        """Write a line."""
+        now = None
+        with suppress(FileNotFoundError):
+            now = self._path.stat()
+        if now is None or not os.path.samestat(now, os.fstat(self._descriptor)):
+            os.close(self._descriptor)
+            self._descriptor = self._open()
+        super().write(text)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
 
 class _Listener(QueueListener):
@@ -63,20 +159,55 @@ class _Listener(QueueListener):
     def stop(self) -> None:
         thread, self._thread = self._thread, None
         if thread:
-            with suppress(queue.Full):
-                self.enqueue_sentinel()
+            self.enqueue_sentinel()
             thread.join(_ENDING_SECONDS)
 
 
 class _Bounded(QueueHandler):
-    """Drops and counts what finds no room."""
+    """Drops and counts repeats, and what finds no room."""
 
-    lost = 0
+    def __init__(self, lines: "queue.Queue[Any]", clock: Callable[[], float]) -> None:
+        super().__init__(lines)
+        self.lost = 0
+        self._clock, self._began = clock, clock()
+        self._seen: Counter[Hashable] = Counter()
+        self._repeats: Counter[tuple[str, str]] = Counter()
 
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
+    def enqueue(self, record: logging.LogRecord) -> None:  # under the handler's lock
+        if self._clock() - self._began >= _MINUTE:
+            self.tell_of_repeats()
+        if self._is_repeat(record):
+            self._repeats[record.__dict__["kind"]] += 1
+        else:
+            self._put(record)
+
+    def tell_of_repeats(self) -> None:
+        """Write a line for each kind that had repeats, and begin another minute."""
+        for kind, repeats in self._repeats.items():
+            event, why = kind
+            line = _begun(event) | {"failure" if event == "failed" else "reason": why, "repeats": repeats}
+            self._put(logging.makeLogRecord({"msg": json.dumps(line), "kind": kind}))
+        self._seen.clear()
+        self._repeats.clear()
+        self._began = self._clock()
+
+    def _is_repeat(self, record: logging.LogRecord) -> bool:
+        kind = record.__dict__["kind"]
+        if kind[0] in _ALWAYS:
+            return False
+        self._seen[kind] += 1
+        if self._seen[kind] > AUDIT_REPEATS_ELSEWHERE:
+            return True
+        of_address = (*kind, record.__dict__["address"])
+        self._seen[of_address] += 1
+        return self._seen[kind] > AUDIT_REPEATS and self._seen[of_address] > 1
+
+    def _put(self, record: logging.LogRecord) -> None:
+        """Queue a line; the last tenth of the room is for what strangers cannot cause."""
+        room = AUDIT_LINES if record.__dict__["kind"][0] in _ALWAYS else AUDIT_LINES * 9 // 10
+        if cast("queue.Queue[Any]", self.queue).qsize() < room:
             self.queue.put_nowait(record)
-        except queue.Full:
+        else:
             self.count(1)
 
     def count(self, lines: int) -> None:
@@ -86,20 +217,19 @@ class _Bounded(QueueHandler):
         self.release()
 
 
-class _Stream(logging.StreamHandler[TextIO]):
+class _Counting(logging.Handler):
     """Counts what could not be written, and says so with the next line that can."""
 
-    def __init__(self, sink: TextIO, lines: _Bounded) -> None:
-        super().__init__(sink)
-        self._lines = lines
+    def __init__(self, sink: Sink, lines: _Bounded) -> None:
+        super().__init__()
+        self._sink, self._lines = sink, lines
 
     def emit(self, record: logging.LogRecord) -> None:
         line, lost = record.getMessage(), self._lines.lost
         if lost:
             line = json.dumps({**json.loads(line), "lost": lost})
         try:
-            self.stream.write(line + self.terminator)
-            self.flush()
+            self._sink.write(f"{line}\n")
         except (OSError, ValueError):
             self._lines.count(1)
         else:

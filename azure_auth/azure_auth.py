@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
-from azure_auth.audit import writing
+from azure_auth import audit
 from azure_auth.auth import links
 from azure_auth.auth.client import Client
 from azure_auth.auth.core import State
@@ -123,7 +122,7 @@ async def lifespan() -> AsyncIterator[None]:
     print(f"Sign-in asks {whom}; the redirect URI is {settings.public_url}/callback", flush=True)
     guard()
     listening = asyncio.create_task(sessions.listen())
-    with writing(sys.stdout):
+    with audit.output(settings.audit_file) as trail, audit.writing(trail):
         yield
         await sign_in.settle()
     listening.cancel()

@@ -84,5 +84,10 @@ ANSWER_SECONDS = 2.0
 GONE_SECONDS = 3.0
 """How long a socket lasts that was told to go, whether the client agrees or not."""
 
+AUDIT_BYTES, AUDIT_LINES = 4_096, 10_000
+"""Of a line of the audit trail, and lines that wait to be written."""
+AUDIT_REPEATS, AUDIT_REPEATS_ELSEWHERE = 100, 1_000
+"""Audit lines of one event and reason in a minute: above the first number, only the first of each address is written;
+above the second, none is. What is left out is counted."""
 LOG_CHARACTERS, TRACEBACK_CHARACTERS = 8_000, 40_000
 """Of a message and of a traceback that are logged; they are cut before they are cleaned."""

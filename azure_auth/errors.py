@@ -25,6 +25,7 @@
 Raised where the failure is known, turned into a page by `auth.core` alone. Microsoft's own text is never shown.
 """
 
+import re
 import secrets
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,6 +43,8 @@ class NotConfigured(Exception):
         super().__init__("\n".join([title, *(f"  {fault}" for fault in faults)]))
 
 
+REFERENCE = re.compile(r"[0-9a-f]{10}")
+"""What the reference of a failure looks like."""
 _STORED = ("detail", "reference", "return_to", "message")
 
 

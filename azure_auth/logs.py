@@ -5,6 +5,7 @@ import re
 import traceback
 
 from redis.exceptions import RedisError
+from reflex_base.utils import log as reflex_log
 
 from azure_auth.bounds import LOG_CHARACTERS, TRACEBACK_CHARACTERS
 
@@ -46,8 +47,11 @@ def cut(text: str, longest: int = LOG_CHARACTERS) -> str:
 def guard() -> None:
     """Clean everything that is logged from here on; a line break from outside begins no line of its own.
 
-    The audit trail is left as it is: it cleans each value for itself, and its lines are JSON.
+    The audit trail is left as it is: it cleans each value for itself, and its lines are JSON. Reflex's console would
+    wrap lines, and the rest of one could pass for another.
     """
+    for console in (reflex_log._console, reflex_log._console_stderr):  # pyright: ignore[reportPrivateUsage]
+        console.soft_wrap = True
     made = logging.getLogRecordFactory()
     if getattr(made, "cleans", False):
         return

@@ -1,16 +1,20 @@
 """Logs and the audit trail: what they must say, and what neither may ever have."""
 
 import io
+import itertools
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from urllib.parse import urlencode
 
 import httpx
 import pytest
-from conftest import APP
+from conftest import APP, ROOT, Clock
 from jar import Jar
 
 from azure_auth import audit
@@ -298,12 +302,12 @@ class Stuck(io.StringIO):
 
 def test_a_slow_sink_stops_nobody_and_is_counted(monkeypatch):
     """Recording goes on at once while the sink hangs; what found no room is counted in the next line that does."""
-    monkeypatch.setattr(audit, "_WAITING_LINES", 10)
+    monkeypatch.setattr(audit, "AUDIT_LINES", 10)
     sink = Stuck()
     began = time.monotonic()
     with audit.writing(sink):
         for _ in range(500):
-            audit.record("started")
+            audit.record("succeeded")
         assert time.monotonic() - began < 1
         sink.free.set()
         end = time.monotonic() + 5
@@ -316,7 +320,7 @@ def test_a_slow_sink_stops_nobody_and_is_counted(monkeypatch):
 
 def test_a_sink_that_hangs_for_good_does_not_hold_the_end_up(monkeypatch):
     """The app ends within seconds although nothing can be written any more."""
-    monkeypatch.setattr(audit, "_WAITING_LINES", 10)
+    monkeypatch.setattr(audit, "AUDIT_LINES", 10)
     sink = Stuck()
     with audit.writing(sink):
         for _ in range(50):
@@ -353,3 +357,145 @@ def test_cleaning_twice_changes_nothing():
     once = clean(f"code={CANARIES['code']}&state={CANARIES['state']}")
     assert clean(once) == once
     assert once == "code=[redacted]&state=[redacted]"
+
+
+def test_one_record_is_one_line_on_reflexs_console(written, capfd):
+    """A text that would begin a line of 80 columns stays where it is; control characters are written out."""
+    from reflex_base.utils.log import RichConsoleHandler
+
+    forged = '{"v": 1, "event": "succeeded"}'
+    for width in range(40, 90):
+        text = f"{('word ' * 20)[:width]}{forged} {forged}\x1b[1A\r{forged}"
+        RichConsoleHandler().emit(logging.getLogRecordFactory()("reflex", logging.ERROR, "", 1, text, None, None))
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 50
+    assert all(line.startswith("word word") and "\\x1b[1A\\r{" in line for line in lines)
+
+
+def test_repeats_are_dropped_and_counted_first(trail_of):
+    """Of one kind 100 a minute are written, then the first of each address; successes and ends are all."""
+    write, lines, clock = trail_of
+    for _ in range(300):
+        write("refused", reason="scan", address="192.0.2.1")
+        write("succeeded", person=ADA)
+        write("signed_out", person=ADA, reason="signed_out")
+    write("refused", reason="scan", address="192.0.2.2")
+    write("refused", reason="other", address="192.0.2.1")
+    written = lines()
+    assert [line["event"] for line in written].count("succeeded") == 300
+    assert [line["event"] for line in written].count("signed_out") == 300
+    scans = [line for line in written if line.get("reason") == "scan"]
+    assert [line["address"] for line in scans] == ["192.0.2.1"] * 100 + ["192.0.2.2"]
+    assert written[-1]["reason"] == "other"
+    clock.now += 60
+    write("refused", reason="scan", address="192.0.2.1")
+    told, next_ = lines()[-2:]
+    assert (told["event"], told["reason"], told["repeats"]) == ("refused", "scan", 200)
+    assert (next_["address"], "repeats" in next_) == ("192.0.2.1", False)
+
+
+def test_a_flood_from_many_addresses_is_bounded_too(trail_of):
+    """A thousand of one kind in a minute, from wherever; the rest is counted at the end."""
+    write, lines, clock = trail_of
+    for number in range(1_500):
+        write("refused", reason="scan", address=str(number))
+    assert len(lines()) == 1_000
+    clock.now += 60
+    write("started", address="::1")
+    assert lines()[-2]["repeats"] == 500
+
+
+@pytest.fixture
+def trail_of():
+    """Records events, and returns the lines that are written once all are, by a clock that stands."""
+    stream, clock = io.StringIO(), Clock()
+    with audit.writing(stream, clock):
+        (handler,), looks = audit._log.handlers, itertools.count()
+
+        def lines() -> list[dict[str, object]]:
+            last = json.dumps({"v": 0, "look": next(looks)})
+            handler.queue.put(logging.makeLogRecord({"msg": last}))
+            end = time.monotonic() + 5
+            while last not in stream.getvalue() and time.monotonic() < end:
+                time.sleep(0.005)
+            return [line for line in map(json.loads, stream.getvalue().splitlines()) if line["v"]]
+
+        yield audit.record, lines, clock
+
+
+def test_room_is_kept_for_what_strangers_cannot_cause(monkeypatch):
+    """While a sink hangs, their lines take nine tenths of the queue, and successes get the rest."""
+    monkeypatch.setattr(audit, "AUDIT_LINES", 100)
+    sink = Stuck()
+    with audit.writing(sink):
+        for number in range(99):
+            audit.record("refused", reason=str(number))
+        for _ in range(20):
+            audit.record("succeeded", person=ADA)
+        sink.free.set()
+    lines = [json.loads(line) for line in sink.getvalue().splitlines()]
+    assert [line["event"] for line in lines].count("succeeded") in (9, 10)
+    assert len(lines) in (100, 101)
+
+
+@pytest.mark.parametrize("long", ["reason", "detail", "page"])
+def test_a_line_fits_into_one_write(trail, long):
+    """4 kB at most, whatever it is about: the longest text loses its end, and the rest is all there."""
+    audit.record("failed", person=ADA, failure="f", address="::1", **{"reason": "r", long: "é\x00" * 20_000})
+    (line,) = trail()
+    assert len(json.dumps(line)) < 4_096
+    assert (line["failure"], line["address"], line["person"]["oid"]) == ("f", "::1", ADA[1])
+    assert line[long].endswith("…")
+
+
+def test_the_file_is_the_users_alone_and_follows_rotation(tmp_path):
+    """0600, appended, and made anew when it was moved away; a torn line does not spoil the next one."""
+    path = tmp_path / "audit.jsonl"
+    path.write_text("before\n")
+    path.unlink()
+    with audit.output(path) as sink:
+        sink.write("one\n")
+        assert path.stat().st_mode & 0o777 == 0o600
+        path.rename(tmp_path / "audit.jsonl.1")
+        sink.write("two\n")
+        path.unlink()
+        sink.write("three\n")
+    with audit.output(path) as sink:
+        sink.write("four\n")
+    assert (tmp_path / "audit.jsonl.1").read_text() == "one\n"
+    assert path.read_text() == "three\nfour\n"
+
+
+def test_a_torn_line_is_ended_by_the_next(tmp_path, monkeypatch):
+    """What a full disk took of a line is counted as lost; the next one begins a line."""
+    path = tmp_path / "audit.jsonl"
+    write = os.write
+    with audit.output(path) as sink:
+        monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+        with pytest.raises(OSError, match="beginning"):
+            sink.write("torn line\n")
+        monkeypatch.setattr(os, "write", write)
+        sink.write("whole\n")
+    assert path.read_text() == "tor\nwhole\n"
+
+
+SEPARATE = """
+import logging, os, sys
+from azure_auth import audit
+print("before", flush=True)
+with audit.output(None) as sink, audit.writing(sink):
+    print('{"v": 1, "event": "forged"}', flush=True)
+    os.system("echo from a child")
+    audit.record("started", address="::1")
+print("after", flush=True)
+"""
+
+
+def test_standard_output_is_the_trails_alone():
+    """Whatever the app and its children print meanwhile goes to standard error."""
+    run = subprocess.run(
+        [sys.executable, "-c", SEPARATE], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    before, line, after = run.stdout.splitlines()
+    assert (before, json.loads(line)["event"], after) == ("before", "started", "after")
+    assert run.stderr.splitlines() == ['{"v": 1, "event": "forged"}', "from a child"]

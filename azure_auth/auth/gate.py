@@ -32,7 +32,17 @@ from azure_auth import audit
 from azure_auth.auth import states
 from azure_auth.auth.frames import Frames, Outgoing
 from azure_auth.auth.links import SharedLinks
-from azure_auth.auth.messages import HYDRATING, LOADING, counts, is_event, is_reflexs, is_report, registered, takes
+from azure_auth.auth.messages import (
+    HYDRATING,
+    LOADING,
+    STORING,
+    counts,
+    is_event,
+    is_reflexs,
+    is_report,
+    registered,
+    takes,
+)
 from azure_auth.auth.policy import is_public
 from azure_auth.auth.session import Session
 from azure_auth.auth.sessions import Sessions
@@ -62,6 +72,10 @@ LATE_SECONDS = 4.0
 
 def _is_for_strangers(state: type[BaseState]) -> bool:
     return is_reflexs(state) or is_public(state)
+
+
+def _is_for_all(var: str) -> bool:
+    return _is_for_strangers(rx.State.get_class_substate(var.rpartition(".")[0]))
 
 
 def told(state: type[rx.State], **values: object) -> dict[str, dict[str, object]]:
@@ -258,8 +272,11 @@ class Gate(Middleware):
             return self.told(leaving_to=tab.page)
         if tab.session:
             return await self._of_somebody(tab, tab.session, event, context)
-        if event.name in HYDRATING:
-            event.payload.clear()  # what a stranger's browser remembers is for no state
+        if event.name in STORING:  # what a stranger's browser remembers is for public states alone
+            stored = cast("dict[str, Any]", event.payload.get("vars") or {})
+            kept = {name: value for name, value in stored.items() if _is_for_all(name)}
+            event.payload.clear()
+            event.payload["vars"] = kept
         return self._of_a_stranger(tab, event.name, urlsplit(str(context.router_data.get("asPath", ""))).path)
 
     async def _of_somebody(self, tab: Tab, session: Session, event: Event, context: EventContext) -> StateUpdate | None:
@@ -300,11 +317,13 @@ class Gate(Middleware):
     def _of_a_stranger(self, tab: Tab, event: str, path: str) -> StateUpdate | None:
         if is_public(registered(event).handler.fn):
             return None
-        if event not in LOADING:
-            audit.record("refused", reason="an event that needs a session", address=tab.address)
+        if event not in LOADING | STORING:
+            audit.record(
+                "refused", reason="an event that needs a session", address=tab.address, handler=event, page=path
+            )
         if not self._is_public_page(path):
             return self.told(leaving_to=self._start_url(tab.id, tab.page))
-        return None if event in LOADING else StateUpdate()
+        return None if event in LOADING | STORING else StateUpdate()
 
     def _is_public_page(self, path: str) -> bool:
         # What `app.add_page` was given; Reflex has no public name for it.

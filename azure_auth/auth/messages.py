@@ -33,13 +33,13 @@ LOADING = {
     *(HYDRATING := {format_event_handler(rx.State.event_handlers[name]) for name in ("hydrate", "hydrate_and_load")}),
 }
 """What Reflex itself does to load a page."""
-_STORING = {
+STORING = {
     *HYDRATING,
     format_event_handler(UpdateVarsInternalState.event_handlers["update_vars_internal"]),
 }
 """What brings values that the browser keeps."""
 _EXCEPTION = format_event_handler(FrontendEventExceptionState.event_handlers["handle_frontend_exception"])
-_OF_REFLEX = {_ON_LOAD, _EXCEPTION, *_STORING}
+_OF_REFLEX = {_ON_LOAD, _EXCEPTION, *STORING}
 """The events of the framework itself that its client sends; the others come from its server alone."""
 _SCALARS, _CONTAINERS = (str, int, float, bool), (list, tuple, set, frozenset)
 
@@ -73,7 +73,7 @@ def is_event(data: Any) -> TypeGuard[dict[str, Any]]:
         json.dumps(fields, ensure_ascii=False).encode()
     except (TypeError, ValueError):  # not for this handler; bytes; half a character, which cannot be sent back
         return False
-    return name not in _STORING or _are_stored(arguments.get("vars") or {})
+    return name not in STORING or _are_stored(arguments.get("vars") or {})
 
 
 def takes(event: dict[str, Any]) -> bool:

@@ -100,10 +100,14 @@ class _Reading:
         self._delimiter = b"\r\n--" + options.get(b"boundary", b"") if kind.startswith(b"multipart/") else b""
         self._tail, self._parts, self._length, self._began = b"\r\n", 0, 0, time.monotonic()
         self._is_whole, self._is_answered, self.is_refused = False, False, False
+        declared = Headers(scope=scope).get("content-length", "")
+        self._declared = int(declared) if declared.isdecimal() and len(declared) < 20 else 0
 
     async def receive(self) -> Message:
         if self._is_whole or self.is_refused:
             return {"type": "http.disconnect"} if self.is_refused else await self._receive()
+        if self._declared > self._most_bytes:
+            return await self._refuse_length()
         try:
             async with asyncio.timeout(self._began + BODY_SECONDS + self._length / SLOWEST_BYTES - time.monotonic()):
                 message = await self._receive()
@@ -113,7 +117,7 @@ class _Reading:
         self._length += len(body)
         self._is_whole = not message.get("more_body")
         if self._length > self._most_bytes:
-            return await self._refuse(413, f"A request may have {self._most_bytes / 1_000_000:g} MB at most.")
+            return await self._refuse_length()
         if self._count_parts(body) > self._most_parts:
             return await self._refuse(413, f"A form may have {self._most_parts} files and fields at most.")
         return message
@@ -130,6 +134,9 @@ class _Reading:
             self._parts += seen.count(self._delimiter)
             self._tail = seen[-len(self._delimiter) + 1 :]
         return self._parts - 1
+
+    async def _refuse_length(self) -> Message:
+        return await self._refuse(413, f"A request may have {self._most_bytes / 1_000_000:g} MB at most.")
 
     async def _refuse(self, status: int, words: str) -> Message:
         self.is_refused = True

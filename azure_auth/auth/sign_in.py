@@ -21,6 +21,7 @@ from azure_auth.auth.session import Held
 from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.store import KNOWN, OVER, WAITING, Store
 from azure_auth.errors import (
+    REFERENCE,
     AuthError,
     FlowExpired,
     FlowForeign,
@@ -59,7 +60,7 @@ _SAID = {
     "old": "address, without Fetch Metadata",
 }
 _CLOCKS_DIFFER = 60.0
-_PROBLEM = "problem"
+_PROBLEM, _REFERENCE = "problem", "reference"
 _WITHOUT_COOKIE = {TooManyRequests.code, StoreUnavailable.code}
 _TOLD_BY_QUERY: dict[str, type[AuthError]] = {
     kind.code: kind
@@ -248,9 +249,12 @@ class SignIn:
         """
         state = answer.get("state", "")
         cookie = next((cookie for cookie in cookies if cookie.id == flow_id(state)), None)
+        if told := _TOLD_BY_QUERY.get(answer.get(_PROBLEM, "")):
+            failure = told()  # it was recorded when it happened; the address is anybody's to write
+            if REFERENCE.fullmatch(reference := answer.get(_REFERENCE, "")):
+                failure.reference = reference
+            raise failure
         try:
-            if told := _TOLD_BY_QUERY.get(answer.get(_PROBLEM, "")):
-                raise told()
             await self._limit("callback", browser, address)
             if cookie is None:
                 raise FlowForeign("no cookie of this flow")
@@ -375,13 +379,13 @@ class SignIn:
 
         After a rate limit, while the store is unavailable, and where there is no room for a cookie, the query names it.
         """
+        _record(failure, address)
         if failure.code not in _WITHOUT_COOKIE:
             state = token_urlsafe(32)
             new = FlowCookie.begin(state, time.time(), target, failure)
             if given := self._add(new, cookies, instead_of):
-                _record(failure, address)
                 return f"{self._redirect_uri}?state={state}", given
-        return f"{self._redirect_uri}?{_PROBLEM}={failure.code}", ()
+        return f"{self._redirect_uri}?{_PROBLEM}={failure.code}&{_REFERENCE}={failure.reference}", ()
 
     async def _redeem(self, state: str, answer: Mapping[str, str], cookie: FlowCookie, address: str) -> str:
         try:

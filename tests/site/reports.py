@@ -1,16 +1,18 @@
 """A page as a developer adds it: nothing in it asks who is there, but for the line that shows the person."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import reflex as rx
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from azure_auth.auth.core import State
+from azure_auth.auth.policy import cross_origin, public, who
 from azure_auth.components.frame import frame, heading
 
 CANARY = "salaries-of-everybody"
@@ -91,6 +93,42 @@ class Plain(rx.State):
         self.opened += 1
 
 
+@public
+class Guests(rx.State):
+    """A state of a page for everybody."""
+
+    names: list[str] = []
+    colour: str = rx.LocalStorage("green")
+    tongue: str = rx.Cookie("en")
+
+    @rx.event
+    @public
+    async def leave(self, files: list[rx.UploadFile]):
+        note("leave")
+        self.names = [*self.names, *[str(file.name) for file in files]]
+
+    @rx.event
+    async def take(self, files: list[rx.UploadFile]):
+        note(f"take {len(files)}")
+
+
+class Drawer(rx.State):
+    """What a person's browser keeps for a page that needs somebody signed in."""
+
+    colour: str = rx.LocalStorage("red")
+
+
+@public
+def guests() -> rx.Component:
+    return frame(
+        heading("Guests"),
+        rx.foreach(Guests.names, rx.el.p),
+        rx.el.p(Guests.colour, " ", Guests.tongue, " ", Drawer.colour),
+        rx.upload(rx.el.p("Drop"), id="guest"),
+        rx.el.button("Leave", on_click=Guests.leave(rx.upload_files(upload_id="guest"))),
+    )
+
+
 class Costly(rx.State):
     """A state with a var that asks a database, and a handler with types."""
 
@@ -151,6 +189,10 @@ async def _lines(number: int, wait: float) -> AsyncIterator[str]:
         yield "a line of text\n"
 
 
+async def figures_for_all(_: Request) -> PlainTextResponse:
+    return PlainTextResponse("for all")
+
+
 async def stream(_: Request) -> StreamingResponse:
     return StreamingResponse(_lines(900, 0.1), media_type="text/event-stream")
 
@@ -163,8 +205,35 @@ async def figures(_: Request) -> PlainTextResponse:
     return PlainTextResponse(CANARY)
 
 
+@cross_origin
+async def hook(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(f"{who(request)} {len(await request.body())}")
+
+
+async def written(request: Request) -> PlainTextResponse:
+    note("written")
+    return PlainTextResponse(f"{who(request)} {len(await request.body())}")
+
+
+def socket_endpoint(name: str) -> Callable[[WebSocket], Awaitable[None]]:
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        person = who(websocket)
+        await websocket.send_text(f"{name} {person.name if person else None}")
+        async for text in websocket.iter_text():
+            await websocket.send_text(text)
+
+    return endpoint
+
+
 def add(app: rx.App, api: Starlette) -> None:
     app.add_page(reports, route="/reports", title="Reports", on_load=[Reports.load, Plain.open])
+    app.add_page(guests, route="/guests", title="Guests")
+    api.routes.append(Route("/api/both", public(figures_for_all)))
+    api.routes.append(Route("/api/both", written, methods=["POST"]))
+    api.routes.append(Route("/api/hook", hook, methods=["POST"]))
+    api.routes.append(WebSocketRoute("/ws/open", public(socket_endpoint("open"))))
+    api.routes.append(WebSocketRoute("/ws/closed", socket_endpoint("closed")))
     app.add_page(frame(heading("Built already")), route="/built", title="Built")
     for route in (figures, stream, download):
         api.routes.append(Route(f"/api/{route.__name__}", route))

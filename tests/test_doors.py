@@ -1,0 +1,155 @@
+"""The running app: developers' endpoints and websockets, uploads of strangers, and what a request may cost."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+import httpx
+import pytest
+import websockets
+from raw_browser import Browser, visitors
+from raw_tab import APP_STATE, HYDRATE, ROOT_STATE
+from test_gate import ADA, GRACE, loaded
+
+pytestmark = pytest.mark.anyio
+GUESTS, DRAWER = (f"{ROOT_STATE}.azure_auth___pages___reports____{name}" for name in ("guests", "drawer"))
+
+
+@pytest.fixture
+async def visitor(production, directory) -> AsyncIterator[Callable[[], Browser]]:
+    """Browsers that have not been here before."""
+    async with visitors(production.url) as visit:
+        yield visit
+
+
+@pytest.fixture
+async def ada(visitor) -> Browser:
+    browser = visitor()
+    await browser.sign_in(ADA)
+    return browser
+
+
+def work(production) -> list[str]:
+    """What handlers have done so far."""
+    file = production.site / ".data/work"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def ours(production, browser: Browser | None = None, **more: str) -> dict[str, str]:
+    """The headers of a page's request."""
+    return {"Origin": production.url, "Cookie": browser.cookie if browser else "", **more}
+
+
+async def test_a_method_beside_a_public_one_is_not_a_strangers(production, ada):
+    """A public GET and a private POST on one path; the webhook takes a POST from anywhere, for nobody."""
+    before = work(production)
+    async with httpx.AsyncClient(base_url=production.url) as http:
+        assert (await http.get("/api/both")).text == "for all"
+        for headers in ({}, ours(production), {"Origin": "http://localhost:3999", "Cookie": ada.cookie}):
+            assert (await http.post("/api/both", content=b"x", headers=headers)).status_code in (401, 403)
+        assert work(production) == before
+        written = await http.post("/api/both", content=b"x", headers=ours(production, ada))
+        assert "Ada Lovelace" in written.text
+        assert work(production) == [*before, "written"]
+        hooked = await http.post(
+            "/api/hook", content=b"xyz", headers={**ours(production, ada), "Origin": "https://a.b"}
+        )
+        assert hooked.text == "None 3"
+
+
+async def hears(url: str, headers: dict[str, str]) -> str:
+    """What a websocket says first; empty if it is refused."""
+    with suppress(websockets.InvalidStatus):
+        async with websockets.connect(url.replace("http", "ws", 1), additional_headers=headers) as socket:
+            said = str(await socket.recv())
+            await socket.send("echo")
+            assert await socket.recv() == "echo"
+            return said
+    return ""
+
+
+async def test_a_developers_websocket_works_for_whom_it_is(production, ada):
+    """A private one for who is signed in, a public one for all, neither for a page of another origin."""
+    closed, open_ = f"{production.url}/ws/closed", f"{production.url}/ws/open"
+    assert await hears(closed, ours(production, ada)) == "closed Ada Lovelace"
+    assert await hears(closed, ours(production)) == ""
+    assert await hears(open_, ours(production)) == "open None"
+    assert await hears(open_, ours(production, ada)) == "open Ada Lovelace"
+    for origin in ("http://localhost:3999", "null"):
+        assert await hears(closed, {**ours(production, ada), "Origin": origin}) == ""
+        assert await hears(open_, {**ours(production, ada), "Origin": origin}) == ""
+
+
+async def test_a_sign_out_ends_a_developers_websocket(production, ada):
+    """Within a second of it, although its handler waits for a message for ever; Grace's goes on."""
+    grace = Browser(ada._http, production.url)
+    await grace.sign_in(GRACE)
+    url = f"{production.url}/ws/closed".replace("http", "ws", 1)
+    async with (
+        websockets.connect(url, additional_headers=ours(production, ada)) as socket,
+        websockets.connect(url, additional_headers=ours(production, grace)) as other,
+    ):
+        assert await socket.recv() == "closed Ada Lovelace"
+        tab = await loaded(ada)
+        await tab.send(f"{APP_STATE}.logout")
+        began = time.monotonic()
+        with pytest.raises(websockets.ConnectionClosed):
+            async with asyncio.timeout(5):
+                await socket.recv()
+        assert time.monotonic() - began < 2
+        assert await other.recv() == "closed Grace Hopper"
+        await other.send("still here")
+        assert await other.recv() == "still here"
+
+
+def files(number: int, size: int = 10) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("files", (f"{n}.txt", b"x" * size)) for n in range(number)]
+
+
+async def upload(production, browser: Browser, handler: str, parts: object, **headers: str) -> httpx.Response:
+    sent = ours(
+        production, browser, **{"Reflex-Client-Token": browser.token, "Reflex-Event-Handler": handler, **headers}
+    )
+    async with httpx.AsyncClient(timeout=60) as http:
+        return await http.post(f"{production.url}/_upload", files=parts, headers=sent)
+
+
+async def test_a_stranger_may_upload_to_a_public_handler(production, visitor):
+    """Twice, to the state of the page that they see; to no other handler, and Ada's state stays hers."""
+    stranger = visitor()
+    await loaded(stranger, "/guests")
+    assert "0.txt" in (await upload(production, stranger, f"{GUESTS}.leave", files(1))).text
+    again = await upload(production, stranger, f"{GUESTS}.leave", files(1))
+    assert again.text.count("0.txt") == 2
+    for handler in (f"{GUESTS}.take", f"{GUESTS}.nothing", f"{ROOT_STATE}.hydrate"):
+        with suppress(httpx.ReadError, httpx.WriteError):
+            assert (await upload(production, stranger, handler, files(1))).status_code == 401
+
+
+async def test_an_upload_has_so_many_parts_and_so_many_bytes(production, ada):
+    """50 files are taken; the 51st, and 300 fields of 1 MB, are refused, by a sentence where it can be read."""
+    await loaded(ada, "/guests")
+    assert (await upload(production, ada, f"{GUESTS}.take", files(50))).status_code == 200
+    assert work(production)[-1] == "take 50"
+    for parts in (files(51), [(f"field{n}", (None, b"x" * 1_000_000)) for n in range(300)]):
+        refused = None
+        with suppress(httpx.ReadError, httpx.WriteError):  # the rest of it is not read
+            refused = await upload(production, ada, f"{GUESTS}.take", parts)
+        if len(parts) == 51:
+            assert (refused.status_code, refused.text) == (413, "A form may have 50 files and fields at most.")
+    assert work(production)[-1] == "take 50"
+
+
+async def test_what_a_strangers_browser_keeps_reaches_public_states_alone(visitor):
+    """When the page loads, and when another tab changes it; a protected state does not get it."""
+    stranger = visitor()
+    tab = await loaded(stranger, "/guests")
+    kept = {f"{GUESTS}.colour_rx_state_": "blue", f"{DRAWER}.colour_rx_state_": "stolen"}
+    await tab.send(HYDRATE, {"vars": kept})
+    await tab.until(lambda: "blue" in json.dumps(tab.updates))
+    update = f"{ROOT_STATE}.reflex___state____update_vars_internal_state.update_vars_internal"
+    await tab.send(update, {"vars": {**kept, f"{GUESTS}.tongue_rx_state_": "fr"}})
+    await tab.until(lambda: '"fr"' in json.dumps(tab.updates))
+    assert "stolen" not in json.dumps(tab.updates)

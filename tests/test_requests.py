@@ -1,0 +1,163 @@
+"""What a request may cost: its headers, its body, and how many are answered at once."""
+
+import asyncio
+from collections.abc import Iterable
+from types import SimpleNamespace
+
+import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse
+
+from azure_auth.auth import requests
+from azure_auth.auth.requests import Body, Crowd, too_much
+
+pytestmark = pytest.mark.anyio
+FORM = "multipart/form-data; boundary=the-boundary"
+
+
+def scope_of(*headers: tuple[str, str]) -> dict[str, object]:
+    raw = [(name.encode(), value.encode()) for name, value in headers]
+    return {"type": "http", "method": "POST", "path": "/x", "query_string": b"", "headers": raw}
+
+
+async def asked(
+    body: Body | None, chunks: Iterable[bytes], *headers: tuple[str, str], most: int = 100, parts: int = 3, app=None
+) -> tuple[int, str, list[bytes]]:
+    """Send a body in chunks; return status and text of the answer, and what was read of it."""
+    read: list[bytes] = []
+
+    async def reading(scope, receive, send) -> None:
+        async for chunk in Request(scope, receive).stream():
+            read.append(chunk)
+        await PlainTextResponse("read")(scope, receive, send)
+
+    waiting, sent = [*chunks], []
+
+    async def receive() -> dict[str, object]:
+        if not waiting:
+            await asyncio.sleep(60)
+        return {"type": "http.request", "body": waiting.pop(0), "more_body": bool(waiting) or endless}
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    endless = app == "endless"
+    await (body or Body(reading, most, parts))(scope_of(*headers), receive, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent).decode(), read
+
+
+def form(parts: int) -> bytes:
+    part = b'--the-boundary\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n'
+    return part * parts + b"--the-boundary--\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+async def test_a_body_is_as_long_as_it_may_be_and_no_longer(size):
+    """However it comes in pieces: to the last byte it is read; one more is refused, and nothing after it is read."""
+    whole = b"x" * 100
+    status, text, read = await asked(None, pieces(whole, size))
+    assert (status, text, b"".join(read)) == (200, "read", whole)
+    status, text, read = await asked(None, [*pieces(whole + b"x", size), b"never read"])
+    assert (status, text) == (413, "A request may have 0.0001 MB at most.")
+    assert b"never read" not in read
+
+
+def pieces(whole: bytes, size: int) -> Iterable[bytes]:
+    return [whole[n : n + size] for n in range(0, len(whole), size)]
+
+
+async def test_a_length_that_is_declared_too_long_is_refused_unread():
+    """Before the first byte; a length that is no number is left to the server."""
+    assert await asked(None, [b"x"], ("content-length", "101")) == (413, "A request may have 0.0001 MB at most.", [])
+    assert (await asked(None, [b"x"], ("content-length", "9" * 5_000)))[0] == 200
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 16, 17, 10_000])
+@pytest.mark.parametrize(
+    "kind", [FORM, 'multipart/form-data; boundary="the-boundary"', "multipart/mixed;BOUNDARY=the-boundary"]
+)
+async def test_a_form_has_so_many_parts(size, kind):
+    """However its delimiters are cut by the network; three are read, and a fourth is refused."""
+    for parts, status in ((3, 200), (4, 413)):
+        answer = await asked(None, pieces(form(parts), size), ("content-type", kind), most=10_000)
+        assert answer[0] == status
+    assert answer[1] == "A form may have 3 files and fields at most."
+    assert (await asked(None, pieces(form(9), size), ("content-type", "text/plain"), most=10_000))[0] == 200
+
+
+async def test_a_body_that_does_not_end_is_refused_in_time(monkeypatch):
+    """Whether nothing comes or a trickle; what the handler does with the disconnect is its own affair."""
+    monkeypatch.setattr(requests, "BODY_SECONDS", 0.05)
+    assert (await asked(None, [b"x"], app="endless"))[:2] == (408, "This request took too long to arrive.")
+
+
+async def test_an_answer_that_has_begun_is_not_answered_again():
+    """Who answers while reading is told of a disconnect; its own later words are dropped, its own error is not."""
+
+    async def eager(scope, receive, send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await send({"type": "http.response.body", "body": b"late"})
+        raise ClientDisconnect
+
+    assert (await asked(Body(eager, 3, 3), [b"xx", b"xx"]))[:2] == (200, "")
+
+    async def broken(scope, receive, send) -> None:
+        raise ClientDisconnect
+
+    with pytest.raises(ClientDisconnect):
+        await asked(Body(broken, 3, 3), [b""])
+
+
+def test_a_crowd_counts_while_it_lasts():
+    """By each of its names, and whoever is refused counts too until they are gone."""
+    crowd = Crowd()
+    with crowd.room({"ada": 2}) as first, crowd.room({"ada": 2, "all": 5}) as second, crowd.room({"ada": 2}) as third:
+        assert (first, second, third) == (True, True, False)
+    with pytest.raises(ZeroDivisionError), crowd.room({"ada": 1}):
+        raise ZeroDivisionError
+    with crowd.room({"ada": 1}) as again:
+        assert again
+    assert not crowd._now
+
+
+async def longest_headers(most: int) -> None:
+    """Names and values count, and cookies do not."""
+    size = most - len("authorization") - len("cookie")
+    cookies = ("cookie", "x" * 60_000)
+    assert too_much(scope_of(("authorization", "x" * size), cookies)) == ""
+    assert (
+        too_much(scope_of(("authorization", "x" * (size + 1)), cookies)) == "The headers of this request are too long."
+    )
+    assert too_much(scope_of(*((f"{n:x}", "") for n in range(most)))) != ""
+
+
+async def longest_cookies(most: int) -> None:
+    assert too_much(scope_of(("cookie", "x" * (most // 2)), ("cookie", "x" * (most // 2)))) == ""
+    assert too_much(scope_of(("cookie", "x" * (most // 2)), ("cookie", "x" * (most // 2 + 1)))).endswith(
+        "whole domain."
+    )
+
+
+async def longest_others(most: int) -> None:
+    for size, kept in ((most, 1), (most + 1, 0)):
+        ours, others = requests.split_cookies(
+            scope_of(("cookie", f"{'x' * size}; azure_auth_session=s")), "azure_auth_"
+        )
+        assert (ours, len(others)) == ([b"azure_auth_session=s"], kept)
+
+
+async def body_in_time(_: float) -> None:
+    """So many seconds, and one more for each so many bytes that came."""
+    asks: list[float] = []
+    timeout = asyncio.timeout
+
+    def timed(seconds: float) -> asyncio.Timeout:
+        asks.append(seconds)
+        return timeout(seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(requests, "asyncio", SimpleNamespace(timeout=timed))
+        await asked(None, [b"x" * 40_000, b"x"], most=100_000)
+    assert [round(seconds, 1) for seconds in asks] == [20.0, 22.0]
