@@ -1,21 +1,23 @@
 """What we ask of the directory, against an HTTP edge that does what the demo directory cannot."""
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import httpx
 import jwt
+import msal
 import pytest
 import respx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from forge import CLIENT, HOST, ISSUER, KEY, OTHER_KEY, TENANT, id_token, jwk
+from forge import CLIENT, HOST, ISSUER, KEY, OBJECT, OTHER_KEY, TENANT, id_token, jwk
 from jar import Jar
 
-from azure_auth.auth.client import Client
+from azure_auth.auth.client import LONGEST_WAIT_SECONDS, Client
 from azure_auth.errors import (
     AnswerIncomplete,
     AuthError,
@@ -125,6 +127,7 @@ async def test_a_failed_build_is_built_anew(client, entra):
         {"status_code": 503, "headers": {"Retry-After": "3600"}},
         {"status_code": 429, "headers": {"Retry-After": "3600"}},
         {"status_code": 400, "json": {"error": "invalid_grant", "error_codes": [70008]}},
+        {"status_code": 400, "json": {"error": "invalid_grant"}, "headers": {"Retry-After": "3600"}},
         {"status_code": 200, "html": "<p>proxy</p>"},
     ],
 )
@@ -189,6 +192,7 @@ async def test_each_failure_of_the_token_endpoint_has_its_error(client, entra, a
         ("90", "in 2 minutes"),
         ("20", "in 20 seconds"),
         ("60", "in 1 minute."),
+        ("9" * 5_000, "in 16667 minutes"),
         ("date", "in 2 minutes"),
         ("", ""),
     ],
@@ -262,7 +266,14 @@ async def test_only_what_was_not_sent_is_tried_again(client, entra, error, sent)
 
 @pytest.mark.parametrize(
     "answer",
-    [{"status_code": 500}, {"status_code": 404}, {"html": "<p>proxy</p>"}, {"json": {"keys": []}}, {"json": []}],
+    [
+        {"status_code": 500},
+        {"status_code": 404},
+        {"status_code": 404, "json": {"keys": [jwk()]}},
+        {"html": "<p>proxy</p>"},
+        {"json": {"keys": []}},
+        {"json": []},
+    ],
 )
 async def test_without_keys_nobody_enters(client, entra, answer):
     """Keys that cannot be had are their own failure, and the next person asks for them anew."""
@@ -275,6 +286,25 @@ async def test_without_keys_nobody_enters(client, entra, answer):
     flow = await client.begin("http://localhost:3000/callback", None)
     entra["token"].respond(json=tokens(flow))
     assert await redeem(client, flow)
+
+
+async def test_no_token_outlives_its_redemption(client, entra):
+    """No cache of MSAL's has a token of somebody who signed in before."""
+    for _ in range(2):
+        flow = await client.begin("http://localhost:3000/callback", None)
+        entra.post(TOKEN).respond(json=tokens(flow, refresh_token="rt"))
+        assert await redeem(client, flow)
+    gc.collect()
+    caches = [found for found in gc.get_objects() if isinstance(found, msal.TokenCache)]
+    kinds = msal.TokenCache.CredentialType
+    kept = [
+        token
+        for cache in caches
+        for kind in (kinds.ACCESS_TOKEN, kinds.REFRESH_TOKEN, kinds.ID_TOKEN)
+        for token in cache.search(kind)
+    ]
+    assert caches  # that of the application which begins flows
+    assert kept == []
 
 
 @pytest.mark.parametrize("missing", ["id_token", "client_info"])
@@ -323,17 +353,64 @@ async def test_rolled_over_keys_are_fetched_once(client, entra):
         {"issuer": f"{HOST}/99999999-9999-9999-9999-999999999999/v2.0"},
         {"issuer": f"https://evil.example/{TENANT}/v2.0"},
         {"issuer": f"{HOST}/{{tenantid}}/v2.0"},
+        {"issuer": TENANT},
+        {"issuer": f"{HOST}/{TENANT}"},
         {"issuer": None},
         {"jwks_uri": "https://evil.example/keys"},
         {"jwks_uri": KEYS.replace("https", "http")},
         {"jwks_uri": f"{HOST}.evil.example/keys"},
+        {"token_endpoint": f"https://evil.example/{TENANT}/token"},
+        {"token_endpoint": TOKEN.replace("https", "http")},
+        {"token_endpoint": TOKEN.replace(HOST, f"{HOST}.evil.example")},
     ],
 )
 async def test_discovery_is_held_to_the_authority(client, entra, changed):
-    """Another issuer, or keys from another host or over http, end the sign-in (OIDC Discovery §4.3)."""
+    """Another issuer, and keys or tokens from another host or over http, end the sign-in (OIDC Discovery §4.3)."""
     entra["discovery"].respond(json={**DOCUMENT, **changed})
     with pytest.raises(SignInFailed):
         await client.begin("http://localhost:3000/callback", None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ("organizations", TENANT),
+        ("contoso.onmicrosoft.com", "{tenantid}"),
+        ("contoso.onmicrosoft.com", "fabrikam.onmicrosoft.com"),
+    ],
+)
+async def test_the_issuer_is_of_the_kind_that_was_asked_for(entra, asked, named):
+    """`organizations` is answered with the template of all issuers, a domain with the GUID of its tenant."""
+    environ = {"AZURE_TENANT_ID": asked, "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": "s"}
+    client = Client(Settings.load({**environ, "AZURE_ALLOWED_TENANTS": TENANT}))
+    entra.get(DISCOVERY.replace(TENANT, asked)).respond(json={**DOCUMENT, "issuer": ISSUER.replace(TENANT, named)})
+    with pytest.raises(SignInFailed):
+        await client.begin("http://localhost:3000/callback", None)
+    client.close()
+
+
+@pytest.mark.parametrize("status", [302, 307, 308])
+@pytest.mark.parametrize("endpoint", ["discovery", "token", "keys"])
+async def test_a_redirect_is_not_followed(client, entra, endpoint, status):
+    """What an answer says leads nowhere else: neither code and secret, nor the trust in a document."""
+    elsewhere = {"discovery": DOCUMENT, "keys": {"keys": [jwk()]}}
+    entra.post(TOKEN, name="token")
+    entra[endpoint].respond(status, headers={"Location": "https://elsewhere.example/"})
+    entra.route(host="elsewhere.example", name="elsewhere").mock(
+        side_effect=lambda _: httpx.Response(200, json=elsewhere[endpoint])
+    )
+
+    async def signs_in() -> None:
+        flow = await client.begin("http://localhost:3000/callback", None)
+        elsewhere["token"] = tokens(flow)
+        if endpoint == "keys":
+            entra["token"].respond(json=elsewhere["token"])
+        await redeem(client, flow)
+
+    with pytest.raises(AuthError):
+        await signs_in()
+    assert entra[endpoint].called
+    assert not entra["elsewhere"].called
 
 
 async def test_a_domain_learns_its_tenant_from_discovery(entra):
@@ -372,6 +449,22 @@ async def test_what_the_browser_brings_back_is_read_carefully(client, entra, que
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["trace_id", "correlation_id"])
+@pytest.mark.parametrize("id_", ["x\nsign-in succeeded", f"{OBJECT}\n", ["the-code"], "the-code"])
+async def test_an_id_that_is_none_goes_to_no_log(client, entra, name, id_):
+    """Ids of a refusal are for the operator; what has another form than Entra's is left out."""
+    flow = await client.begin("http://localhost:3000/callback", None)
+    route = entra.post(TOKEN)
+    route.respond(400, json={"error": "invalid_grant", name: id_})
+    with pytest.raises(Refused) as caught:
+        await redeem(client, flow)
+    assert name not in str(caught.value)
+    flow = await client.begin("http://localhost:3000/callback", None)
+    route.respond(400, json={"error": "invalid_grant", name: OBJECT})
+    with pytest.raises(Refused, match=f"{name}={OBJECT}$"):
+        await redeem(client, flow)
+
+
 async def test_the_address_for_signing_out(client, entra):
     """It names the way back and, where Entra gave one, the hint that spares the account picker."""
     flow = await client.begin("http://localhost:3000/callback", None)
@@ -403,6 +496,18 @@ async def test_a_slow_directory_holds_up_nobody_else(client, entra):
     finally:
         release.set()
     assert (await waiting).name == "Ada Lovelace"
+
+
+async def test_every_request_has_its_limits(client, entra):
+    """Ours and MSAL's own: a step of each, two tries to connect included, ends before its person is given up."""
+    flow = await client.begin("http://localhost:3000/callback", None)
+    entra.post(TOKEN).respond(json=tokens(flow))
+    assert await redeem(client, flow)
+    limits = [call.request.extensions["timeout"] for call in entra.calls]
+    assert len(limits) == 4  # discovery twice, token, keys
+    for limit in limits:
+        for seconds in (limit["read"], limit["write"], 2 * (limit["pool"] + limit["connect"])):
+            assert 0 < seconds < LONGEST_WAIT_SECONDS
 
 
 async def test_waiting_ends(client, entra, monkeypatch):

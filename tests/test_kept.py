@@ -61,7 +61,9 @@ def test_the_old_value_stays_while_fetching_fails(fetch, clock):
     fetch.fails = True
     clock.now = 24 * 3600 + 1
     assert [kept.get(), kept.get(), fetch.calls] == [1, 1, 2]
-    clock.now += 61
+    clock.now += 59
+    assert [kept.get(), fetch.calls] == [1, 2]
+    clock.now += 2
     fetch.fails = False
     assert kept.get() == 3
 
@@ -70,6 +72,8 @@ def test_renewing_cools_down(fetch, clock):
     """Asking for renewal again and again fetches once a minute."""
     kept = Kept(fetch, clock)
     kept.get()
+    assert kept.get(renew=True) == 1
+    clock.now = 59
     assert kept.get(renew=True) == 1
     clock.now = 61
     assert [kept.get(renew=True), kept.get(renew=True)] == [2, 2]
