@@ -143,6 +143,17 @@ def test_a_single_tenant_can_be_narrowed_but_not_widened():
         check(id_token(), allowed_tenants=frozenset({OTHER_TENANT}))
 
 
+def test_a_tenant_is_the_same_in_capitals():
+    """A GUID counts in either case: for the issuer, the key that signed, and the list of tenants."""
+    tenant = "abcdefab-cdef-4abc-8def-abcdefabcdef"
+    own = f"{HOST}/{tenant}/v2.0"
+    token = id_token(iss=own, tid=tenant.upper())
+    assert check(token, issuer=own)
+    assert check(token, issuer=TEMPLATE, allowed_tenants=frozenset({tenant}), keys=keys(jwk(issuer=TEMPLATE)))
+    with pytest.raises(OtherTenant):
+        check(token, issuer=TEMPLATE, allowed_tenants=frozenset({TENANT}))
+
+
 def test_a_key_signs_for_its_issuer_only():
     """Where the directory says for whom a key signs, it signs for nobody else."""
     token = id_token()
@@ -160,6 +171,22 @@ def test_only_rsa_signing_keys_are_keys():
         read_keys({"keys": [{"kty": "oct", "kid": KID, "k": "c2VjcmV0"}]})
     with pytest.raises(ValueError):
         read_keys({})
+
+
+@pytest.mark.parametrize("name", ["tid", "oid", "sid"])
+def test_a_person_is_the_same_in_capitals(name):
+    """However Entra writes a GUID, it is the same person of the same tenant, with the same session to be ended by."""
+    said = {claim: f"abcdefab-0000-4000-8000-{claim.encode().hex():>012}" for claim in ("tid", "oid", "sid")}
+    who, shouted = Identity.from_claims(said), Identity.from_claims({**said, name: said[name].upper()})
+    assert shouted == who
+    assert shouted.key == who.key == (said["tid"], said["oid"])
+    assert who.sid == said["sid"]
+
+
+def test_a_person_is_of_their_tenant():
+    """An object id of another tenant's directory, which that tenant may choose, is somebody else."""
+    ours, theirs = (Identity.from_claims({"tid": tenant, "oid": OBJECT}) for tenant in (TENANT, OTHER_TENANT))
+    assert ours.key != theirs.key
 
 
 @pytest.mark.parametrize(
