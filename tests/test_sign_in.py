@@ -1,18 +1,20 @@
 """A sign-in from its first request to the person it proves, against the demo directory over https."""
 
 import asyncio
+import time
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from conftest import APP, KEYS, Clock
 from jar import Jar
 
-from azure_auth.auth.flows import FLOW_SECONDS, Outcome
+from azure_auth.auth.client import LONGEST_WAIT_SECONDS
+from azure_auth.auth.flows import FLOW_SECONDS, TICKET_SECONDS, Outcome
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sealing import ticket_of
 from azure_auth.auth.sessions import Sessions
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.store import Once, OneTime
+from azure_auth.auth.store import MARK_SECONDS, TAKEN_SECONDS, Once, OneTime
 from azure_auth.errors import AnswerIncomplete, FlowForeign, FlowUnknown, Refused, Unavailable
 from azure_auth.settings import Settings
 
@@ -270,6 +272,22 @@ async def test_a_flow_ends_after_ten_minutes():
         clock.now += 60
         kept.put(str(number), Once("me", "", b""), FLOW_SECONDS)
     assert len(kept._things) == 10
+
+
+@pytest.mark.parametrize(("seconds", "good"), [(29, True), (30, False)])
+async def test_a_ticket_lasts_half_a_minute(sign_in, directory, jar, seconds, good):
+    """The page exchanges it at once; what lies around for 30 s starts no session."""
+    clock = Clock(time.time())
+    sign_in._store._once["ticket"] = OneTime(clock=clock)
+    ticket = await jar.finish(sign_in, directory.answer(await jar.begin(sign_in), "Ada Lovelace"))
+    clock.now += seconds
+    assert bool((await jar.exchange(sign_in, ticket)).session_cookie) is good
+
+
+def test_what_is_remembered_outlasts_what_it_is_for():
+    """A sign-out stops each sign-in begun before it, and a flow is known to be taken while it is redeemed."""
+    assert MARK_SECONDS > FLOW_SECONDS + LONGEST_WAIT_SECONDS + TICKET_SECONDS
+    assert TAKEN_SECONDS > LONGEST_WAIT_SECONDS
 
 
 async def test_no_state_lies_in_the_store(sign_in, jar):
