@@ -923,6 +923,61 @@ async def lasts_of_a_stranger(_: float) -> None:
         assert forgotten == ["key"]
 
 
+class Hurried:
+    """The clock of the running loop, which can be put forward."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        loop, self.ahead = asyncio.get_running_loop(), 0
+        time = loop.time
+        patch.setattr(loop, "time", lambda: time() + self.ahead)
+
+    async def passes(self, seconds: int) -> None:
+        """Let time pass, second by second, and let whoever waited for it go on."""
+        for _ in range(seconds):
+            self.ahead += 1
+            for _ in range(10):
+                await asyncio.sleep(0)
+
+
+async def test_a_stranger_is_there_for_a_minute(monkeypatch):
+    """A socket that answers every ping is dismissed after 60 s, and its state goes two minutes later."""
+    hurried, tabs, forgotten = Hurried(monkeypatch), Tabs(), []
+    gate, *_rest = gate_of(tabs, {})
+
+    async def forget(keys: list[str]) -> None:
+        forgotten.extend(keys)
+
+    gate.forget_closed = forget
+    tab = Tab("key", "id", None, cut=asyncio.get_running_loop().create_future(), frames=Alive())
+    with tabs.connected(tab):
+        assert gate.welcome(tab)
+        await hurried.passes(58)
+        assert not tab.cut.done()
+        await hurried.passes(4)
+        assert tab.cut.done()
+    await gate.left(tab)
+    await hurried.passes(118)
+    assert forgotten == []
+    await hurried.passes(4)
+    assert forgotten == ["key"]
+
+
+@pytest.mark.parametrize(("who", "seconds"), [("a stranger", 10), ("a colleague", 30)])
+async def test_who_answers_no_ping_is_cut_in_time(monkeypatch, who, seconds):
+    """What a message without an end may take of memory is what can be sent in 10 s, or with a session in 30 s."""
+    hurried, tabs, socket = Hurried(monkeypatch), Tabs(), Socket()
+    gate, *_rest = gate_of(tabs, {})
+    tab = of_ada("key") if who == "a colleague" else Tab("key", "id", None)
+    tab.cut, tab.frames = socket.cut, socket.frames
+    with tabs.connected(tab):
+        assert gate.welcome(tab)
+        await hurried.passes(seconds - 2)
+        assert not tab.cut.done()
+        await hurried.passes(4)
+        assert tab.cut.done()
+    await gate.left(tab)
+
+
 HOLDS = {
     "FRAME_CHARACTERS": longest_frame,
     "ROUTE_CHARACTERS": longest_route,
