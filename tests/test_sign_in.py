@@ -274,6 +274,17 @@ async def test_a_flow_ends_after_ten_minutes():
     assert len(kept._things) == 10
 
 
+async def test_state_and_ticket_open_nothing_without_the_cookie(sign_in, directory, jar):
+    """Who knows only these, and brings the binding of another flow, leaves both in place for their browser."""
+    answer = directory.answer(await jar.begin(sign_in), "Ada Lovelace")
+    with pytest.raises(FlowForeign):
+        await sign_in._flows.take(answer["state"], "another")
+    ticket = await jar.finish(sign_in, answer)
+    with pytest.raises(FlowForeign):
+        await sign_in._tickets.take(ticket, "another")
+    assert (await jar.exchange(sign_in, ticket)).session_cookie
+
+
 @pytest.mark.parametrize(("seconds", "good"), [(29, True), (30, False)])
 async def test_a_ticket_lasts_half_a_minute(sign_in, directory, jar, seconds, good):
     """The page exchanges it at once; what lies around for 30 s starts no session."""
