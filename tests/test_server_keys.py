@@ -36,6 +36,14 @@ def test_hashes_are_keyed():
     assert len({*hashed, *plain, *others}) == 2 + len(plain) + len(others)
 
 
+def test_what_one_key_says_means_nothing_elsewhere():
+    """The hash under which something lies, which who reads the store has, proves no message."""
+    ours = ServerKeys(lambda: [NEW])
+    lying = ours.hashed("browser", "somebody's").encode()
+    for message in (b"browser\0somebody's", b"hash browser\0somebody's"):
+        assert not ours.proves(lying, message)
+
+
 def test_messages_are_proven_by_either_secret():
     """What another process signed with the old one is heard; a stranger's is not."""
     both, message = ServerKeys(lambda: [NEW, OLD]), b"a message"
