@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -16,15 +17,21 @@ from behind import doors
 from raw_browser import ADA, Browser, visitors
 from raw_socket import RawSocket, new_token
 from raw_tab import APP_STATE, HYDRATE, ON_LOAD, ROOT_STATE, RawTab
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from test_budget import resident_megabytes
 from test_gate import Alive, gate_of, loaded, of_ada
+from test_requests import body_in_time, longest_cookies, longest_headers, longest_others
 
-from azure_auth import bounds
+from azure_auth import audit, bounds
 from azure_auth.auth import gate as gate_module
-from azure_auth.auth.doors import Doors
+from azure_auth.auth.doors import Doors, _bounded
 from azure_auth.auth.frames import Frames, Outgoing
 from azure_auth.auth.limits import Pace, Paces
 from azure_auth.auth.messages import _fits, is_event, takes
+from azure_auth.auth.policy import public
 from azure_auth.auth.store import EmbeddedStore
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.bounds import Flow
@@ -391,7 +398,7 @@ async def nothing_comes() -> dict:
     return {"type": "http.request"}
 
 
-def doors_of() -> tuple[Doors, list[str]]:
+def doors_of(*routes: Route) -> tuple[Doors, list[str]]:
     """Doors before an app that answers nothing, and the cookies whose session was asked for."""
     asked: list[str] = []
 
@@ -411,7 +418,9 @@ def doors_of() -> tuple[Doors, list[str]]:
     sign_in.flow_cookies = SimpleNamespace(read=lambda _: [], tidied=lambda *_: [])
     sign_in.session_cookie = SimpleNamespace(read=lambda _: "", name="azure_auth_session")
     gate = SimpleNamespace(welcome=lambda _: False)
-    return doors(app, sign_in, gate, is_built=lambda path: path == "/callback"), asked
+    api = Starlette(routes=list(routes))
+    there = api if routes else app
+    return doors(there, sign_in, gate, api=api, is_built=lambda path: path == "/callback"), asked
 
 
 @pytest.mark.parametrize("way", ["a socket", "a file", "a page", "the callback", "the start", "a POST"])
@@ -978,6 +987,116 @@ async def test_who_answers_no_ping_is_cut_in_time(monkeypatch, who, seconds):
     await gate.left(tab)
 
 
+async def headers_of_a_socket(most: int) -> None:
+    """Reflex keeps the ones that it has names for; of the others it hears nothing."""
+    for size in (most, most + 1):
+        site, asked = doors_of()
+        headers = [(b"user-agent", b"x" * size), (b"x-other", b"y" * 9_000), (b"cookie", b"azure_auth_session=x")]
+        scope = {"type": "websocket", "path": "/_event/", "query_string": b"token=t", "client": ("127.0.0.1", 1)}
+
+        async def send(message: dict) -> None:
+            assert message["type"] == "websocket.close"
+
+        await site({**scope, "headers": headers}, None, send)
+        assert bool(asked) is (size == most)
+
+
+async def read_all(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(str(len(await request.body())))
+
+
+async def longest_body(most: int) -> None:
+    site, _ = doors_of(Route("/all", public(read_all), methods=["POST"]))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://localhost:3000") as http:
+        assert (await http.post("/all", content=b"x" * most)).text == str(most)
+        assert (await http.post("/all", content=b"x" * (most + 1))).status_code == 413
+
+
+async def requests_at_once(_: int) -> None:
+    """A session's, those of strangers at one address, those of all strangers, and uploads among them."""
+    site, _ = doors_of()
+    ada = SimpleNamespace(session=SimpleNamespace(reference="ada"))
+    limits = [
+        (bounds.REQUESTS_OF_SESSION, lambda _: site._room(stranger(1), ada)),
+        (bounds.REQUESTS_OF_ADDRESS, lambda _: site._room(stranger(1), None)),
+        (bounds.REQUESTS_OF_STRANGERS, lambda number: site._room(stranger(number // 100), None)),
+        (bounds.UPLOADS_OF_OWNER, lambda _: site._room(stranger(1), ada, is_upload=True)),
+        (bounds.UPLOADS_OF_OWNER, lambda _: site._room(stranger(1), None, is_upload=True)),
+    ]
+    for most, room in limits:
+        with ExitStack() as open_:
+            assert all(open_.enter_context(room(number)) for number in range(most))
+            assert not open_.enter_context(room(most))
+
+
+def stranger(number: int) -> dict:
+    return {"type": "http", "headers": [], "client": (f"192.0.2.{number}", 1)}
+
+
+async def longest_message(most: int) -> None:
+    ended: list[dict] = []
+    messages = [{"type": "websocket.receive", "text": "x" * size} for size in (most, most + 1)]
+
+    async def receive() -> dict:
+        return messages.pop(0)
+
+    async def send(message: dict) -> None:
+        ended.append(message)
+
+    bounded = _bounded(receive, send)
+    assert (await bounded())["type"] == "websocket.receive"
+    assert (await bounded())["type"] == "websocket.disconnect"
+    assert ended == [{"type": "websocket.close", "code": 1009}]
+
+
+class Lines(list):
+    """A sink."""
+
+    write = list.append
+
+
+def audited(record: Callable[[], None], sink: Lines | None = None) -> Lines:
+    """What is written of what is recorded."""
+    lines = Lines() if sink is None else sink
+    with audit.writing(lines):
+        record()
+    return lines
+
+
+async def audit_line(most: int) -> None:
+    (line,) = audited(lambda: audit.record("refused", reason="x" * 2_000, page="y" * 8_000, address="é" * 500))
+    assert most / 2 < len(line.encode()) <= most
+
+
+async def audit_queue(most: int) -> None:
+    free = threading.Event()
+
+    class Slow(Lines):
+        def write(self, line: str) -> None:
+            free.wait(20)
+            self.append(line)
+
+    def fill() -> None:
+        for _ in range(most + 10):
+            audit.record("succeeded")
+        free.set()
+
+    assert most <= len(audited(fill, Slow())) <= most + 1
+
+
+async def audit_repeats(_: int) -> None:
+    """Above the first number only new addresses are written, above the second none; the rest is counted."""
+
+    def scans() -> None:
+        for number in range(3 * bounds.AUDIT_REPEATS_ELSEWHERE):
+            audit.record("refused", reason="scan", address=str(number // 2))
+
+    *written, last = [json.loads(line) for line in audited(scans)]
+    until = bounds.AUDIT_REPEATS_ELSEWHERE
+    assert len(written) == bounds.AUDIT_REPEATS + (until - bounds.AUDIT_REPEATS) // 2
+    assert last["repeats"] == 3 * until - len(written)
+
+
 HOLDS = {
     "FRAME_CHARACTERS": longest_frame,
     "ROUTE_CHARACTERS": longest_route,
@@ -1005,6 +1124,22 @@ HOLDS = {
     "SESSION_STATES": states_of_a_session,
     "STRANGER_SECONDS": lasts_of_a_stranger,
     "STRANGER_STATE_SECONDS": lasts_of_a_stranger,
+    "HEADER_BYTES": longest_headers,
+    "COOKIE_BYTES": longest_cookies,
+    "OTHER_COOKIE_BYTES": longest_others,
+    "SOCKET_HEADER_BYTES": headers_of_a_socket,
+    "BODY_BYTES": longest_body,
+    "BODY_SECONDS": body_in_time,
+    "SLOWEST_BYTES": body_in_time,
+    "REQUESTS_OF_SESSION": requests_at_once,
+    "REQUESTS_OF_ADDRESS": requests_at_once,
+    "REQUESTS_OF_STRANGERS": requests_at_once,
+    "UPLOADS_OF_OWNER": requests_at_once,
+    "MESSAGE_CHARACTERS": longest_message,
+    "AUDIT_BYTES": audit_line,
+    "AUDIT_LINES": audit_queue,
+    "AUDIT_REPEATS": audit_repeats,
+    "AUDIT_REPEATS_ELSEWHERE": audit_repeats,
     "LOG_CHARACTERS": log_record,
     "TRACEBACK_CHARACTERS": traceback,
 }
