@@ -52,6 +52,25 @@ async def test_a_strangers_state_is_forgotten_where_it_is(states):
     assert not states.strangers.states
 
 
+@pytest.mark.parametrize("states", ["ours"], indirect=True)
+@pytest.mark.parametrize("end", [ConnectionResetError, TimeoutError, RuntimeError, asyncio.CancelledError])
+@pytest.mark.parametrize("moment", ["before", "as it is cancelled"])
+async def test_states_are_closed_however_the_task_that_listens_to_redis_ends(states, end, moment):
+    """With Redis gone it may end by any exception; all the rest is closed all the same."""
+
+    async def listen() -> None:
+        try:
+            await asyncio.sleep(0 if moment == "before" else 60)
+        finally:
+            raise end
+
+    states._lock_task = task = asyncio.create_task(listen())
+    await asyncio.wait({task}, timeout=0.05)
+    await states.close()
+    assert task.done()
+    assert states._lock_task is None
+
+
 @pytest.mark.parametrize("key", [STRANGER + "f" * 48, "f" * 64])
 @pytest.mark.parametrize("kind", ["embedded", "Redis"])
 async def test_a_late_goodbye_does_not_unlink_the_next_socket(server, kind, key):

@@ -141,9 +141,13 @@ class SharedStates(StateManagerRedis):
             await cast("Any", self.redis.eval(_LET_GO, 1, cast("Any", lock_key), cast("Any", lock_id)))
 
     async def close(self) -> None:
-        """Let go of both."""
+        """Let go of both, also when Redis is gone: Reflex would raise here whatever ended its listening task."""
         await self.strangers.close()
-        with suppress(RedisError):  # Reflex waits here for what listened to Redis, and that may have lost it just now
+        listening, self._lock_task = self._lock_task, None
+        if listening:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+        with suppress(RedisError):
             await super().close()
 
 
