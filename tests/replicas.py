@@ -1,6 +1,7 @@
 """Two replicas of the app on one Redis, behind the system's nginx, which ends TLS with a certificate of this run."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import free_port, running_directory, wait_for
+from conftest import ROOT, free_port, running_directory, wait_for
 from redis_server import RunningRedis, running_redis
 from running import RunningApp, cloned, reflex_run
 
@@ -19,8 +20,9 @@ from azure_auth.demo.__main__ import _write_certificate
 FIX = "no nginx found: install it (Debian: apt-get install nginx)"
 _CONFIG = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
-events {{}}
+worker_rlimit_nofile 8192; events {{ worker_connections 4096; }}
 http {{
+    {limits}
     access_log off;
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
@@ -122,7 +124,10 @@ def running_replicas(folder: Path) -> Iterator[Replicas]:
         with ThreadPoolExecutor() as threads:
             list(threads.map(Replica.start, both))
         servers = " ".join(f"server 127.0.0.1:{replica.port} max_fails=0;" for replica in both)
-        config = _CONFIG.format(folder=folder, port=port, servers=servers, certificate=certificate, key=key)
+        (limits,) = re.findall(r"```nginx\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+        config = _CONFIG.format(
+            limits=limits, folder=folder, port=port, servers=servers, certificate=certificate, key=key
+        )
         (folder / "nginx.conf").write_text(config)
         command = [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "nginx.log")]
         process = subprocess.Popen(command)

@@ -4,9 +4,13 @@ import asyncio
 import http.client
 import os
 import re
+import ssl
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 import redis as client
 import websockets
@@ -84,6 +88,54 @@ async def test_what_the_browser_is_told_is_of_the_public_address(site, visitor):
     tab = await ada.open("/")
     await tab.until(lambda: tab.sees.get("is_hydrated"))
     assert tab.sees["token"]["name"] == "Ada Lovelace"
+
+
+PARTS = {
+    "nothing": b"",
+    "half a header": b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: ",
+    "a request, then nothing": b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "half a body": b"POST /api/hook HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx",
+}
+
+
+@asynccontextmanager
+async def holding(port: int, part: bytes, tls: ssl.SSLContext | None) -> AsyncIterator[None]:
+    """Hold 1,100 connections of another address than that of everybody else here; they send no more than that."""
+    held: list[asyncio.StreamWriter] = []
+    try:
+        for _ in range(22):
+            opening = (
+                asyncio.open_connection("127.0.0.1", port, ssl=tls, local_addr=("127.0.0.2", 0)) for _ in range(50)
+            )
+            held += [writer for _, writer in await asyncio.gather(*opening)]
+        for writer in held:
+            writer.write(part)
+        await asyncio.sleep(0.5)
+        yield
+    finally:
+        for writer in held:
+            writer.transport.abort()
+
+
+async def answers(url: str) -> bool:
+    """Whether one more connection gets an answer within three seconds."""
+    async with httpx.AsyncClient(verify=trust(os.environ["SSL_CERT_FILE"]), timeout=3) as http:
+        with suppress(httpx.TimeoutException):
+            return (await http.get(f"{url}/ping")).status_code == 200
+    return False
+
+
+@pytest.mark.parametrize("part", PARTS)
+async def test_who_holds_connections_stops_nobody_behind_the_proxy(site, visitor, part):
+    """With README's lines of nginx Ada signs in meanwhile; without, they stop the site, but for requests that it counts."""
+    proxy, replica = (urlsplit(url).port for url in (site.url, site.both[0].url))
+    tls = trust(os.environ["SSL_CERT_FILE"]) if part != "nothing" else None
+    async with holding(proxy, PARTS[part], tls):
+        assert await answers(site.url)
+        await visitor().sign_in(ADA)
+    async with holding(replica, PARTS[part], None):
+        assert await answers(site.both[0].url) is (part == "half a body")
+    assert await answers(site.both[0].url)
 
 
 def test_a_page_of_one_finds_its_files_at_the_other(site):
