@@ -267,6 +267,18 @@ async def test_limits_and_forged_answers_are_told(sign_in, directory, trail):
     assert ("limited", "callbacks of one browser") in told
 
 
+@pytest.mark.parametrize("reference", ["0123456789", "", "0123456789a", "<script>00", "é123456789"])
+async def test_an_address_that_names_a_problem_is_no_problem(sign_in, trail, reference):
+    """Anybody can write one: it is shown, with the reference of when it happened, and recorded no more."""
+    for problem in ("store_unavailable", "too_many_requests", "unavailable"):
+        with pytest.raises(AuthError) as shown:
+            await Jar().finish(sign_in, {"problem": problem, "reference": reference}, address="192.0.2.7")
+        assert shown.value.code == problem
+        assert re.fullmatch("[0-9a-f]{10}", shown.value.reference)
+        assert (shown.value.reference == reference) is (reference == "0123456789")
+    assert trail() == []
+
+
 def of_the_running_app(app) -> list[dict[str, object]]:
     return [json.loads(line) for line in app.console().splitlines() if line.startswith('{"v":')]
 

@@ -82,6 +82,21 @@ async def test_a_developers_websocket_works_for_whom_it_is(production, ada):
         assert await hears(open_, {**ours(production, ada), "Origin": origin}) == ""
 
 
+async def test_who_leaves_in_the_middle_fills_no_log(production, ada):
+    """Half a body, and a websocket whose handler waits: no traceback of either."""
+    for line in ("Content-Length: 1000", "Transfer-Encoding: chunked"):
+        _, writer = await asyncio.open_connection("127.0.0.1", int(production.url.rpartition(":")[2]))
+        writer.write(f"POST /api/hook HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n5\r\nhello".encode())
+        await asyncio.sleep(0.2)
+        writer.transport.abort()
+    url = f"{production.url}/ws/waits".replace("http", "ws", 1)
+    async with websockets.connect(url, additional_headers=ours(production)) as socket:
+        await socket.recv()
+        socket.transport.abort()
+    assert (await upload(production, ada, f"{GUESTS}.take", files(1))).status_code == 200
+    assert "Traceback" not in production.console()
+
+
 async def test_a_sign_out_ends_a_developers_websocket(production, ada):
     """Within a second of it, although its handler waits for a message for ever; Grace's goes on."""
     grace = Browser(ada._http, production.url)

@@ -127,7 +127,7 @@ async def answers(url: str) -> bool:
 
 @pytest.mark.parametrize("part", PARTS)
 async def test_who_holds_connections_stops_nobody_behind_the_proxy(site, visitor, part):
-    """With README's lines of nginx Ada signs in meanwhile; without, they stop the site, but for requests that it counts."""
+    """With README's lines of nginx Ada signs in meanwhile; without, what the app cannot count stops the site."""
     proxy, replica = (urlsplit(url).port for url in (site.url, site.both[0].url))
     tls = trust(os.environ["SSL_CERT_FILE"]) if part != "nothing" else None
     async with holding(proxy, PARTS[part], tls):
@@ -383,10 +383,12 @@ async def _a_page_says_so(site, browser, within):
     assert tab.sees["failure"]["reference"]
     assert not tab.sees.get("check_auth")
     start = await browser._http.ask("GET", f"{site.url}/auth/sign-in")
-    assert start.location == f"{site.url}/callback?problem=store_unavailable"
-    tab = await RawTab.open(site.both[0].url, "/callback?problem=store_unavailable", token="begins", origin=site.url)
+    address, reference = start.location.removeprefix(site.url).split("&reference=")
+    assert address == "/callback?problem=store_unavailable"
+    tab = await RawTab.open(site.both[0].url, f"{address}&reference={reference}", token="begins", origin=site.url)
     await tab.until(lambda: tab.sees.get("failure"), within)
-    assert tab.sees["failure"]["reference"]
+    assert tab.sees["failure"]["reference"] == reference
+    assert site.console().count(f'"reference": "{reference}"') == 1
 
 
 @pytest.mark.parametrize("fault", ["gone", "hangs"])

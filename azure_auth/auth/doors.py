@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from azure_auth import audit
 from azure_auth.auth import endpoints, requests
@@ -173,11 +174,12 @@ class Doors:
                 return
             inner = {**requests.with_cookies(scope, others), WHO: held.session.identity if held else None}
             receive = _bounded(receive, send)
-            if held is None:
-                await self._site.app(inner, receive, send)
-            elif await self._stream(self._site.app, inner, receive, send, held):
-                with suppress(Exception):  # whatever a server says of one that is closed already
-                    await send({"type": "websocket.close", "code": 1008})
+            with suppress(WebSocketDisconnect):  # a client that leaves is no error of an endpoint, and fills no log
+                if held is None:
+                    await self._site.app(inner, receive, send)
+                elif await self._stream(self._site.app, inner, receive, send, held):
+                    with suppress(Exception):  # whatever a server says of one that is closed already
+                        await send({"type": "websocket.close", "code": 1008})
 
     def _endpoint(self, scope: Scope) -> Endpoint:
         """Return what answers: sign-in itself, a developer's endpoint, or Reflex."""

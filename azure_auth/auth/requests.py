@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Generator, Hashable, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
@@ -83,11 +83,8 @@ class Body:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request: with 413 or 408 if its body is too long, or too slow, and no answer has begun yet."""
         reading = _Reading(scope, receive, send, self._most_bytes, self._most_parts)
-        try:
+        with suppress(ClientDisconnect):  # a client that leaves is no error of an endpoint, and fills no log
             await self._app(scope, reading.receive, reading.send)
-        except ClientDisconnect:
-            if not reading.is_refused:
-                raise
 
 
 class _Reading:
@@ -99,13 +96,13 @@ class _Reading:
         kind, options = parse_options_header(Headers(scope=scope).get("content-type"))
         self._delimiter = b"\r\n--" + options.get(b"boundary", b"") if kind.startswith(b"multipart/") else b""
         self._tail, self._parts, self._length, self._began = b"\r\n", 0, 0, time.monotonic()
-        self._is_whole, self._is_answered, self.is_refused = False, False, False
+        self._is_whole, self._is_answered, self._is_refused = False, False, False
         declared = Headers(scope=scope).get("content-length", "")
         self._declared = int(declared) if declared.isdecimal() and len(declared) < 20 else 0
 
     async def receive(self) -> Message:
-        if self._is_whole or self.is_refused:
-            return {"type": "http.disconnect"} if self.is_refused else await self._receive()
+        if self._is_whole or self._is_refused:
+            return {"type": "http.disconnect"} if self._is_refused else await self._receive()
         if self._declared > self._most_bytes:
             return await self._refuse_length()
         try:
@@ -123,7 +120,7 @@ class _Reading:
         return message
 
     async def send(self, message: Message) -> None:
-        if not self.is_refused:
+        if not self._is_refused:
             self._is_answered = True
             await self._send(message)
 
@@ -139,7 +136,7 @@ class _Reading:
         return await self._refuse(413, f"A request may have {self._most_bytes / 1_000_000:g} MB at most.")
 
     async def _refuse(self, status: int, words: str) -> Message:
-        self.is_refused = True
+        self._is_refused = True
         if not self._is_answered:
             await PlainTextResponse(words, status, NO_STORE | {"Connection": "close"})(
                 self._scope, self._receive, self._send

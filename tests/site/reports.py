@@ -226,12 +226,20 @@ def socket_endpoint(name: str) -> Callable[[WebSocket], Awaitable[None]]:
     return endpoint
 
 
+@public
+async def waits(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text("waiting")
+    await websocket.receive_text()
+
+
 def add(app: rx.App, api: Starlette) -> None:
     app.add_page(reports, route="/reports", title="Reports", on_load=[Reports.load, Plain.open])
     app.add_page(guests, route="/guests", title="Guests")
     api.routes.append(Route("/api/both", public(figures_for_all)))
     api.routes.append(Route("/api/both", written, methods=["POST"]))
     api.routes.append(Route("/api/hook", hook, methods=["POST"]))
+    api.routes.append(WebSocketRoute("/ws/waits", waits))
     api.routes.append(WebSocketRoute("/ws/open", public(socket_endpoint("open"))))
     api.routes.append(WebSocketRoute("/ws/closed", socket_endpoint("closed")))
     app.add_page(frame(heading("Built already")), route="/built", title="Built")
