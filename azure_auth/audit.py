@@ -1,7 +1,7 @@
 """The audit trail: one JSON line for each security event. It observes, never decides, and holds no token.
 
 A line has the version of its form, the time, the event and what is known of: `person` (tenant and object id),
-`address`, `failure` (the code of an error), its `detail` and `reference`, `reason`, `handler` and `page`.
+`address`, `failure` (the code of an error), its `detail`, `reference` and `advice`, `reason`, `handler` and `page`.
 
 Lines go through a bounded queue to a thread of their own, so a slow or broken sink stops nobody. Strangers can cause
 any number of refusals, so in each minute only the first lines of a kind are written; a later line counts the others

@@ -13,6 +13,8 @@ ROUTE_CHARACTERS = 16_000
 """Of what a message says of the page that it comes from; a state keeps it."""
 REPORT_CHARACTERS = 2_000
 """Of what a browser reports of an error of its own."""
+REPORTS_A_MINUTE = 60
+"""Of these, from all browsers together, that go to the log."""
 PATH_CHARACTERS, QUERY_BYTES = 2_000, 1_000
 """Of the address of a request, and of the query of a handshake."""
 

@@ -542,6 +542,16 @@ async def longest_report(most: int) -> None:
     assert {len(value) for value in report["payload"].values()} == {most}
 
 
+async def reports_a_minute(most: int) -> None:
+    gate, *_rest = gate_of(Tabs(), {})
+    logged: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gate_module._log, "error", lambda *line: logged.append(line))
+        for number in range(2 * most):
+            gate.log_report(ValueError(number))
+    assert len(logged) == most
+
+
 async def reads(flow: Flow) -> None:
     """Messages, small and large, come at the rate after a burst; and no more of them than may wait."""
     loop = asyncio.get_running_loop()
@@ -1101,6 +1111,7 @@ HOLDS = {
     "FRAME_CHARACTERS": longest_frame,
     "ROUTE_CHARACTERS": longest_route,
     "REPORT_CHARACTERS": longest_report,
+    "REPORTS_A_MINUTE": reports_a_minute,
     "SOCKET": reads,
     "OWNER": reads,
     "BURST_SECONDS": bursts,

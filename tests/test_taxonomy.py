@@ -64,7 +64,7 @@ async def test_each_number_has_its_words(tab, directory, caplog, number, endpoin
     assert words in failure["message"]
     assert not tab.state.check_auth
     line = caplog.records[-1].getMessage()
-    assert f"reference={failure['reference']}" in line
+    assert f'"reference": "{failure["reference"]}"' in line
     assert f"AADSTS{number}" in line
     if endpoint == "token":
         assert re.search(r"trace_id=[0-9a-f-]{36} correlation_id=[0-9a-f-]{36}", line)

@@ -93,7 +93,9 @@ class State(rx.State):
                 return rx.redirect(self.sign_in.settings.login_redirect, replace=True)
             await self._show(failure)
         except Exception as broken:
-            await self._show(SignInFailed(whereabouts(broken)))
+            failure = SignInFailed(whereabouts(broken))
+            _log.error("sign-in failed: %s", failure)
+            await self._show(failure)
         else:
             tab.leaving = True
             await self._tell(ticket=ticket)
@@ -149,6 +151,7 @@ class State(rx.State):
             await (sessions.end_everywhere(session) if everywhere else sessions.end(session, "signed_out"))
             address = await self.sign_in.sign_out_url(session.identity)
         except StoreUnavailable as failure:
+            _log.error("not signed out: %s", failure)
             await self._show(failure)
             return
         except AuthError as failure:
@@ -161,7 +164,6 @@ class State(rx.State):
         await EventContext.get().emit_delta(told(State, **values))
 
     async def _show(self, failure: AuthError) -> None:
-        _log.warning("sign-in failed: %s", failure)
         tab, return_to = self._tab().id, failure.return_to
         again = self.sign_in.start_url(tab, return_to)
         other_account = self.sign_in.start_url(tab, return_to, choose_account=True)

@@ -31,6 +31,7 @@ from reflex_base.utils.exceptions import LockExpiredError
 from azure_auth import audit
 from azure_auth.auth import states
 from azure_auth.auth.frames import Frames, Outgoing
+from azure_auth.auth.limits import Limit
 from azure_auth.auth.links import SharedLinks
 from azure_auth.auth.messages import (
     HYDRATING,
@@ -50,6 +51,7 @@ from azure_auth.auth.tabs import Stream, Tab, Tabs
 from azure_auth.bounds import (
     ANSWER_SECONDS,
     GONE_SECONDS,
+    REPORTS_A_MINUTE,
     SESSION_SOCKETS,
     SESSION_TABS,
     SESSION_TASKS,
@@ -121,7 +123,8 @@ class Gate(Middleware):
         sessions.on_gone = self._forget_states
         sessions.on_asked = self._answer_for
         app.backend_exception_handler = self.report
-        app.frontend_exception_handler = _log_of_browser
+        self._reports = Limit(REPORTS_A_MINUTE, 60.0)
+        app.frontend_exception_handler = self.log_report
 
     async def on_packet(self, sid: str, data: Any) -> None:
         """Take a frame from a socket, given by Engine.IO's id; what is no packet of Socket.IO ends the socket."""
@@ -367,6 +370,11 @@ class Gate(Middleware):
             update = self.told(broken=failure.shown("", ""))
         self._soon(self.emit_update(update, EventContext.get().token))
 
+    def log_report(self, exception: Exception) -> None:
+        """Log what a browser reports of itself; shortened, and not too often, for it says what it likes."""
+        if self._reports.admit(""):
+            _log.error("a browser reports: %.500s", exception)
+
     def _told_of(self, failure: AuthError) -> StateUpdate:
         failure = failure.again()
         _log.error("the gate stays closed: %s", failure)
@@ -545,11 +553,6 @@ def _address_of(event: dict[str, Any]) -> str:
 
 def _unavailable(why: Exception) -> AuthError:
     return why if isinstance(why, AuthError) else StoreUnavailable(type(why).__name__)
-
-
-def _log_of_browser(exception: Exception) -> None:
-    """Log what a browser reports of itself; shortened, for it says what it likes."""
-    _log.error("a browser reports: %.500s", exception)
 
 
 def _after(tab: Tab, session: Session) -> str:

@@ -438,4 +438,11 @@ class SignIn:
 
 
 def _record(failure: AuthError, address: str) -> None:
-    audit.record("failed", failure=failure.code, reference=failure.reference, detail=failure.detail, address=address)
+    audit.record(
+        "failed",
+        failure=failure.code,
+        reference=failure.reference,
+        detail=failure.detail,
+        advice=failure.advice,
+        address=address,
+    )
