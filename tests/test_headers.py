@@ -78,6 +78,7 @@ def test_every_answer_has_its_headers(production, directory, method, path, statu
     assert answer.headers.get("x-frame-options") == (None if framed else "DENY")
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["referrer-policy"] == "same-origin"
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
     assert "camera=()" in answer.headers["permissions-policy"]
     assert "strict-transport-security" not in answer.headers  # this app's address is http on loopback
     kept = f"public, max-age={YEAR}, immutable" if path.startswith("/assets/") and status == 200 else "no-store"

@@ -155,3 +155,42 @@ def test_the_attackers_own_answer_was_good(app, people, directory):
         headers={"Origin": app.url, "Cookie": f"{cookie['name']}={cookie['value']}"},
     )
     assert "azure_auth_session=" in answer.headers["set-cookie"]
+
+
+REFUSED = '"reason": "a request from another origin"'
+SUBMIT = "<form method=post action={target}><input name=a value=b></form><script>document.forms[0].submit()</script>"
+SENT = "{{method: 'POST', mode: 'no-cors', credentials: 'include', body: 'x'}}"
+WAYS_TO_POST = {
+    "form": SUBMIT,
+    "fetch": f"<script>fetch('{{target}}', {SENT})</script>",
+    "beacon": "<script>navigator.sendBeacon('{target}', 'x')</script>",
+    "image": "<img src={target}>",
+    "frame": "<iframe src={target}></iframe>",
+    "sandboxed form": f"<iframe sandbox='allow-forms allow-scripts' srcdoc=\"{SUBMIT}\"></iframe>",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_POST)
+def test_no_page_of_another_port_uses_a_developers_endpoint(production, browser, directory, way):
+    """The victim is signed in, and the cookie jar knows no ports; a page of the app itself may ask."""
+    with browser.new_context(ignore_https_errors=True) as context, foreign_site({"/": ""}) as port:
+        page = context.new_page()
+        page.goto(production.url)
+        choose(page, ADA)
+        greeted(page, ADA)
+        work = production.site / ".data/work"
+        before = work.read_text() if work.exists() else ""
+        target = f"{production.url}/api/{'figures' if way in ('image', 'frame') else 'both'}"
+        page.goto(f"http://localhost:{port}/")
+        refused = production.console().count(REFUSED)
+        with page.expect_request(target):
+            page.set_content(WAYS_TO_POST[way].format(target=target))
+        end = time.monotonic() + 10
+        while production.console().count(REFUSED) == refused and time.monotonic() < end:
+            page.wait_for_timeout(20)
+        assert production.console().count(REFUSED) > refused
+        assert (work.read_text() if work.exists() else "") == before
+        page.goto(production.url)
+        greeted(page, ADA)
+        ours = page.evaluate("fetch('/api/both', {method: 'POST', body: 'x'}).then(answer => answer.text())")
+        assert "Ada Lovelace" in ours
