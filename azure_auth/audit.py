@@ -4,8 +4,9 @@ A line has the version of its form, the time, the event and what is known of: `p
 `address`, `failure` (the code of an error), its `detail`, `reference` and `advice`, `reason`, `handler` and `page`.
 
 Lines go through a bounded queue to a thread of their own, so a slow or broken sink stops nobody. Strangers can cause
-any number of refusals, so in each minute only the first lines of a kind are written; a later line counts the others
-(`repeats`). Lines that found no room, or could not be written, are counted in the next one that is (`lost`).
+any number of refusals, so in each minute only the first lines of a kind (event, reason and handler) are written; a
+later line counts the others (`repeats`). Lines that found no room, or could not be written, are counted in the next one
+that is (`lost`).
 """
 
 import json
@@ -60,7 +61,7 @@ def record(event: Event, *, person: tuple[str, str] | None = None, **known: str)
     if person:
         line["person"] = {"tid": person[0], "oid": person[1]}
     line |= {name: clean(cut(value)) for name, value in known.items() if value}
-    kind = event, known.get("reason") or known.get("failure", "")
+    kind = event, known.get("reason") or known.get("failure", ""), known.get("handler", "")
     _log.info("%s", _shortened(line), extra={"kind": kind, "address": known.get("address", "")})
 
 
@@ -171,7 +172,7 @@ class _Bounded(QueueHandler):
         self.lost = 0
         self._clock, self._began = clock, clock()
         self._seen: Counter[Hashable] = Counter()
-        self._repeats: Counter[tuple[str, str]] = Counter()
+        self._repeats: Counter[tuple[str, str, str]] = Counter()
 
     def enqueue(self, record: logging.LogRecord) -> None:  # under the handler's lock
         if self._clock() - self._began >= _MINUTE:
@@ -184,8 +185,9 @@ class _Bounded(QueueHandler):
     def tell_of_repeats(self) -> None:
         """Write a line for each kind that had repeats, and begin another minute."""
         for kind, repeats in self._repeats.items():
-            event, why = kind
+            event, why, handler = kind
             line = _begun(event) | {"failure" if event == "failed" else "reason": why, "repeats": repeats}
+            line |= {"handler": handler} if handler else {}
             self._put(logging.makeLogRecord({"msg": json.dumps(line), "kind": kind}))
         self._seen.clear()
         self._repeats.clear()

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, suppress
@@ -108,6 +109,18 @@ async def test_a_page_of_a_developer_who_did_nothing_is_protected(visitor, ada, 
     assert (tab.sees["owner"], tab.sees["computed"]) == ("Reports for Ada Lovelace", f"{CANARY} computed")
     assert tab.sees["told"] == f"{CANARY} told by a component"
     assert work() == ["load", "open"]
+
+
+async def test_a_refused_event_names_its_handler_and_page(production, visitor):
+    """So a developer who forgot `@public` sees which; the query, which may have a code, is left out."""
+    stranger = await loaded(visitor(), "/logout?code=x")
+    before = production.console()
+    await stranger.send(f"{REPORTS}.add", {"row": "x"})
+    end = time.monotonic() + 5
+    while production.console() == before and time.monotonic() < end:
+        await asyncio.sleep(0.02)
+    line = json.loads(production.console().removeprefix(before).splitlines()[0])
+    assert (line["event"], line["handler"], line["page"]) == ("refused", f"{REPORTS}.add", "/logout")
 
 
 async def test_a_page_that_is_a_component_is_protected(production, visitor, ada):
