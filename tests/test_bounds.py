@@ -23,11 +23,14 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from test_budget import resident_megabytes
 from test_gate import Alive, gate_of, loaded, of_ada
-from test_requests import body_in_time, longest_cookies, longest_headers, longest_others
+from test_requests import body_in_time, longest_boundary, longest_cookies, longest_headers, longest_others
+from test_websockets import a_strangers_websocket, longest_message, messages_ahead
 
 from azure_auth import audit, bounds
+from azure_auth.auth import doors as doors_module
 from azure_auth.auth import gate as gate_module
-from azure_auth.auth.doors import Doors, _bounded
+from azure_auth.auth.doors import Doors
+from azure_auth.auth.endpoints import Endpoint
 from azure_auth.auth.frames import Frames, Outgoing
 from azure_auth.auth.limits import Pace, Paces
 from azure_auth.auth.messages import _fits, is_event, takes
@@ -413,7 +416,9 @@ def doors_of(*routes: Route) -> tuple[Doors, list[str]]:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body"})
 
-    settings = SimpleNamespace(public_url="http://localhost:3000", demo=False, proxy_hops=0, upload_parts=1)
+    settings = SimpleNamespace(
+        public_url="http://localhost:3000", demo=False, proxy_hops=0, upload_parts=1, upload_bytes=200_000_000
+    )
     sign_in = SimpleNamespace(settings=settings, session=session, met=met, browser=lambda _: "")
     sign_in.flow_cookies = SimpleNamespace(read=lambda _: [], tidied=lambda *_: [])
     sign_in.session_cookie = SimpleNamespace(read=lambda _: "", name="azure_auth_session")
@@ -1022,41 +1027,59 @@ async def longest_body(most: int) -> None:
         assert (await http.post("/all", content=b"x" * (most + 1))).status_code == 413
 
 
-async def requests_at_once(_: int) -> None:
-    """A session's, those of strangers at one address, those of all strangers, and uploads among them."""
+async def at_once(_: int) -> None:
+    """A session's, those of strangers at one address and of all; websockets, uploads, and sign-in by its address."""
     site, _ = doors_of()
     ada = SimpleNamespace(session=SimpleNamespace(reference="ada"))
+    plain, upload, own = Endpoint(None), Endpoint(doors_module._UPLOADS), Endpoint(None, is_own=True)
+    of = site._room
     limits = [
-        (bounds.REQUESTS_OF_SESSION, lambda _: site._room(stranger(1), ada)),
-        (bounds.REQUESTS_OF_ADDRESS, lambda _: site._room(stranger(1), None)),
-        (bounds.REQUESTS_OF_STRANGERS, lambda number: site._room(stranger(number // 100), None)),
-        (bounds.UPLOADS_OF_OWNER, lambda _: site._room(stranger(1), ada, is_upload=True)),
-        (bounds.UPLOADS_OF_OWNER, lambda _: site._room(stranger(1), None, is_upload=True)),
+        (bounds.REQUESTS_OF_SESSION, lambda _: of(stranger(1), plain, ada)),
+        (bounds.REQUESTS_OF_ADDRESS, lambda _: of(stranger(1), plain, None)),
+        (bounds.REQUESTS_OF_STRANGERS, lambda number: of(stranger(number // 100), plain, None)),
+        (bounds.REQUESTS_OF_ADDRESS, lambda _: of(stranger(1), own, None)),
+        (bounds.WEBSOCKETS_OF_SESSION, lambda _: of(stranger(1, "websocket"), plain, ada)),
+        (bounds.WEBSOCKETS_OF_ADDRESS, lambda _: of(stranger(1, "websocket"), plain, None)),
+        (bounds.WEBSOCKETS_OF_STRANGERS, lambda number: of(stranger(number // 10, "websocket"), plain, None)),
+        (bounds.UPLOADS_OF_OWNER, lambda _: of(stranger(1), upload, ada)),
+        (bounds.UPLOADS_OF_OWNER, lambda _: of(stranger(1), upload, None)),
     ]
     for most, room in limits:
         with ExitStack() as open_:
-            assert all(open_.enter_context(room(number)) for number in range(most))
-            assert not open_.enter_context(room(most))
+            assert all(open_.enter_context(room(number)).take(1) for number in range(most))
+            assert not open_.enter_context(room(most)).take(1)
+            assert open_.enter_context(of(stranger(250), own, None)).take(1)  # nobody keeps others from signing in
 
 
-def stranger(number: int) -> dict:
-    return {"type": "http", "headers": [], "client": (f"192.0.2.{number}", 1)}
+def stranger(number: int, kind: str = "http") -> dict:
+    return {"type": kind, "headers": [], "client": (f"192.0.2.{number}", 1)}
 
 
-async def longest_message(most: int) -> None:
-    ended: list[dict] = []
-    messages = [{"type": "websocket.receive", "text": "x" * size} for size in (most, most + 1)]
+async def bodies_at_once(_: int) -> None:
+    site, _ = doors_of()
+    ada = SimpleNamespace(session=SimpleNamespace(reference="ada"))
+    most = site._most_bytes(stranger(1), Endpoint(None), None)
+    assert most == {("address", "192.0.2.1"): bounds.BODIES_OF_ADDRESS, "strangers": bounds.BODIES_OF_STRANGERS}
+    assert site._most_bytes(stranger(1), Endpoint(None), ada) == {"ada": 200_000_000}
 
-    async def receive() -> dict:
-        return messages.pop(0)
 
-    async def send(message: dict) -> None:
-        ended.append(message)
+async def a_slow_ticket(seconds: float) -> None:
+    """Sign-in itself waits for so long, and then refuses."""
+    site, _ = doors_of()
+    waited: list[float] = []
 
-    bounded = _bounded(receive, send)
-    assert (await bounded())["type"] == "websocket.receive"
-    assert (await bounded())["type"] == "websocket.disconnect"
-    assert ended == [{"type": "websocket.close", "code": 1009}]
+    class Body:
+        def __init__(self, *arguments: object) -> None:
+            waited.append(arguments[-1])
+
+        async def __call__(self, *_: object) -> None:
+            pass
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(doors_module, "Body", Body)
+        await site._answer(Endpoint(None, is_own=True), None, stranger(1), [], None, None)
+        await site._answer(Endpoint(None), None, stranger(1), [], None, None)
+    assert waited == [seconds, bounds.BODY_SECONDS]
 
 
 class Lines(list):
@@ -1142,10 +1165,19 @@ HOLDS = {
     "BODY_BYTES": longest_body,
     "BODY_SECONDS": body_in_time,
     "SLOWEST_BYTES": body_in_time,
-    "REQUESTS_OF_SESSION": requests_at_once,
-    "REQUESTS_OF_ADDRESS": requests_at_once,
-    "REQUESTS_OF_STRANGERS": requests_at_once,
-    "UPLOADS_OF_OWNER": requests_at_once,
+    "REQUESTS_OF_SESSION": at_once,
+    "REQUESTS_OF_ADDRESS": at_once,
+    "REQUESTS_OF_STRANGERS": at_once,
+    "UPLOADS_OF_OWNER": at_once,
+    "WEBSOCKETS_OF_SESSION": at_once,
+    "WEBSOCKETS_OF_ADDRESS": at_once,
+    "WEBSOCKETS_OF_STRANGERS": at_once,
+    "BODIES_OF_ADDRESS": bodies_at_once,
+    "BODIES_OF_STRANGERS": bodies_at_once,
+    "BOUNDARY_BYTES": longest_boundary,
+    "TICKET_SECONDS": a_slow_ticket,
+    "STRANGER_WEBSOCKET_SECONDS": a_strangers_websocket,
+    "MESSAGES_AHEAD": messages_ahead,
     "MESSAGE_CHARACTERS": longest_message,
     "AUDIT_BYTES": audit_line,
     "AUDIT_LINES": audit_queue,

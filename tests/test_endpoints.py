@@ -390,21 +390,3 @@ async def test_a_websocket_ends_with_its_session_or_cookie_value(site, end):
     assert sent[-1] == {"type": "websocket.close", "code": 1008}
     assert not there.tabs._streams
     hold.set()
-
-
-async def test_what_a_websocket_receives_is_short(site):
-    """A message above the bound ends it; the handler sees a disconnect."""
-    there = site(WebSocketRoute("/closed", echoing()))
-    sent: list[dict] = []
-    messages = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "x" * 1_000_001}]
-
-    async def receive() -> dict:
-        return messages.pop(0)
-
-    async def send(message: dict) -> None:
-        sent.append(message)
-
-    headers = [(b"cookie", there.cookie.encode()), (b"origin", APP.encode())]
-    scope = {"type": "websocket", "path": "/closed", "query_string": b"", "headers": headers, "client": ("::1", 1)}
-    await there.doors(scope, receive, send)
-    assert sent[-1] == {"type": "websocket.close", "code": 1009}

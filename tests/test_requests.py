@@ -1,17 +1,21 @@
 """What a request may cost: its headers, its body, and how many are answered at once."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 
+from azure_auth import bounds
 from azure_auth.auth import requests
-from azure_auth.auth.requests import Body, Crowd, too_much
+from azure_auth.auth.requests import Body, Crowd, Share, too_much
 
 pytestmark = pytest.mark.anyio
+ROOM = Share(Counter(), {})
 FORM = "multipart/form-data; boundary=the-boundary"
 
 
@@ -21,7 +25,13 @@ def scope_of(*headers: tuple[str, str]) -> dict[str, object]:
 
 
 async def asked(
-    body: Body | None, chunks: Iterable[bytes], *headers: tuple[str, str], most: int = 100, parts: int = 3, app=None
+    body: Body | None,
+    chunks: Iterable[bytes],
+    *headers: tuple[str, str],
+    most: int = 100,
+    parts: int = 3,
+    app=None,
+    seconds: float | None = None,
 ) -> tuple[int, str, list[bytes]]:
     """Send a body in chunks; return status and text of the answer, and what was read of it."""
     read: list[bytes] = []
@@ -42,7 +52,9 @@ async def asked(
         sent.append(message)
 
     endless = app == "endless"
-    await (body or Body(reading, most, parts))(scope_of(*headers), receive, send)
+    await (body or Body(reading, most, parts, ROOM, 20.0 if seconds is None else seconds))(
+        scope_of(*headers), receive, send
+    )
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent).decode(), read
 
 
@@ -85,10 +97,12 @@ async def test_a_form_has_so_many_parts(size, kind):
     assert (await asked(None, pieces(form(9), size), ("content-type", "text/plain"), most=10_000))[0] == 200
 
 
-async def test_a_body_that_does_not_end_is_refused_in_time(monkeypatch):
+async def test_a_body_that_does_not_end_is_refused_in_time():
     """Whether nothing comes or a trickle; what the handler does with the disconnect is its own affair."""
-    monkeypatch.setattr(requests, "BODY_SECONDS", 0.05)
-    assert (await asked(None, [b"x"], app="endless"))[:2] == (408, "This request took too long to arrive.")
+    assert (await asked(None, [b"x"], app="endless", seconds=0.05))[:2] == (
+        408,
+        "This request took too long to arrive.",
+    )
 
 
 async def test_an_answer_that_has_begun_is_not_answered_again():
@@ -101,18 +115,52 @@ async def test_an_answer_that_has_begun_is_not_answered_again():
         await send({"type": "http.response.body", "body": b"late"})
         raise ClientDisconnect
 
-    assert (await asked(Body(eager, 3, 3), [b"xx", b"xx"]))[:2] == (200, "")
+    assert (await asked(Body(eager, 3, 3, ROOM, 20.0), [b"xx", b"xx"]))[:2] == (200, "")
+
+
+async def test_a_handler_that_takes_its_time_is_not_the_bodys():
+    """What has come counts as in time, however late it is read."""
+
+    async def slow(scope, receive, send) -> None:
+        await asyncio.sleep(0.2)
+        await PlainTextResponse(str(len(await Request(scope, receive).body())))(scope, receive, send)
+
+    assert (await asked(Body(slow, 100, 3, ROOM, 0.1), [b"x"]))[:2] == (200, "1")
+
+
+async def test_bodies_at_once_share_their_senders_room():
+    """A second one waits outside while the first is there; who is somebody else is let in."""
+    crowd, reading, go_on = Crowd(), asyncio.Event(), asyncio.Event()
+
+    async def holding(scope, receive, send) -> None:
+        text = str(len(await Request(scope, receive).body()))
+        reading.set()
+        await go_on.wait()
+        await PlainTextResponse(text)(scope, receive, send)
+
+    async def of(owner: str) -> tuple[int, str]:
+        with crowd.room({owner: 100}) as share:
+            return (await asked(Body(holding, 100, 3, share, 20.0), [b"x" * 60]))[:2]
+
+    first = asyncio.create_task(of("ada"))
+    await reading.wait()
+    assert await of("ada") == (429, "Too many long requests at once.")
+    second = asyncio.create_task(of("grace"))
+    go_on.set()
+    assert (await first, await second, await of("ada")) == ((200, "60"),) * 3
+    assert not crowd._now
 
 
 def test_a_crowd_counts_while_it_lasts():
     """By each of its names, and whoever is refused counts too until they are gone."""
     crowd = Crowd()
     with crowd.room({"ada": 2}) as first, crowd.room({"ada": 2, "all": 5}) as second, crowd.room({"ada": 2}) as third:
-        assert (first, second, third) == (True, True, False)
-    with pytest.raises(ZeroDivisionError), crowd.room({"ada": 1}):
+        assert (first.take(1), second.take(1), third.take(1)) == (True, True, False)
+    with suppress(ZeroDivisionError), crowd.room({"ada": 1}) as share:
+        share.take(1)
         raise ZeroDivisionError
     with crowd.room({"ada": 1}) as again:
-        assert again
+        assert again.take(1)
     assert not crowd._now
 
 
@@ -153,5 +201,11 @@ async def body_in_time(_: float) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(requests, "asyncio", SimpleNamespace(timeout=timed))
-        await asked(None, [b"x" * 40_000, b"x"], most=100_000)
+        await asked(None, [b"x" * 40_000, b"x"], most=100_000, seconds=bounds.BODY_SECONDS)
     assert [round(seconds, 1) for seconds in asks] == [20.0, 22.0]
+
+
+async def longest_boundary(most: int) -> None:
+    for size, status in ((most, 200), (most + 1, 400)):
+        kind = f"multipart/form-data; boundary={'b' * size}"
+        assert (await asked(None, [b"x"], ("content-type", kind)))[0] == status

@@ -15,7 +15,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocketDisconnect
 
 from azure_auth import audit
 from azure_auth.auth import endpoints, requests
@@ -25,19 +24,27 @@ from azure_auth.auth.endpoints import Endpoint
 from azure_auth.auth.gate import Gate
 from azure_auth.auth.navigation import is_navigation, is_of_old_browser, is_post_of_ours
 from azure_auth.auth.policy import WHO
-from azure_auth.auth.requests import NO_STORE, Body, Crowd
+from azure_auth.auth.requests import NO_STORE, Body, Crowd, Share
 from azure_auth.auth.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.sockets import Sockets, unavailable
-from azure_auth.auth.tabs import Tabs
+from azure_auth.auth.tabs import Stream, Tabs
+from azure_auth.auth.websockets import Conversation
 from azure_auth.bounds import (
+    BODIES_OF_ADDRESS,
+    BODIES_OF_STRANGERS,
     BODY_BYTES,
-    MESSAGE_CHARACTERS,
+    BODY_SECONDS,
     PATH_CHARACTERS,
     REQUESTS_OF_ADDRESS,
     REQUESTS_OF_SESSION,
     REQUESTS_OF_STRANGERS,
+    STRANGER_WEBSOCKET_SECONDS,
+    TICKET_SECONDS,
     UPLOADS_OF_OWNER,
+    WEBSOCKETS_OF_ADDRESS,
+    WEBSOCKETS_OF_SESSION,
+    WEBSOCKETS_OF_STRANGERS,
 )
 from azure_auth.errors import StoreUnavailable
 from azure_auth.return_target import return_target
@@ -92,7 +99,7 @@ class Doors:
         self._origins = {settings.public_url, *([settings.backend_url] if settings.demo else [])}
         self._prefix = cookie_name(_PREFIX, settings.public_url)
         self._sockets = Sockets(site.app, sign_in, gate, tabs)
-        self._crowd = Crowd()
+        self._crowd, self._bytes = Crowd(), Crowd()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a connection on, or refuse it."""
@@ -132,10 +139,11 @@ class Doors:
                 allow = {"Allow": ", ".join(endpoint.methods), **NO_STORE}
                 await PlainTextResponse("This address takes no such method.", 405, allow)(scope, receive, send)
             else:
-                with self._room(scope, held, is_upload=endpoint.what is _UPLOADS) as is_room:
-                    if is_room:
+                with self._room(scope, endpoint, held) as room:
+                    if room.take(1):
                         await self._answer(endpoint, held, scope, others, receive, send)
                     else:
+                        self._note_crowd(scope)
                         await PlainTextResponse("Too many requests at once.", 429, NO_STORE)(scope, receive, send)
 
     async def _answer(
@@ -144,16 +152,16 @@ class Doors:
         async def uploads(scope: Scope, receive: Receive, send: Send) -> None:
             await self._sockets.upload(scope, receive, send, held)
 
-        app = self._site.own if endpoint.is_own else uploads if endpoint.what is _UPLOADS else self._site.app
-        form = (Headers(scope=scope).get("content-type") or "").startswith("multipart/")
-        most = self._settings.upload_bytes if held and form else BODY_BYTES
-        app = Body(app, most, self._settings.upload_parts)
-        if not endpoint.is_own and endpoint.what is not _UPLOADS:
-            scope = {**requests.with_cookies(scope, others), WHO: held.session.identity if held else None}
-        if held and endpoint.what is not _UPLOADS:
-            await self._stream(app, scope, receive, send, held)
-        else:
-            await app(scope, receive, send)
+        is_upload, settings = endpoint.what is _UPLOADS, self._settings
+        app = self._site.own if endpoint.is_own else uploads if is_upload else self._site.app
+        is_form = (Headers(scope=scope).get("content-type") or "").startswith("multipart/")
+        most = settings.upload_bytes if held and is_form else BODY_BYTES
+        with self._bytes.room(self._most_bytes(scope, endpoint, held)) as share:
+            app = Body(app, most, settings.upload_parts, share, TICKET_SECONDS if endpoint.is_own else BODY_SECONDS)
+            if endpoint.is_own or is_upload:
+                await app(scope, receive, send)
+            else:
+                await self._run(app, held, scope, others, receive, send)
 
     async def _websocket(self, scope: Scope, others: Cookies, receive: Receive, send: Send) -> None:
         endpoint = self._endpoint(scope)
@@ -166,20 +174,30 @@ class Doors:
         scope, held = self._as_who_asks(scope, endpoint), None
         with suppress(StoreUnavailable):
             held = await self._held(scope, endpoint)
-        if is_refused := held is None and not endpoint.is_public:
+        if held is None and not endpoint.is_public:
             audit.record("refused", reason="a websocket that needs a session", address=self._address(scope))
-        with self._room(scope, held) as is_room:
-            if is_refused or not is_room:
+            await _refuse(_CLOSED, scope, receive, send)
+            return
+        with self._room(scope, endpoint, held) as room:
+            if not room.take(1):
+                self._note_crowd(scope)
                 await _refuse(_CLOSED, scope, receive, send)
                 return
-            inner = {**requests.with_cookies(scope, others), WHO: held.session.identity if held else None}
-            receive = _bounded(receive, send)
-            with suppress(WebSocketDisconnect):  # a client that leaves is no error of an endpoint, and fills no log
-                if held is None:
-                    await self._site.app(inner, receive, send)
-                elif await self._stream(self._site.app, inner, receive, send, held):
-                    with suppress(Exception):  # whatever a server says of one that is closed already
-                        await send({"type": "websocket.close", "code": 1008})
+            try:
+                async with asyncio.timeout(None if held else STRANGER_WEBSOCKET_SECONDS):
+                    await self._run(Conversation(self._site.app), held, scope, others, receive, send)
+            except TimeoutError:
+                await send({"type": "websocket.close", "code": 1001})
+
+    async def _run(
+        self, app: ASGIApp, held: Held | None, scope: Scope, others: Cookies, receive: Receive, send: Send
+    ) -> None:
+        """Run an endpoint, which sees who asks, and cookies of others than this app."""
+        scope = {**requests.with_cookies(scope, others), WHO: held.session.identity if held else None}
+        if held:
+            await self._stream(app, scope, receive, send, held)
+        else:
+            await app(scope, receive, send)
 
     def _endpoint(self, scope: Scope) -> Endpoint:
         """Return what answers: sign-in itself, a developer's endpoint, or Reflex."""
@@ -252,15 +270,36 @@ class Doors:
                 return None
             raise
 
-    def _room(self, scope: Scope, held: Held | None, *, is_upload: bool = False) -> AbstractContextManager[bool]:
-        address = self._address(scope)
-        owner: Hashable = held.session.reference if held else ("address", address)
-        most: dict[Hashable, int] = {owner: REQUESTS_OF_SESSION}
+    def _room(self, scope: Scope, endpoint: Endpoint, held: Held | None) -> AbstractContextManager[Share]:
+        """Return the room for one more of what goes on at once, with the limits of whom it is for."""
+        owner = self._owner(scope, held)
+        if endpoint.is_own:
+            return self._crowd.room({("sign-in", owner): REQUESTS_OF_ADDRESS})
+        if scope["type"] == "websocket":
+            of_session, of_address, of_strangers = WEBSOCKETS_OF_SESSION, WEBSOCKETS_OF_ADDRESS, WEBSOCKETS_OF_STRANGERS
+        else:
+            of_session, of_address, of_strangers = REQUESTS_OF_SESSION, REQUESTS_OF_ADDRESS, REQUESTS_OF_STRANGERS
+        kind = scope["type"]
+        most: dict[Hashable, int] = {(kind, owner): of_session if held else of_address}
         if held is None:
-            most = {owner: REQUESTS_OF_ADDRESS, "strangers": REQUESTS_OF_STRANGERS}
-        if is_upload:
+            most[kind, "strangers"] = of_strangers
+        if endpoint.what is _UPLOADS:
             most["upload", owner] = UPLOADS_OF_OWNER
         return self._crowd.room(most)
+
+    def _most_bytes(self, scope: Scope, endpoint: Endpoint, held: Held | None) -> dict[Hashable, int]:
+        """Return how many bytes of bodies there may be at once, with whom they are counted for."""
+        if endpoint.is_own:
+            return {}  # it reads no more than a ticket
+        if held:
+            return {self._owner(scope, held): max(self._settings.upload_bytes, BODY_BYTES)}
+        return {self._owner(scope, None): BODIES_OF_ADDRESS, "strangers": BODIES_OF_STRANGERS}
+
+    def _owner(self, scope: Scope, held: Held | None) -> Hashable:
+        return held.session.reference if held else ("address", self._address(scope))
+
+    def _note_crowd(self, scope: Scope) -> None:
+        audit.record("limited", reason="requests at once", address=self._address(scope))
 
     def _tidying(self, scope: Scope, send: Send) -> Send:
         """Wrap `send`, so that the response deletes flow cookies that are not needed any more."""
@@ -277,32 +316,45 @@ class Doors:
             send = _setting([self._sign_in.browser_cookie.header(name)], send)
         await self._site.app(requests.with_cookies(scope, []), receive, send)
 
-    async def _stream(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, held: Held) -> bool:
-        """Answer for a session; tell whether the answer was cut because the session, or its cookie value, is over.
+    async def _stream(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send, held: Held) -> None:
+        """Answer for a session, and no longer than it, or its cookie value, lasts.
 
-        That happens to websockets, and to answers that do not say how long they are.
+        An answer that begins later is refused. One that says how long it is comes to its end; what does not, such as a
+        websocket, is cut.
         """
+        has_begun = False
         with self._tabs.streaming(held) as stream:
 
-            def may_go_on() -> None:
-                stream.endless = True
-                self._gate.stop_what_is_over(stream)
-
-            async def send_and_tell(message: Message) -> None:
-                headers = Headers(raw=message["headers"]) if message["type"] == "http.response.start" else None
-                if headers is not None and "content-length" not in headers:
-                    may_go_on()
+            async def send_on(message: Message) -> None:
+                nonlocal has_begun
+                if message["type"] == "http.response.start":
+                    self._look(stream)
+                    stream.endless = "content-length" not in Headers(raw=message["headers"])
+                if stream.cut:
+                    raise OSError("the session is over")
+                has_begun = True
                 await send(message)
 
-            if scope["type"] == "websocket":
-                may_go_on()
             try:
-                await app(scope, receive, send_and_tell)
-            except asyncio.CancelledError:
+                if scope["type"] == "websocket":
+                    self._look(stream)
+                await app(scope, receive, send_on)
+                if stream.cut:
+                    await asyncio.sleep(0)  # the cancellation may still be on its way
+            except (asyncio.CancelledError, OSError):
                 if not stream.cut:
                     raise
                 stream.task.uncancel()
-            return stream.cut
+            if stream.cut and scope["type"] == "websocket":
+                with suppress(Exception):  # whatever a server says of one that is closed already
+                    await send({"type": "websocket.close", "code": 1008})
+            elif stream.cut and not has_begun:
+                await PlainTextResponse("Sign in first.", 401, NO_STORE)(scope, receive, send)
+
+    def _look(self, stream: Stream) -> None:
+        """Cut what has no end if its session is over."""
+        stream.endless = True
+        self._gate.stop_what_is_over(stream)
 
     def _address(self, scope: Scope) -> str:
         return client_address(scope, self._settings.proxy_hops)
@@ -332,19 +384,6 @@ async def _refuse(answer: Response, scope: Scope, receive: Receive, send: Send) 
         await send({"type": "websocket.close", "code": 1008})
     else:
         await answer(scope, receive, send)
-
-
-def _bounded(receive: Receive, send: Send) -> Receive:
-    """Wrap the `receive` of a websocket, so that a message that is too long ends it."""
-
-    async def receive_short() -> Message:
-        message = await receive()
-        if len(message.get("text") or message.get("bytes") or "") <= MESSAGE_CHARACTERS:
-            return message
-        await send({"type": "websocket.close", "code": 1009})
-        return {"type": "websocket.disconnect", "code": 1009}
-
-    return receive_short
 
 
 def _setting(cookies: Sequence[str], send: Send) -> Send:

@@ -38,6 +38,7 @@ from azure_auth.auth.messages import (
     LOADING,
     STORING,
     counts,
+    fits_upload,
     is_event,
     is_reflexs,
     is_report,
@@ -270,6 +271,9 @@ class Gate(Middleware):
         if tab.late:
             tab.late.cancel()
             tab.late = None
+        if not tab.frames and not fits_upload(event):  # it came with an upload, and no socket has looked at it
+            audit.record("suspicious", reason="an upload with other arguments", address=tab.address)
+            return StateUpdate()
         lost, tab.lost = tab.lost, False
         if lost and event.name not in HYDRATING:
             return self.told(leaving_to=tab.page)
@@ -321,9 +325,8 @@ class Gate(Middleware):
         if is_public(registered(event).handler.fn):
             return None
         if event not in LOADING | STORING:
-            audit.record(
-                "refused", reason="an event that needs a session", address=tab.address, handler=event, page=path
-            )
+            why, page = "an event that needs a session", self._app.router(path) or "no page"
+            audit.record("refused", reason=why, address=tab.address, handler=event, page=page)
         if not self._is_public_page(path):
             return self.told(leaving_to=self._start_url(tab.id, tab.page))
         return None if event in LOADING | STORING else StateUpdate()

@@ -15,12 +15,13 @@ import reflex as rx
 import reflex.istate.dynamic
 from reflex.state import BaseState, FrontendEventExceptionState, OnLoadInternalState, UpdateVarsInternalState
 from reflex_base.constants.state import FIELD_MARKER
-from reflex_base.event import Event
+from reflex_base.event import Event, resolve_upload_chunk_handler_param, resolve_upload_handler_param
 from reflex_base.event.context import EventContext
 from reflex_base.event.processor.base_state_processor import (
     _transform_event_arg,  # pyright: ignore[reportPrivateUsage]
 )
 from reflex_base.registry import RegisteredEventHandler, RegistrationContext
+from reflex_base.utils.exceptions import UploadTypeError, UploadValueError
 from reflex_base.utils.format import format_event_handler
 
 from azure_auth.auth.tabs import Tab
@@ -76,6 +77,37 @@ def is_event(data: Any) -> TypeGuard[dict[str, Any]]:
     return name not in STORING or _are_stored(arguments.get("vars") or {})
 
 
+def takes_files(event: str) -> bool:
+    """Tell whether an event names a handler that is for uploads."""
+    found = RegistrationContext.get().event_handlers.get(event)
+    if found is None:
+        return False
+    resolve = resolve_upload_chunk_handler_param if found.handler.is_background else resolve_upload_handler_param
+    try:
+        resolve(found.handler)
+    except (UploadTypeError, UploadValueError):
+        return False
+    return True
+
+
+def fits_upload(event: Event) -> bool:
+    """Tell whether a handler takes what came with the files of an upload."""
+    handler = registered(event.name).handler.fn
+    hints = _hints(handler)
+    try:
+        signature(handler).bind(None, **event.payload)
+    except TypeError:
+        return False
+    plain = {name: value for name, value in event.payload.items() if _is_plain(value)}
+    return all(_fits(value, hints.get(name, Any)) for name, value in plain.items())
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether a value came as JSON, and is neither a list of files nor an iterator over their parts."""
+    files = isinstance(value, list) and any(isinstance(one, rx.UploadFile) for one in cast("list[Any]", value))
+    return not files and not isinstance(value, rx.UploadChunkIterator)
+
+
 def takes(event: dict[str, Any]) -> bool:
     """Tell whether a handler's types allow the arguments of an event. Reflex would log each one that they do not.
 
@@ -85,6 +117,8 @@ def takes(event: dict[str, Any]) -> bool:
     hints = _hints(registered(name).handler.fn)
     if not all(_fits(value, hints.get(argument, Any)) for argument, value in arguments.items()):
         return False
+    if name in STORING and arguments.get("vars"):  # None is what a browser sends for a value that is gone
+        arguments["vars"] = {var: value for var, value in arguments["vars"].items() if value is not None}
     if name == _EXCEPTION:
         event["payload"] = {argument: value[:REPORT_CHARACTERS] for argument, value in arguments.items()}
     return True
@@ -170,8 +204,10 @@ def _are_stored(values: Any) -> bool:
     """Tell whether these are values of vars that browsers keep for the app (`rx.LocalStorage` and its like)."""
     if not isinstance(values, dict):
         return False
-    for name in cast("dict[str, Any]", values):
+    for name, value in cast("dict[str, Any]", values).items():
         state, _, var = name.rpartition(".")
+        if not isinstance(value, (str, NoneType)):  # browsers keep nothing else
+            return False
         try:
             if not rx.State.get_class_substate(state)._is_client_storage(var.removesuffix(FIELD_MARKER)):  # pyright: ignore[reportPrivateUsage]
                 return False

@@ -28,7 +28,8 @@ def cross_origin(endpoint: _T) -> _T:
 
     Without this word, a request that may change something (any method but GET, HEAD and OPTIONS) and a websocket need
     the app's exact Origin (OWASP ASVS 5.0, 3.5). Here nobody is signed in: `who(request)` is None, whatever cookies the
-    browser sends, for the page behind the request may be anybody's.
+    browser sends, for the page behind the request may be anybody's. Scripts of other origins get no answer to read, and
+    no preflight is answered for them (CORS).
     """
     _cross_origin.add(endpoint)
     return public(endpoint)

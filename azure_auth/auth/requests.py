@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from azure_auth.auth.cookies import pairs
-from azure_auth.bounds import BODY_SECONDS, COOKIE_BYTES, HEADER_BYTES, OTHER_COOKIE_BYTES, SLOWEST_BYTES
+from azure_auth.bounds import BOUNDARY_BYTES, COOKIE_BYTES, HEADER_BYTES, OTHER_COOKIE_BYTES, SLOWEST_BYTES
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -47,98 +47,142 @@ def with_cookies(scope: Scope, cookies: Iterable[bytes]) -> Scope:
 
 
 class Crowd:
-    """Counts what is being answered, by whom it is for."""
+    """Counts what goes on at once, by whom it is for."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self._now: Counter[Hashable] = Counter()
 
     @contextmanager
-    def room(self, most: Mapping[Hashable, int]) -> Generator[bool]:
-        """Count something under each of these names while it lasts; tell whether none is above its limit."""
-        for name in most:
-            self._now[name] += 1
+    def room(self, most: Mapping[Hashable, int]) -> Generator["Share"]:
+        """Give a share of the room under each of these names, up to its limit, while something goes on."""
+        share = Share(self._now, most)
         try:
-            yield all(self._now[name] <= limit for name, limit in most.items())
+            yield share
         finally:
-            for name in most:
-                self._now[name] -= 1
-                if not self._now[name]:
-                    del self._now[name]
+            share.take(-share.size)
+
+
+class Share:
+    """What one thing takes of the room that its names have."""
+
+    def __init__(self, now: Counter[Hashable], most: Mapping[Hashable, int]) -> None:
+        """Begin with nothing of what is taken `now`."""
+        self._now, self._most = now, most
+        self.size = 0
+
+    def take(self, more: int) -> bool:
+        """Take so much more; tell whether none of the names has more than its limit."""
+        self.size += more
+        for name in self._most:
+            self._now[name] += more
+            if not self._now[name]:
+                del self._now[name]
+        return all(self._now[name] <= limit for name, limit in self._most.items())
 
 
 class Body:
     """Lets an app read the body of a request within limits; beyond them, refuses in the app's place."""
 
-    def __init__(self, app: ASGIApp, most_bytes: int, most_parts: int) -> None:
+    def __init__(self, app: ASGIApp, most_bytes: int, most_parts: int, share: Share, seconds: float) -> None:
         """Stand before `app`.
 
         Args:
             app: What answers.
             most_bytes: Maximum length of the body.
             most_parts: Maximum number of files and fields of a form (`multipart/form-data`); each may take memory.
+            share: What the bodies of its sender take at once.
+            seconds: How long the body may be waited for, and a second more for each `SLOWEST_BYTES`.
         """
         self._app, self._most_bytes, self._most_parts = app, most_bytes, most_parts
+        self._share, self._seconds = share, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request: with 413 or 408 if its body is too long, or too slow, and no answer has begun yet."""
-        reading = _Reading(scope, receive, send, self._most_bytes, self._most_parts)
+        """Answer a request; by 413, 408 or 429 if its body is too long, too slow or one too many.
+
+        An answer that has begun only ends.
+        """
+        reading = _Reading(receive, send, Headers(scope=scope), self._most_bytes)
+
+        async def read() -> Message:
+            if reading.is_over:
+                return {"type": "http.disconnect"}
+            if refusal := await self._refused(reading):
+                return await reading.refuse(*refusal, scope)
+            return reading.message
+
         with suppress(ClientDisconnect):  # a client that leaves is no error of an endpoint, and fills no log
-            await self._app(scope, reading.receive, reading.send)
+            await self._app(scope, read, reading.send)
+
+    async def _refused(self, reading: "_Reading") -> tuple[int, str] | None:
+        """Read on; return why the request is refused."""
+        too_long = 413, f"A request may have {self._most_bytes / 1_000_000:g} MB at most."
+        if reading.is_declared_longer:
+            return too_long
+        if len(reading.boundary) > BOUNDARY_BYTES:
+            return 400, "The boundary of this form is too long."
+        try:
+            more = await reading.read(self._seconds + reading.length / SLOWEST_BYTES)
+        except TimeoutError:
+            return 408, "This request took too long to arrive."
+        if reading.length > self._most_bytes:
+            return too_long
+        if reading.parts > self._most_parts:
+            return 413, f"A form may have {self._most_parts} files and fields at most."
+        return None if self._share.take(more) else (429, "Too many long requests at once.")
 
 
 class _Reading:
     """The body of one request, as it comes."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, most_bytes: int, most_parts: int) -> None:
-        self._scope, self._receive, self._send = scope, receive, send
-        self._most_bytes, self._most_parts = most_bytes, most_parts
-        kind, options = parse_options_header(Headers(scope=scope).get("content-type"))
-        self._delimiter = b"\r\n--" + options.get(b"boundary", b"") if kind.startswith(b"multipart/") else b""
-        self._tail, self._parts, self._length, self._began = b"\r\n", 0, 0, time.monotonic()
-        self._is_whole, self._is_answered, self._is_refused = False, False, False
-        declared = Headers(scope=scope).get("content-length", "")
-        self._declared = int(declared) if declared.isdecimal() and len(declared) < 20 else 0
+    def __init__(self, receive: Receive, send: Send, headers: Headers, most_bytes: int) -> None:
+        self._receive, self._send = receive, send
+        kind, options = parse_options_header(headers.get("content-type"))
+        self.boundary = options.get(b"boundary", b"") if kind.startswith(b"multipart/") else b""
+        declared = headers.get("content-length", "")
+        self.is_declared_longer = declared.isdecimal() and len(declared) < 20 and int(declared) > most_bytes
+        self.message: Message = {}
+        self.length, self._delimiters, self._tail = 0, 0, b"\r\n"
+        self._waited = 0.0
+        self._is_whole, self._is_answered, self.is_over = False, False, False
 
-    async def receive(self) -> Message:
-        if self._is_whole or self._is_refused:
-            return {"type": "http.disconnect"} if self._is_refused else await self._receive()
-        if self._declared > self._most_bytes:
-            return await self._refuse_length()
-        try:
-            async with asyncio.timeout(self._began + BODY_SECONDS + self._length / SLOWEST_BYTES - time.monotonic()):
-                message = await self._receive()
-        except TimeoutError:
-            return await self._refuse(408, "This request took too long to arrive.")
-        body = message.get("body", b"")
-        self._length += len(body)
-        self._is_whole = not message.get("more_body")
-        if self._length > self._most_bytes:
-            return await self._refuse_length()
-        if self._count_parts(body) > self._most_parts:
-            return await self._refuse(413, f"A form may have {self._most_parts} files and fields at most.")
-        return message
+    @property
+    def parts(self) -> int:
+        """How many parts of a form have come; the last delimiter, which ends it, begins none."""
+        return self._delimiters - 1
+
+    async def read(self, most_seconds: float) -> int:
+        """Take the next message; return how many bytes it has.
+
+        Raises:
+            TimeoutError: When so many seconds have been waited for the body in all.
+        """
+        if self._is_whole:
+            self.message = await self._receive()  # which tells when the client leaves
+            return 0
+        began = time.monotonic()
+        async with asyncio.timeout(most_seconds - self._waited):
+            self.message = await self._receive()
+        self._waited += time.monotonic() - began
+        body = self.message.get("body", b"")
+        self.length += len(body)
+        self._is_whole = not self.message.get("more_body")
+        if self.boundary:
+            delimiter, seen = b"\r\n--" + self.boundary, self._tail + body
+            self._delimiters += seen.count(delimiter)
+            self._tail = seen[-len(delimiter) + 1 :]
+        return len(body)
 
     async def send(self, message: Message) -> None:
-        if not self._is_refused:
+        """Pass the app's answer on, unless it was refused in its place."""
+        if not self.is_over:
             self._is_answered = True
             await self._send(message)
 
-    def _count_parts(self, body: bytes) -> int:
-        """Return how many parts there are so far; the last delimiter, which ends the form, is not counted."""
-        if self._delimiter:
-            seen = self._tail + body
-            self._parts += seen.count(self._delimiter)
-            self._tail = seen[-len(self._delimiter) + 1 :]
-        return self._parts - 1
-
-    async def _refuse_length(self) -> Message:
-        return await self._refuse(413, f"A request may have {self._most_bytes / 1_000_000:g} MB at most.")
-
-    async def _refuse(self, status: int, words: str) -> Message:
-        self._is_refused = True
+    async def refuse(self, status: int, words: str, scope: Scope) -> Message:
+        """Answer in the app's place, and tell it that the client is gone."""
+        self.is_over = True
         if not self._is_answered:
-            await PlainTextResponse(words, status, NO_STORE | {"Connection": "close"})(
-                self._scope, self._receive, self._send
-            )
+            answer = PlainTextResponse(words, status, NO_STORE | {"Connection": "close"})
+            await answer(scope, self._receive, self._send)
         return {"type": "http.disconnect"}

@@ -21,14 +21,14 @@ from azure_auth.auth.addresses import client_address
 from azure_auth.auth.frames import Frames
 from azure_auth.auth.gate import TAB, Gate
 from azure_auth.auth.limits import Pace, Paces
-from azure_auth.auth.messages import registered
+from azure_auth.auth.messages import registered, takes_files
 from azure_auth.auth.policy import is_public
 from azure_auth.auth.requests import NO_STORE
 from azure_auth.auth.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.bounds import OWNER, QUERY_BYTES, SOCKET_HEADER_BYTES
-from azure_auth.errors import StoreUnavailable
+from azure_auth.errors import StoreUnavailable, whereabouts
 
 _CLIENT_TOKEN = re.compile(r"[0-9A-Za-z-]{1,64}")
 _VERSION = re.compile(r"[\w.+-]{1,32}")
@@ -90,14 +90,16 @@ class Sockets:
     def takes_of_strangers(self, scope: Scope) -> bool:
         """Tell whether an upload is for a handler that is public."""
         with suppress(KeyError, UnicodeDecodeError):
-            return is_public(registered(_only(scope, _HANDLER_HEADER)).handler.fn)
+            handler = _only(scope, _HANDLER_HEADER)
+            return takes_files(handler) and is_public(registered(handler).handler.fn)
         return False
 
     async def upload(self, scope: Scope, receive: Receive, send: Send, held: Held | None) -> None:
         """Serve an upload, for the state of the tab that sends it."""
-        token = _only(scope, _TOKEN_HEADER)
-        if not _CLIENT_TOKEN.fullmatch(token):
-            await PlainTextResponse("One client token, please.", 400, NO_STORE)(scope, receive, send)
+        token, handler = _only(scope, _TOKEN_HEADER), _only(scope, _HANDLER_HEADER)
+        form = (Headers(scope=scope).get("content-type") or "").lower().startswith("multipart/form-data")
+        if not (_CLIENT_TOKEN.fullmatch(token) and takes_files(handler) and form):
+            await PlainTextResponse("This is no upload.", 400, NO_STORE)(scope, receive, send)
             return
         tab = self._tab(scope, token, held)
         await self._gate.note(tab)
@@ -109,6 +111,8 @@ class Sockets:
             with self._tabs.connected(tab, upload=True):
                 inner = {**scope, "headers": [*others, (_TOKEN_HEADER, tab.key.encode())]}
                 await self._app(inner, receive, send)
+        except Exception as broken:  # Reflex has answered; it raises for whatever it did not expect in a form
+            audit.record("suspicious", reason=f"an upload that failed: {whereabouts(broken)}", address=tab.address)
         finally:
             if held is None:
                 await self._gate.left(tab)
