@@ -11,7 +11,9 @@ import pytest
 import websockets
 from raw_browser import Browser, visitors
 from raw_tab import APP_STATE, HYDRATE, ROOT_STATE
-from test_gate import ADA, GRACE, loaded
+from test_gate import ADA, CANARY, GRACE, loaded
+
+from azure_auth.bounds import WEBSOCKETS_OF_ADDRESS
 
 pytestmark = pytest.mark.anyio
 GUESTS, DRAWER = (f"{ROOT_STATE}.azure_auth___pages___reports____{name}" for name in ("guests", "drawer"))
@@ -97,6 +99,61 @@ async def test_who_leaves_in_the_middle_fills_no_log(production, ada):
     assert "Traceback" not in production.console()
 
 
+@pytest.mark.parametrize("way", ["waits", "pushes"])
+@pytest.mark.parametrize("end", ["a close", "an abort"])
+async def test_websockets_that_are_left_leave_their_room(production, way, end):
+    """Twice as many as a stranger may have at once, one after the other, whatever their handlers do."""
+    url = f"{production.url}/ws/{way}".replace("http", "ws", 1)
+    for _ in range(2 * WEBSOCKETS_OF_ADDRESS):
+        async with asyncio.timeout(10):
+            while True:  # whoever was just left has three seconds to end by itself
+                with suppress(websockets.InvalidStatus):
+                    socket = await websockets.connect(url, additional_headers=ours(production))
+                    break
+                await asyncio.sleep(0.1)
+        await socket.recv()
+        if end == "a close":
+            await socket.close()
+        else:
+            socket.transport.abort()
+
+
+async def test_slow_bodies_keep_nobody_from_signing_in(production, directory):
+    """A stranger's 400 unfinished tickets hold up a stranger at the same address for five seconds, and nobody else."""
+    port, held = int(production.url.rpartition(":")[2]), []
+    head = f"POST /auth/session HTTP/1.1\r\nHost: localhost\r\nOrigin: {production.url}\r\nContent-Length: 100\r\n\r\nx"
+    for _ in range(400):
+        held.append(await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0)))
+        held[-1][1].write(head.encode())
+    async with visitors(production.url) as visit:
+        await visit().sign_in(ADA)
+    statuses = {int((await asyncio.wait_for(reader.readline(), 10))[9:12]) for reader, _ in held}
+    assert statuses == {408, 429}
+    for _, writer in held:
+        writer.close()
+
+
+async def test_http_2_is_the_proxys(production):
+    """Granian would take 16 MB of headers for a request; asked in HTTP/2, the app does not answer in it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(production.url.rpartition(":")[2]))
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+    answer = await asyncio.wait_for(reader.read(9), 5)
+    assert answer[3:4] != b"\x04"  # its settings
+    writer.close()
+
+
+async def test_an_answer_that_begins_after_its_session_is_refused(production, ada):
+    """A request that waits for news is not told them once its person has signed out."""
+    async with httpx.AsyncClient(base_url=production.url) as http:
+        assert (await http.get("/api/later", headers=ours(production, ada))).text == CANARY
+        waiting = asyncio.create_task(http.get("/api/later", headers=ours(production, ada)))
+        await asyncio.sleep(0.3)
+        tab = await loaded(ada)
+        await tab.send(f"{APP_STATE}.logout")
+        answer = await waiting
+    assert (answer.status_code, answer.text) == (401, "Sign in first.")
+
+
 async def test_a_sign_out_ends_a_developers_websocket(production, ada):
     """Within a second of it, although its handler waits for a message for ever; Grace's goes on."""
     grace = Browser(ada._http, production.url)
@@ -143,6 +200,35 @@ async def test_a_stranger_may_upload_to_a_public_handler(production, visitor):
             assert (await upload(production, stranger, handler, files(1))).status_code == 401
 
 
+ARGUMENTS = {
+    "of other names": '{"self": 1, "x": 2}',
+    "of another kind": '{"names": [1]}',
+    "nested": "[" * 100_000,
+    "no JSON": "{",
+}
+
+
+@pytest.mark.parametrize("who", ["a stranger", "Ada"])
+async def test_odd_uploads_leave_no_traceback(production, visitor, ada, who):
+    """Other arguments, files that are none, no form, a handler that takes no files: refused, in a line at most."""
+    browser = ada if who == "Ada" else visitor()
+    await loaded(browser, "/guests")
+    before, lines = work(production), len(production.console())
+    odd = [[("__reflex_event_args", (None, text)), *files(1)] for text in ARGUMENTS.values()]
+    odd += [[("files", (None, "text"))], [("__reflex_event_args", ("a.txt", b"{}"))]]
+    for parts in odd:
+        assert (await upload(production, browser, f"{GUESTS}.leave", parts)).status_code in (200, 400, 500)
+    for handler in (f"{APP_STATE}.callback", f"{GUESTS}.nothing", f"{ROOT_STATE}.hydrate"):
+        with suppress(httpx.ReadError, httpx.WriteError):
+            assert (await upload(production, browser, handler, files(1))).status_code in (400, 401)
+    plain = ours(production, browser, **{"Reflex-Client-Token": "t", "Reflex-Event-Handler": f"{GUESTS}.leave"})
+    async with httpx.AsyncClient() as http:
+        assert (await http.post(f"{production.url}/_upload", data={"files": "x"}, headers=plain)).status_code == 400
+    assert work(production) == before
+    assert "Traceback" not in production.console()
+    assert len(production.console()) - lines < 1_000 * len(odd)
+
+
 async def test_an_upload_has_so_many_parts_and_so_many_bytes(production, ada):
     """50 files are taken; the 51st, and 300 fields of 1 MB, are refused, by a sentence where it can be read."""
     await loaded(ada, "/guests")
@@ -168,3 +254,8 @@ async def test_what_a_strangers_browser_keeps_reaches_public_states_alone(visito
     await tab.send(update, {"vars": {**kept, f"{GUESTS}.tongue_rx_state_": "fr"}})
     await tab.until(lambda: '"fr"' in json.dumps(tab.updates))
     assert "stolen" not in json.dumps(tab.updates)
+    for wrong in ({"a": [1]}, ["red"], 5, True):
+        await tab.send(update, {"vars": {f"{GUESTS}.colour_rx_state_": wrong}})
+    await tab.send(update, {"vars": {f"{GUESTS}.tongue_rx_state_": "it", f"{GUESTS}.colour_rx_state_": None}})
+    await tab.until(lambda: '"it"' in json.dumps(tab.updates))
+    assert {type(tab.sees[name]) for name in ("colour", "tongue")} == {str}

@@ -326,6 +326,8 @@ async def connected(site: Site, path: str, headers: dict[str, str], *, hold: asy
             return messages.pop(0)
         if hold:
             await hold.wait()
+        while len(sent) < 2 and "websocket.close" not in [message["type"] for message in sent]:
+            await asyncio.sleep(0)
         return {"type": "websocket.disconnect", "code": 1000}
 
     async def send(message: dict) -> None:

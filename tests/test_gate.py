@@ -32,6 +32,7 @@ pytestmark = pytest.mark.anyio
 ADA, GRACE = PEOPLE[0].oid, PEOPLE[1].oid
 REPORTS = f"{APP_STATE}.azure_auth___pages___reports____reports"
 PLAIN = f"{ROOT_STATE}.azure_auth___pages___reports____plain"
+GUESTS = f"{ROOT_STATE}.azure_auth___pages___reports____guests"
 PAGE = "/reports?tab=2"
 CANARY = "salaries-of-everybody"
 """What the page in `tests/site` shows to whoever may see it."""
@@ -182,7 +183,8 @@ async def test_a_public_page_shows_a_stranger_nothing_else(visitor):
         await tab.send(f"{APP_STATE}.{handler}")
     await dealt_with(tab, asked_before=1)
     assert CANARY not in text(tab)
-    assert not [name for update in tab.updates for name in update["delta"] if "___pages___" in name or "tally" in name]
+    told = {name for update in tab.updates for name in update["delta"] if "___pages___" in name or "tally" in name}
+    assert told == {GUESTS}  # which is public
 
 
 @pytest.mark.parametrize("cookie", ["none", "another person's"])

@@ -44,6 +44,7 @@ from azure_auth.auth.messages import (
     is_report,
     registered,
     takes,
+    takes_files,
 )
 from azure_auth.auth.policy import is_public
 from azure_auth.auth.session import Session
@@ -271,7 +272,7 @@ class Gate(Middleware):
         if tab.late:
             tab.late.cancel()
             tab.late = None
-        if not tab.frames and not fits_upload(event):  # it came with an upload, and no socket has looked at it
+        if takes_files(event.name) and not fits_upload(event):  # it came by HTTP, past `on_event`
             audit.record("suspicious", reason="an upload with other arguments", address=tab.address)
             return StateUpdate()
         lost, tab.lost = tab.lost, False
@@ -283,7 +284,7 @@ class Gate(Middleware):
             stored = cast("dict[str, Any]", event.payload.get("vars") or {})
             kept = {name: value for name, value in stored.items() if _is_for_all(name)}
             event.payload.clear()
-            event.payload["vars"] = kept
+            event.payload.update({"vars": kept} if stored else {})
         return self._of_a_stranger(tab, event.name, urlsplit(str(context.router_data.get("asPath", ""))).path)
 
     async def _of_somebody(self, tab: Tab, session: Session, event: Event, context: EventContext) -> StateUpdate | None:
@@ -325,7 +326,7 @@ class Gate(Middleware):
         if is_public(registered(event).handler.fn):
             return None
         if event not in LOADING | STORING:
-            why, page = "an event that needs a session", self._app.router(path) or "no page"
+            why, page = "an event that needs a session", f"/{self._app.router(path) or ''}"
             audit.record("refused", reason=why, address=tab.address, handler=event, page=page)
         if not self._is_public_page(path):
             return self.told(leaving_to=self._start_url(tab.id, tab.page))

@@ -41,7 +41,7 @@ class Conversation:
         try:
             await self._app(scope, speaking.receive, speaking.send)
         except (WebSocketDisconnect, OSError) as end:  # a client that leaves is no error, and fills no log
-            if isinstance(end, OSError) and not speaking.is_over:
+            if isinstance(end, OSError) and not speaking.is_left:
                 raise
 
 
@@ -52,7 +52,12 @@ class _Speaking:
         self._receive, self._send = receive, send
         self._ahead: asyncio.Queue[Message] = asyncio.Queue(MESSAGES_AHEAD)
         self._gone: Message | None = None
-        self._is_closed, self.is_over = False, False
+        self.is_over = False
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the client has left, or is to leave."""
+        return self.is_over or self._gone is not None
 
     async def read(self) -> None:
         """Read until the client has left, or is to leave."""
@@ -85,12 +90,11 @@ class _Speaking:
             OSError: When the conversation is over; Starlette makes a `WebSocketDisconnect` of it (ASGI, "Disconnected
                 client").
         """
-        if self.is_over:
+        if self.is_over or (self._gone and message["type"] == "websocket.send"):
             raise OSError("the websocket is closed")
-        if not self._is_closed:
+        if not self._gone:
             await self._send(message)
 
     async def _end(self, code: int) -> Message:
-        self._is_closed = True
         await self._send({"type": "websocket.close", "code": code})
         return {"type": "websocket.disconnect", "code": code}

@@ -233,6 +233,19 @@ async def waits(websocket: WebSocket) -> None:
     await websocket.receive_text()
 
 
+@public
+async def pushes(websocket: WebSocket) -> None:
+    await websocket.accept()
+    while True:
+        await websocket.send_text("tick")
+        await asyncio.sleep(0.05)
+
+
+async def later(_: Request) -> PlainTextResponse:
+    await asyncio.sleep(1.5)
+    return PlainTextResponse(CANARY)
+
+
 def add(app: rx.App, api: Starlette) -> None:
     app.add_page(reports, route="/reports", title="Reports", on_load=[Reports.load, Plain.open])
     app.add_page(guests, route="/guests", title="Guests")
@@ -240,8 +253,9 @@ def add(app: rx.App, api: Starlette) -> None:
     api.routes.append(Route("/api/both", written, methods=["POST"]))
     api.routes.append(Route("/api/hook", hook, methods=["POST"]))
     api.routes.append(WebSocketRoute("/ws/waits", waits))
+    api.routes.append(WebSocketRoute("/ws/pushes", pushes))
     api.routes.append(WebSocketRoute("/ws/open", public(socket_endpoint("open"))))
     api.routes.append(WebSocketRoute("/ws/closed", socket_endpoint("closed")))
     app.add_page(frame(heading("Built already")), route="/built", title="Built")
-    for route in (figures, stream, download):
+    for route in (figures, stream, download, later):
         api.routes.append(Route(f"/api/{route.__name__}", route))
