@@ -22,25 +22,10 @@ _CONFIG = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
 worker_rlimit_nofile 8192; events {{ worker_connections 4096; }}
 http {{
-    {limits}
+    {config}
     access_log off;
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-    map $http_upgrade $connection_header {{ default upgrade; '' ''; }}
-    upstream app {{ {servers} }}
-    server {{
-        listen 127.0.0.1:{port} ssl;
-        ssl_certificate {certificate}; ssl_certificate_key {key};
-        location / {{
-            proxy_pass http://app;
-            proxy_http_version 1.1;
-            proxy_connect_timeout 2s;
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $connection_header;
-        }}
-    }}
 }}
 """
 
@@ -123,11 +108,17 @@ def running_replicas(folder: Path) -> Iterator[Replicas]:
             running.callback(replica.stop)
         with ThreadPoolExecutor() as threads:
             list(threads.map(Replica.start, both))
+        (config,) = re.findall(r"```nginx\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
         servers = " ".join(f"server 127.0.0.1:{replica.port} max_fails=0;" for replica in both)
-        (limits,) = re.findall(r"```nginx\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-        config = _CONFIG.format(
-            limits=limits, folder=folder, port=port, servers=servers, certificate=certificate, key=key
-        )
+        for theirs, here in (
+            ("server 127.0.0.1:3000 max_fails=0;", servers),
+            ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
+            ("/etc/ssl/app.pem", str(certificate)),
+            ("/etc/ssl/app.key", str(key)),
+        ):
+            assert theirs in config
+            config = config.replace(theirs, here)
+        config = _CONFIG.format(folder=folder, config=config)
         (folder / "nginx.conf").write_text(config)
         command = [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "nginx.log")]
         process = subprocess.Popen(command)

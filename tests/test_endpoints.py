@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 from behind import doors
-from conftest import APP
+from conftest import APP, ROOT
 from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
@@ -392,3 +393,21 @@ async def test_a_websocket_ends_with_its_session_or_cookie_value(site, end):
     assert sent[-1] == {"type": "websocket.close", "code": 1008}
     assert not there.tabs._streams
     hold.set()
+
+
+async def test_the_endpoints_of_readme_run_as_they_stand(site):
+    """Pasted into an app: private, public, for everybody, and within a mount."""
+    text = (ROOT / "README.md").read_text().partition("## Add an endpoint")[2]
+    (code,) = re.findall(r"```python\n(.*?)```", text.partition("\n## ")[0], re.DOTALL)
+    api = Starlette()
+    exec(compile(code, "README.md", "exec"), {"api": api, "public": public})  # what the file has already
+    there = site(*api.routes)
+    assert (await there.ask("GET", "/api/report")).status_code == 401
+    assert (await there.ask("GET", "/api/report", owner=True)).json() == {"for": "Ada Lovelace"}
+    for path in ("/api/status", "/shop/prices"):
+        assert (await there.ask("GET", path)).json() == {"ok": True}
+    foreign = {"Origin": "https://other.example"}
+    assert (await there.ask("POST", "/api/hook", owner=True, headers=foreign, content=b"xyz")).json() == {"bytes": 3}
+    headers = {"Cookie": there.cookie, **OURS}
+    assert (await connected(there, "/api/live", headers))[1]["text"] == "Hello Ada Lovelace"
+    assert (await connected(there, "/api/live", OURS))[0]["type"] == "websocket.close"

@@ -133,7 +133,9 @@ class Doors:
                 await unavailable(failure)(scope, receive, send)
                 return
             if held is None and not endpoint.is_public:
-                audit.record("refused", reason="an HTTP path that needs a session", address=self._address(scope))
+                handler = getattr(endpoint.what, "__qualname__", "")
+                why = "an HTTP path that needs a session"
+                audit.record("refused", reason=why, address=self._address(scope), handler=handler)
                 await self._to_sign_in(scope)(scope, receive, send)
             elif endpoint.methods:
                 allow = {"Allow": ", ".join(endpoint.methods), **NO_STORE}
