@@ -29,7 +29,7 @@ BODY_SECONDS, SLOWEST_BYTES = 20.0, 20_000
 """How long a body may take to arrive: so long, and a second more for each so many bytes."""
 REQUESTS_OF_SESSION, REQUESTS_OF_ADDRESS, REQUESTS_OF_STRANGERS = 100, 200, 500
 """Requests that are answered at once: of a session, of strangers at one address, of all strangers. Those to sign-in
-itself are counted by address alone."""
+itself may be as many as the last of each address, for an office may be one."""
 UPLOADS_OF_OWNER = 4
 """Uploads at once, of a session or of strangers at one address."""
 BODIES_OF_ADDRESS, BODIES_OF_STRANGERS = 20_000_000, 100_000_000

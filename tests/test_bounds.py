@@ -1037,7 +1037,7 @@ async def at_once(_: int) -> None:
         (bounds.REQUESTS_OF_SESSION, lambda _: of(stranger(1), plain, ada)),
         (bounds.REQUESTS_OF_ADDRESS, lambda _: of(stranger(1), plain, None)),
         (bounds.REQUESTS_OF_STRANGERS, lambda number: of(stranger(number // 100), plain, None)),
-        (bounds.REQUESTS_OF_ADDRESS, lambda _: of(stranger(1), own, None)),
+        (bounds.REQUESTS_OF_STRANGERS, lambda _: of(stranger(1), own, None)),
         (bounds.WEBSOCKETS_OF_SESSION, lambda _: of(stranger(1, "websocket"), plain, ada)),
         (bounds.WEBSOCKETS_OF_ADDRESS, lambda _: of(stranger(1, "websocket"), plain, None)),
         (bounds.WEBSOCKETS_OF_STRANGERS, lambda number: of(stranger(number // 10, "websocket"), plain, None)),

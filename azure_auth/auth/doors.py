@@ -276,7 +276,7 @@ class Doors:
         """Return the room for one more of what goes on at once, with the limits of whom it is for."""
         owner = self._owner(scope, held)
         if endpoint.is_own:
-            return self._crowd.room({("sign-in", owner): REQUESTS_OF_ADDRESS})
+            return self._crowd.room({("sign-in", owner): REQUESTS_OF_STRANGERS})
         if scope["type"] == "websocket":
             of_session, of_address, of_strangers = WEBSOCKETS_OF_SESSION, WEBSOCKETS_OF_ADDRESS, WEBSOCKETS_OF_STRANGERS
         else:

@@ -15,7 +15,7 @@ import reflex as rx
 import reflex.istate.dynamic
 from reflex.state import BaseState, FrontendEventExceptionState, OnLoadInternalState, UpdateVarsInternalState
 from reflex_base.constants.state import FIELD_MARKER
-from reflex_base.event import Event, EventHandler, resolve_upload_chunk_handler_param, resolve_upload_handler_param
+from reflex_base.event import Event, resolve_upload_chunk_handler_param, resolve_upload_handler_param
 from reflex_base.event.context import EventContext
 from reflex_base.event.processor.base_state_processor import (
     _transform_event_arg,  # pyright: ignore[reportPrivateUsage]
@@ -79,12 +79,12 @@ def is_event(data: Any) -> TypeGuard[dict[str, Any]]:
 
 def takes_files(event: str) -> bool:
     """Tell whether an event names a handler that is for uploads."""
-    found = RegistrationContext.get().event_handlers.get(event)
-    return found is not None and _takes_files(found.handler)
+    return event in RegistrationContext.get().event_handlers and _takes_files(event)
 
 
 @cache
-def _takes_files(handler: EventHandler) -> bool:
+def _takes_files(event: str) -> bool:
+    handler = registered(event).handler
     resolve = resolve_upload_chunk_handler_param if handler.is_background else resolve_upload_handler_param
     try:
         resolve(handler)
