@@ -20,6 +20,7 @@ import reflex as rx  # noqa: E402 (the lines above must come first)
 from granian.constants import HTTPModes  # noqa: E402 (the lines above must come first)
 from granian.http import HTTP1Settings  # noqa: E402
 from granian.server import Server  # noqa: E402
+from reflex.compiler import utils  # noqa: E402
 from reflex.constants import PackageJson, Reflex, StateManagerMode  # noqa: E402
 from reflex.plugins import PreCompileContext  # noqa: E402
 
@@ -59,11 +60,16 @@ if os.environ.get("REFLEX_REDIS_URL"):
 class SameBuild(rx.plugins.Plugin):
     """Makes all replicas' builds of one source alike, so that a page of one finds its files at another.
 
-    Reflex bundles a file for the sake of its own version in it, and the time of the start is in there as well.
+    Reflex bundles a file for the sake of its own version in it, and the time of the start is in there as well. What
+    browsers keep for states (`rx.LocalStorage`) it lists in the order of a set.
     """
 
     def pre_compile(self, **context: Unpack[PreCompileContext]) -> None:
-        """Name the version instead."""
+        """Name the version instead, and sort the list."""
+        listed = utils.compile_client_storage
+        utils.compile_client_storage = lambda state: {
+            kind: dict(sorted(s.items())) for kind, s in listed(state).items()
+        }
         bundled, named = 'import reflexEnvironment from "$/reflex.json";', f'{{ version: "{Reflex.VERSION}" }};'
         context["add_modify_task"](
             "utils/state.js", lambda text: text.replace(bundled, f"const reflexEnvironment = {named}")

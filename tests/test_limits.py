@@ -266,7 +266,7 @@ async def test_a_limit_is_a_page_with_a_sentence(tab, sign_in, trail, monkeypatc
     await tab.opens(f"{url.path}?{url.query}", "callback")
     assert tab.told["failure"]["heading"] == TooManyRequests.heading
     assert "/oauth2/" in await another.begin(sign_in, address="192.0.2.7")  # of the same office
-    assert await another.begin(sign_in, address="192.0.2.7") == uri
+    assert (await another.begin(sign_in, address="192.0.2.7"))[:-10] == uri[:-10]  # but for the reference
     assert "/oauth2/" in await another.begin(sign_in, address="192.0.2.8")
     limited = [line["reason"] for line in trail() if line["event"] == "limited"]
     assert limited == ["starts of one browser", "starts of one address"]

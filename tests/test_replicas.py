@@ -125,6 +125,7 @@ async def answers(url: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", PARTS)
 async def test_who_holds_connections_stops_nobody_behind_the_proxy(site, visitor, part):
     """With README's lines of nginx Ada signs in meanwhile; without, what the app cannot count stops the site."""
