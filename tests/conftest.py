@@ -51,12 +51,18 @@ CONTRACT = [
 ]
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
     """A port that nobody has; below those that the system gives to clients, which could take it meanwhile."""
     while True:
         port = random.randint(20_000, 32_000)
+        if port in _given:  # its server may not listen yet
+            continue
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
 
 
