@@ -115,13 +115,13 @@ class Doors:
 
     async def _http(self, scope: Scope, others: Cookies, receive: Receive, send: Send) -> None:
         endpoint = self._endpoint(scope)
-        refusal = self._refused_for_origin(scope, endpoint)
-        scope = self._as_who_asks(scope, endpoint)
+        asked = self._as_who_asks(scope, endpoint)
+        scope = asked or requests.with_cookies(scope, [])
         send = self._tidying(scope, send)
         if _is_preflight(scope):  # what Reflex answers by itself (CORS)
             await self._site.app(requests.with_cookies(scope, []), receive, send)
-        elif refusal:
-            await _refuse(refusal, scope, receive, send)
+        elif asked is None:
+            await PlainTextResponse("Only for the pages of this site.", 403, NO_STORE)(scope, receive, send)
         elif endpoint.what is _SOCKETS:
             await PlainTextResponse("For websockets.", 404, NO_STORE)(scope, receive, send)
         elif endpoint.what is _BUILT:
@@ -167,13 +167,14 @@ class Doors:
 
     async def _websocket(self, scope: Scope, others: Cookies, receive: Receive, send: Send) -> None:
         endpoint = self._endpoint(scope)
-        if refusal := self._refused_for_origin(scope, endpoint):
-            await _refuse(refusal, scope, receive, send)
+        asked, held = self._as_who_asks(scope, endpoint), None
+        if asked is None:
+            await _refuse(_CLOSED, scope, receive, send)
             return
+        scope = asked
         if endpoint.what is _SOCKETS:
             await self._sockets.connect(scope, receive, send)
             return
-        scope, held = self._as_who_asks(scope, endpoint), None
         with suppress(StoreUnavailable):
             held = await self._held(scope, endpoint)
         if held is None and not endpoint.is_public:
@@ -208,7 +209,7 @@ class Doors:
         found = endpoints.find(self._site.api, scope, self._site.reflex)
         if found and not found.methods:
             return found
-        return self._of_reflex(scope) or found or Endpoint(None)
+        return self._of_reflex(scope) or found or endpoints.UNKNOWN
 
     def _of_reflex(self, scope: Scope) -> Endpoint | None:
         path = scope["path"]
@@ -223,31 +224,27 @@ class Doors:
         is_open = path in _HEALTH or (scope["method"] in ("GET", "HEAD") and self._site.is_built(path))
         return Endpoint(_BUILT, is_public=True) if is_open else None
 
-    def _refused_for_origin(self, scope: Scope, endpoint: Endpoint) -> Response | None:
-        """Refuse what a page of another origin asks for, but for what anybody may read, or may send from anywhere.
+    def _as_who_asks(self, scope: Scope, endpoint: Endpoint) -> Scope | None:
+        """Return the scope, without cookies if a page of another origin may have sent them; None to refuse it.
 
-        A client that is no browser names no origin (RFC 6454, 7.3); it needs no session cookie either.
+        Such a page gets what anybody may read, and what is open to all origins. A client that is no browser names no
+        origin (RFC 6454, 7.3); it needs no session cookie either.
         """
+        nobodys = requests.with_cookies(scope, [])
         if endpoint.is_cross_origin:
-            return None
+            return nobodys
         is_unsafe = scope["type"] == "websocket" or scope["method"] not in _SAFE
         headers = Headers(scope=scope)
-        cookies = (name for name, _ in pairs(headers.getlist("cookie")))
-        is_unnamed = "origin" not in headers and self._sign_in.session_cookie.name in cookies
         if self._is_from_elsewhere(scope):
-            is_refused = is_unsafe or not endpoint.is_public
+            if endpoint.is_public and not is_unsafe:
+                return nobodys
         else:
-            is_refused = is_unsafe and is_unnamed and endpoint.what is not _SOCKETS
-        if not is_refused:
-            return None
+            cookies = (name for name, _ in pairs(headers.getlist("cookie")))
+            is_unnamed = "origin" not in headers and self._sign_in.session_cookie.name in cookies
+            if not (is_unsafe and is_unnamed) or endpoint.what is _SOCKETS:
+                return scope
         audit.record("suspicious", reason="a request from another origin", address=self._address(scope))
-        return PlainTextResponse("Only for the pages of this site.", 403, NO_STORE)
-
-    def _as_who_asks(self, scope: Scope, endpoint: Endpoint) -> Scope:
-        """Return the scope; without cookies if a page of another origin may have sent them."""
-        if endpoint.is_cross_origin or self._is_from_elsewhere(scope):
-            return requests.with_cookies(scope, [])
-        return scope
+        return None
 
     def _is_from_elsewhere(self, scope: Scope) -> bool:
         """Tell whether a page of another origin sends this; opening a page by its link does not count."""

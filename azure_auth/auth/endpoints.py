@@ -47,7 +47,7 @@ class Endpoint:
         return self.is_public and is_cross_origin(self.what)
 
 
-_UNKNOWN = Endpoint(None)
+UNKNOWN = Endpoint(None)
 
 
 def find(app: Starlette, scope: Scope, last: BaseRoute | None = None) -> Endpoint | None:
@@ -64,7 +64,7 @@ def find(app: Starlette, scope: Scope, last: BaseRoute | None = None) -> Endpoin
     found = first(app.routes, scope, last)
     kinds = [cast("type", middleware.cls) for middleware in app.user_middleware]
     is_followed = all(f"{kind.__module__}.{kind.__qualname__}" in _HARMLESS for kind in kinds)
-    return found if found is None or is_followed else _UNKNOWN
+    return found if found is None or is_followed else UNKNOWN
 
 
 def first(routes: Iterable[BaseRoute], scope: Scope, last: BaseRoute | None = None) -> Endpoint | None:
@@ -85,12 +85,12 @@ def first(routes: Iterable[BaseRoute], scope: Scope, last: BaseRoute | None = No
 
 def _of(route: BaseRoute, scope: Scope) -> Endpoint:
     if not _is_known(route):
-        return _UNKNOWN
+        return UNKNOWN
     if isinstance(route, Mount):
         return _within(route.app, scope)
     if isinstance(route, (Route, WebSocketRoute)):
         return Endpoint(route.endpoint, is_public(route.endpoint))
-    return _UNKNOWN
+    return UNKNOWN
 
 
 def _within(app: ASGIApp, scope: Scope) -> Endpoint:
@@ -98,11 +98,11 @@ def _within(app: ASGIApp, scope: Scope) -> Endpoint:
     if is_public(app):
         return Endpoint(app, is_public=True)
     if not _is_known(app) or getattr(app, "root_path", ""):  # with one, FastAPI would match another path
-        return _UNKNOWN
+        return UNKNOWN
     router = app.router if isinstance(app, Starlette) else app
     if not (isinstance(router, Router) and _is_known(router) and router.middleware_stack == router.app):
-        return _UNKNOWN
-    return (find(app, scope) if isinstance(app, Starlette) else first(router.routes, scope)) or _UNKNOWN
+        return UNKNOWN
+    return (find(app, scope) if isinstance(app, Starlette) else first(router.routes, scope)) or UNKNOWN
 
 
 def _is_known(what: object) -> bool:

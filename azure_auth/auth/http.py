@@ -18,12 +18,12 @@ from azure_auth.auth.cookies import well_formed
 from azure_auth.auth.headers import FRONT_CHANNEL
 from azure_auth.auth.navigation import is_navigation, is_of_old_browser, is_post_of_ours
 from azure_auth.auth.policy import public
+from azure_auth.auth.requests import NO_STORE
 from azure_auth.auth.sealing import TICKET_LENGTH
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.errors import StoreUnavailable
 
 _log = logging.getLogger(__name__)
-_NO_STORE = {"Cache-Control": "no-store"}
 
 
 def routes(sign_in: SignIn) -> list[Route]:
@@ -33,7 +33,7 @@ def routes(sign_in: SignIn) -> list[Route]:
     async def start(request: Request) -> Response:
         """Start a sign-in, or send a signed-in user straight to the page. Only a page opened in a tab may ask."""
         if not is_navigation(request.scope):
-            return PlainTextResponse("Open this address in a tab.", 403, _NO_STORE)
+            return PlainTextResponse("Open this address in a tab.", 403, NO_STORE)
         led = await sign_in.begin(
             request.headers.getlist("cookie"),
             request.query_params.get("return_to", ""),
@@ -44,7 +44,7 @@ def routes(sign_in: SignIn) -> list[Route]:
         )
         # Off this site the empty fragment keeps the browser from taking along that of the address it comes from.
         leaves = not led.address.startswith(f"{sign_in.settings.public_url}/")
-        response = RedirectResponse(f"{led.address}#" if leaves else led.address, 303, _NO_STORE)
+        response = RedirectResponse(f"{led.address}#" if leaves else led.address, 303, NO_STORE)
         _set(response, led.cookies)
         return response
 
@@ -57,10 +57,10 @@ def routes(sign_in: SignIn) -> list[Route]:
         if not is_post_of_ours(request.scope, sign_in.settings.public_url):
             address = client_address(request.scope, sign_in.settings.proxy_hops)
             audit.record("suspicious", reason="a session asked for by another site", address=address)
-            return PlainTextResponse("Only for the pages of this site.", 403, _NO_STORE)
+            return PlainTextResponse("Only for the pages of this site.", 403, NO_STORE)
         ticket = await _body(request)
         led = await sign_in.start_session(ticket, request.headers.getlist("cookie"))
-        response = PlainTextResponse(led.address, headers=_NO_STORE)
+        response = PlainTextResponse(led.address, headers=NO_STORE)
         _set(response, led.cookies)
         if led.session_cookie:
             _set(response, [sign_in.session_cookie.header(led.session_cookie)])
@@ -76,7 +76,7 @@ def routes(sign_in: SignIn) -> list[Route]:
         address = client_address(request.scope, sign_in.settings.proxy_hops)
         sids = request.query_params.getlist("sid")
         return Response(
-            headers=_NO_STORE, background=BackgroundTask(_quietly, sign_in, sids[0] if len(sids) == 1 else "", address)
+            headers=NO_STORE, background=BackgroundTask(_quietly, sign_in, sids[0] if len(sids) == 1 else "", address)
         )
 
     return [

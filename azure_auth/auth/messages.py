@@ -95,14 +95,11 @@ def _takes_files(event: str) -> bool:
 
 def fits_upload(event: Event) -> bool:
     """Tell whether a handler takes what came with the files of an upload."""
-    handler = registered(event.name).handler.fn
-    hints = _hints(handler)
     try:
-        signature(handler).bind(None, **event.payload)
+        signature(registered(event.name).handler.fn).bind(None, **event.payload)
     except TypeError:
         return False
-    plain = {name: value for name, value in event.payload.items() if _is_plain(value)}
-    return all(_fits(value, hints.get(name, Any)) for name, value in plain.items())
+    return _all_fit(event.name, {name: value for name, value in event.payload.items() if _is_plain(value)})
 
 
 def _is_plain(value: Any) -> bool:
@@ -117,14 +114,18 @@ def takes(event: dict[str, Any]) -> bool:
     What a browser reports of an exception is shortened, for Reflex searches it by patterns that are not linear.
     """
     name, arguments = event["name"], cast("dict[str, Any]", event.get("payload", {}))
-    hints = _hints(registered(name).handler.fn)
-    if not all(_fits(value, hints.get(argument, Any)) for argument, value in arguments.items()):
+    if not _all_fit(name, arguments):
         return False
     if name in STORING and arguments.get("vars"):  # None is what a browser sends for a value that is gone
         arguments["vars"] = {var: value for var, value in arguments["vars"].items() if value is not None}
     if name == _EXCEPTION:
         event["payload"] = {argument: value[:REPORT_CHARACTERS] for argument, value in arguments.items()}
     return True
+
+
+def _all_fit(event: str, arguments: dict[str, Any]) -> bool:
+    hints = _hints(registered(event).handler.fn)
+    return all(_fits(value, hints.get(argument, Any)) for argument, value in arguments.items())
 
 
 @cache
