@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import redis
 from conftest import KEYS
+from redis.asyncio.connection import AbstractConnection
 from redis_server import running_redis
 
 from azure_auth.auth.redis_store import RedisStore
@@ -253,6 +254,24 @@ async def test_a_redis_that_is_gone_says_so_and_heals(tmp_path):
 
 def once(address: str = "", owner: str = "me", rank: int = WAITING) -> Once:
     return Once(owner, address, f"for {address}".encode(), rank)
+
+
+async def test_a_connection_that_is_closed_under_a_command_says_so(tmp_path, monkeypatch):
+    """As at the end of the app, while sockets still leave: redis-py then writes to what is not there any more."""
+    send = AbstractConnection._send_packed_command
+
+    async def closed(self, command):
+        await self.disconnect(nowait=True)
+        await send(self, command)
+
+    with running_redis(tmp_path) as running:
+        store = RedisStore(running.url, KEYS)
+        monkeypatch.setattr(AbstractConnection, "_send_packed_command", closed)
+        with pytest.raises(StoreUnavailable):
+            await store.note_tab("reference", "key", time.time() + 60)
+        monkeypatch.undo()
+        assert await store.note_tab("reference", "key", time.time() + 60) == []
+        await store.close()
 
 
 async def test_a_thing_is_taken_once_and_by_its_owner(store):

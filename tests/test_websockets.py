@@ -160,3 +160,16 @@ def _site(api: Starlette) -> object:
 
     site, _ = doors_of()
     return doors(api, site._sign_in, api=api)
+
+
+async def test_a_time_out_of_a_handlers_own_is_its_error():
+    """It is told like any other, and is not taken for the end of a stranger's time."""
+
+    async def late(socket: WebSocket) -> None:
+        await socket.accept()
+        raise TimeoutError
+
+    api, client = Starlette(routes=[WebSocketRoute("/open", public(late))]), Client()
+    scope = {"type": "websocket", "path": "/open", "query_string": b"", "client": ("127.0.0.1", 1)}
+    with pytest.raises(TimeoutError):
+        await _site(api)({**scope, "headers": [(b"origin", b"http://localhost:3000")]}, client.says.get, client.hears)

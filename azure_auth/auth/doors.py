@@ -186,10 +186,13 @@ class Doors:
                 self._note_crowd(scope)
                 await _refuse(_CLOSED, scope, receive, send)
                 return
+            limit = asyncio.timeout(None if held else STRANGER_WEBSOCKET_SECONDS)
             try:
-                async with asyncio.timeout(None if held else STRANGER_WEBSOCKET_SECONDS):
+                async with limit:
                     await self._run(Conversation(self._site.app), held, scope, others, receive, send)
             except TimeoutError:
+                if not limit.expired():
+                    raise
                 await send({"type": "websocket.close", "code": 1001})
 
     async def _run(

@@ -583,5 +583,7 @@ def _raise_where_stopped(outcome: bytes) -> None:
 def _translated() -> Generator[None]:
     try:
         yield
-    except (RedisError, OSError) as why:
+    except (RedisError, OSError, AttributeError) as why:
+        if isinstance(why, AttributeError) and why.name != "writelines":
+            raise  # redis-py means by that one that its connection was closed under the command
         raise StoreUnavailable(type(why).__name__) from why
