@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from conftest import APP, free_port
 from playwright.async_api import BrowserContext as BrowserContextOfALoop
 from playwright.async_api import async_playwright
 from playwright.sync_api import Browser, BrowserContext, Page, Request, expect, sync_playwright
+from raw_browser import Browser as RawBrowser
+from raw_browser import visitors
 from running import RunningApp, reflex_run
 
 ADA, GRACE = "Ada Lovelace", "Grace Hopper"
@@ -73,6 +75,21 @@ def production(directory, tmp_path_factory) -> Iterator[RunningApp]:
     port = int(APP.rpartition(":")[2])
     with reflex_run(tmp_path_factory.mktemp("prod"), directory.environ, frontend=port) as app:
         yield app
+
+
+@pytest.fixture
+async def visitor(production) -> AsyncIterator[Callable[[], RawBrowser]]:
+    """Browsers without a screen that have not been at the production build before."""
+    async with visitors(production.url) as visit:
+        yield visit
+
+
+@pytest.fixture
+async def ada(visitor) -> RawBrowser:
+    """Ada, signed in."""
+    browser = visitor()
+    await browser.sign_in()
+    return browser
 
 
 @pytest.fixture(params=["development", "production"])

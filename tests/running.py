@@ -29,6 +29,11 @@ class RunningApp:
     def console(self) -> str:
         return self.log.read_text()
 
+    def work(self) -> list[str]:
+        """What handlers of the page in `tests/site` have done: a line for each."""
+        path = self.site / ".data/work"
+        return path.read_text().splitlines() if path.exists() else []
+
 
 def cloned(folder: Path) -> Path:
     """Return a copy of the project, with the page of a developer who did nothing to protect it (`tests/site`)."""

@@ -14,7 +14,6 @@ from typing import Any
 import httpx
 import pytest
 from behind import doors
-from raw_browser import ADA, Browser, visitors
 from raw_socket import RawSocket, new_token
 from raw_tab import APP_STATE, HYDRATE, ON_LOAD, ROOT_STATE, RawTab
 from starlette.applications import Starlette
@@ -48,19 +47,6 @@ EXCEPTION = f"{ROOT_STATE}.reflex___state____frontend_event_exception_state.hand
 PAGE = "/reports?tab=2"
 LONG = 250_000
 """Characters of a message that is nearly as long as may be."""
-
-
-@pytest.fixture
-async def visitor(production) -> AsyncIterator[Callable[[], Browser]]:
-    async with visitors(production.url) as visit:
-        yield visit
-
-
-@pytest.fixture
-async def ada(visitor) -> Browser:
-    browser = visitor()
-    await browser.sign_in(ADA)
-    return browser
 
 
 @pytest.fixture

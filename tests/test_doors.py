@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import httpx
@@ -19,26 +18,6 @@ pytestmark = pytest.mark.anyio
 GUESTS, DRAWER = (f"{ROOT_STATE}.azure_auth___pages___reports____{name}" for name in ("guests", "drawer"))
 
 
-@pytest.fixture
-async def visitor(production, directory) -> AsyncIterator[Callable[[], Browser]]:
-    """Browsers that have not been here before."""
-    async with visitors(production.url) as visit:
-        yield visit
-
-
-@pytest.fixture
-async def ada(visitor) -> Browser:
-    browser = visitor()
-    await browser.sign_in(ADA)
-    return browser
-
-
-def work(production) -> list[str]:
-    """What handlers have done so far."""
-    file = production.site / ".data/work"
-    return file.read_text().splitlines() if file.exists() else []
-
-
 def ours(production, browser: Browser | None = None, **more: str) -> dict[str, str]:
     """The headers of a page's request."""
     return {"Origin": production.url, "Cookie": browser.cookie if browser else "", **more}
@@ -46,15 +25,15 @@ def ours(production, browser: Browser | None = None, **more: str) -> dict[str, s
 
 async def test_a_method_beside_a_public_one_is_not_a_strangers(production, ada):
     """A public GET and a private POST on one path; the webhook takes a POST from anywhere, for nobody."""
-    before = work(production)
+    before = production.work()
     async with httpx.AsyncClient(base_url=production.url) as http:
         assert (await http.get("/api/both")).text == "for all"
         for headers in ({}, ours(production), {"Origin": "http://localhost:3999", "Cookie": ada.cookie}):
             assert (await http.post("/api/both", content=b"x", headers=headers)).status_code in (401, 403)
-        assert work(production) == before
+        assert production.work() == before
         written = await http.post("/api/both", content=b"x", headers=ours(production, ada))
         assert "Ada Lovelace" in written.text
-        assert work(production) == [*before, "written"]
+        assert production.work() == [*before, "written"]
         hooked = await http.post(
             "/api/hook", content=b"xyz", headers={**ours(production, ada), "Origin": "https://a.b"}
         )
@@ -213,7 +192,7 @@ async def test_odd_uploads_leave_no_traceback(production, visitor, ada, who):
     """Other arguments, files that are none, no form, a handler that takes no files: refused, in a line at most."""
     browser = ada if who == "Ada" else visitor()
     await loaded(browser, "/guests")
-    before, lines = work(production), len(production.console())
+    before, lines = production.work(), len(production.console())
     odd = [[("__reflex_event_args", (None, text)), *files(1)] for text in ARGUMENTS.values()]
     odd += [[("files", (None, "text"))], [("__reflex_event_args", ("a.txt", b"{}"))]]
     for parts in odd:
@@ -224,7 +203,7 @@ async def test_odd_uploads_leave_no_traceback(production, visitor, ada, who):
     plain = ours(production, browser, **{"Reflex-Client-Token": "t", "Reflex-Event-Handler": f"{GUESTS}.leave"})
     async with httpx.AsyncClient() as http:
         assert (await http.post(f"{production.url}/_upload", data={"files": "x"}, headers=plain)).status_code == 400
-    assert work(production) == before
+    assert production.work() == before
     assert "Traceback" not in production.console()
     assert len(production.console()) - lines < 1_000 * len(odd)
 
@@ -233,14 +212,14 @@ async def test_an_upload_has_so_many_parts_and_so_many_bytes(production, ada):
     """50 files are taken; the 51st, and 300 fields of 1 MB, are refused, by a sentence where it can be read."""
     await loaded(ada, "/guests")
     assert (await upload(production, ada, f"{GUESTS}.take", files(50))).status_code == 200
-    assert work(production)[-1] == "take 50"
+    assert production.work()[-1] == "take 50"
     for parts in (files(51), [(f"field{n}", (None, b"x" * 1_000_000)) for n in range(300)]):
         refused = None
         with suppress(httpx.ReadError, httpx.WriteError):  # the rest of it is not read
             refused = await upload(production, ada, f"{GUESTS}.take", parts)
         if len(parts) == 51:
             assert (refused.status_code, refused.text) == (413, "A form may have 50 files and fields at most.")
-    assert work(production)[-1] == "take 50"
+    assert production.work()[-1] == "take 50"
 
 
 async def test_what_a_strangers_browser_keeps_reaches_public_states_alone(visitor):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ import httpx
 import pytest
 import websockets
 from conftest import clean_environ
-from raw_browser import Browser, visitors
+from raw_browser import Browser
 from raw_tab import APP_STATE, HYDRATE, ROOT_STATE, RawTab
 
 from azure_auth.auth.core import State
@@ -39,20 +39,6 @@ CANARY = "salaries-of-everybody"
 
 
 @pytest.fixture
-async def visitor(production, directory) -> AsyncIterator[Callable[[], Browser]]:
-    """Browsers that have not been here before."""
-    async with visitors(production.url) as visit:
-        yield visit
-
-
-@pytest.fixture
-async def ada(visitor) -> Browser:
-    browser = visitor()
-    await browser.sign_in(ADA)
-    return browser
-
-
-@pytest.fixture
 async def grace(visitor) -> Browser:
     browser = visitor()
     await browser.sign_in(GRACE)
@@ -66,8 +52,7 @@ def work(production) -> Callable[[], list[str]]:
 
     def look() -> list[str]:
         nonlocal seen
-        file = production.site / ".data/work"
-        lines = file.read_text().splitlines() if file.exists() else []
+        lines = production.work()
         new, seen = lines[seen:], len(lines)
         return new
 

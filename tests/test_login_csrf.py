@@ -181,8 +181,7 @@ def test_no_page_of_another_port_uses_a_developers_endpoint(production, browser,
         page.goto(production.url)
         choose(page, ADA)
         greeted(page, ADA)
-        work = production.site / ".data/work"
-        before = work.read_text() if work.exists() else ""
+        before = production.work()
         for way in WAYS_TO_POST:
             refused, hostile = production.console().count(REFUSED), context.new_page()
             hostile.goto(f"http://localhost:{port}/{way}", wait_until="commit")
@@ -191,7 +190,7 @@ def test_no_page_of_another_port_uses_a_developers_endpoint(production, browser,
                 hostile.wait_for_timeout(20)
             assert production.console().count(REFUSED) > refused, way
             hostile.close()  # its own navigation may be under way still
-        assert (work.read_text() if work.exists() else "") == before
+        assert production.work() == before
         page.goto(production.url)
         greeted(page, ADA)
         ours = page.evaluate("fetch('/api/both', {method: 'POST', body: 'x'}).then(answer => answer.text())")
