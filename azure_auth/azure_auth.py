@@ -15,24 +15,24 @@ from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from azure_auth import audit
-from azure_auth.auth import links
-from azure_auth.auth.client import Client
 from azure_auth.auth.core import State
-from azure_auth.auth.doors import Doors, Site
-from azure_auth.auth.gate import Gate
-from azure_auth.auth.headers import FRONT_CHANNEL, SecurityHeaders
-from azure_auth.auth.http import ServePages, build, is_built, routes
+from azure_auth.auth.entra.client import Client
+from azure_auth.auth.gate import links
+from azure_auth.auth.gate.gate import Gate
+from azure_auth.auth.gate.leave import leave
+from azure_auth.auth.gate.notice import notice
+from azure_auth.auth.gate.states import SharedStates, instead_of
+from azure_auth.auth.gate.tabs import Tabs
 from azure_auth.auth.policy import public
-from azure_auth.auth.redis_store import RedisStore
-from azure_auth.auth.server_keys import ServerKeys, kept_in
-from azure_auth.auth.sessions import Sessions
+from azure_auth.auth.sessions.server_keys import ServerKeys, kept_in
+from azure_auth.auth.sessions.sessions import Sessions
+from azure_auth.auth.sessions.store.redis import RedisStore
+from azure_auth.auth.sessions.store.store import EmbeddedStore
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.states import SharedStates, instead_of
-from azure_auth.auth.store import EmbeddedStore
-from azure_auth.auth.tabs import Tabs
+from azure_auth.auth.web.connections import Doors, Site
+from azure_auth.auth.web.headers import FRONT_CHANNEL, SecurityHeaders
+from azure_auth.auth.web.routes import ServePages, build, is_built, routes
 from azure_auth.components.brand import APP_NAME
-from azure_auth.components.leave import leave
-from azure_auth.components.notice import notice
 from azure_auth.demo import Directory, LoopbackTransport
 from azure_auth.errors import NotConfigured
 from azure_auth.logs import guard

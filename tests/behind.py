@@ -5,9 +5,9 @@ from types import SimpleNamespace
 from starlette.applications import Starlette
 from starlette.routing import Router
 
-from azure_auth.auth.doors import Doors, Site
-from azure_auth.auth.http import routes
-from azure_auth.auth.tabs import Tabs
+from azure_auth.auth.gate.tabs import Tabs
+from azure_auth.auth.web.connections import Doors, Site
+from azure_auth.auth.web.routes import routes
 
 
 def doors(app, sign_in, gate=None, tabs=None, *, api=None, is_built=lambda _: False) -> Doors:

@@ -18,11 +18,11 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 
-from azure_auth.auth.client import Client
-from azure_auth.auth.server_keys import ServerKeys
-from azure_auth.auth.sessions import Sessions
+from azure_auth.auth.entra.client import Client
+from azure_auth.auth.sessions.server_keys import ServerKeys
+from azure_auth.auth.sessions.sessions import Sessions
+from azure_auth.auth.sessions.store.store import EmbeddedStore
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.store import EmbeddedStore
 from azure_auth.demo.people import PEOPLE
 from azure_auth.settings import Settings
 
@@ -206,7 +206,7 @@ def tab(sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> "Tab":
     """A browser tab without a browser."""
     from tab import State, open_tab
 
-    from azure_auth.auth.tabs import Tabs
+    from azure_auth.auth.gate.tabs import Tabs
 
     monkeypatch.setattr(State, "sign_in", sign_in, raising=False)
     monkeypatch.setattr(State, "tabs", Tabs(), raising=False)

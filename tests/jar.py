@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from azure_auth.auth.sealing import flow_id
+from azure_auth.auth.sessions.sealing import flow_id
 from azure_auth.auth.sign_in import Led, SignIn
 
 

@@ -13,7 +13,7 @@ from reflex_base.event.context import EventContext
 from reflex_base.registry import RegistrationContext
 
 from azure_auth.auth.core import State
-from azure_auth.auth.tabs import Tab as Connection
+from azure_auth.auth.gate.tabs import Tab as Connection
 
 
 class Tab:

@@ -26,16 +26,16 @@ from test_requests import body_in_time, longest_boundary, longest_cookies, longe
 from test_websockets import a_strangers_websocket, longest_message, messages_ahead
 
 from azure_auth import audit, bounds
-from azure_auth.auth import doors as doors_module
-from azure_auth.auth import gate as gate_module
-from azure_auth.auth.doors import Doors
-from azure_auth.auth.endpoints import Endpoint
-from azure_auth.auth.frames import Frames, Outgoing
-from azure_auth.auth.limits import Pace, Paces
-from azure_auth.auth.messages import _fits, is_event, takes
+from azure_auth.auth.gate import gate as gate_module
+from azure_auth.auth.gate.frames import Frames, Outgoing
+from azure_auth.auth.gate.messages import _fits, is_event, takes
+from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.policy import public
-from azure_auth.auth.store import EmbeddedStore
-from azure_auth.auth.tabs import Tab, Tabs
+from azure_auth.auth.sessions.limits import Pace, Paces
+from azure_auth.auth.sessions.store.store import EmbeddedStore
+from azure_auth.auth.web import connections as doors_module
+from azure_auth.auth.web.connections import Doors
+from azure_auth.auth.web.endpoints import Endpoint
 from azure_auth.bounds import Flow
 from azure_auth.demo.people import PEOPLE
 from azure_auth.logs import cut
@@ -808,7 +808,7 @@ async def slow_client(characters: int) -> None:
     socket, tabs = Socket(), Tabs()
     socket.sent = None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("azure_auth.auth.frames.SEND_SECONDS", 0.05)
+        patch.setattr("azure_auth.auth.gate.frames.SEND_SECONDS", 0.05)
         patch.setattr(gate_module, "TAB_ANSWER_SECONDS", 0.02)
         tab = of_ada("key")
         tab.cut, tab.frames = socket.cut, socket.frames

@@ -15,11 +15,11 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from azure_auth.auth.http import routes
+from azure_auth.auth.gate.tabs import Tab
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.sealing import STRANGER
-from azure_auth.auth.server_keys import ServerKeys
-from azure_auth.auth.tabs import Tab
+from azure_auth.auth.sessions.sealing import STRANGER
+from azure_auth.auth.sessions.server_keys import ServerKeys
+from azure_auth.auth.web.routes import routes
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,7 @@ from raw_http import RawHttp
 from raw_tab import APP_STATE, RawTab, close_all
 from test_gate import registered
 
-from azure_auth.auth.headers import FRONT_CHANNEL
+from azure_auth.auth.web.headers import FRONT_CHANNEL
 from azure_auth.bounds import STRANGERS_OF_ADDRESS
 
 pytestmark = pytest.mark.anyio

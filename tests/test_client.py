@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from forge import CLIENT, HOST, ISSUER, KEY, OBJECT, OTHER_KEY, TENANT, id_token, jwk
 from jar import Jar
 
-from azure_auth.auth.client import LONGEST_WAIT_SECONDS, Client
+from azure_auth.auth.entra.client import LONGEST_WAIT_SECONDS, Client
 from azure_auth.errors import (
     AnswerIncomplete,
     AuthError,
@@ -514,7 +514,7 @@ async def test_waiting_ends(client, entra, monkeypatch):
     """A directory that never answers costs its person at most the limit."""
     from threading import Event
 
-    monkeypatch.setattr("azure_auth.auth.client.LONGEST_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("azure_auth.auth.entra.client.LONGEST_WAIT_SECONDS", 0.2)
     release = Event()
     entra["discovery"].mock(side_effect=lambda _: release.wait(20) and httpx.Response(500))
     try:

@@ -17,7 +17,6 @@ LAYERS = {
     "azure_auth.azure_auth": 5,
     "azure_auth.pages": 4,
     "azure_auth.components": 3,
-    "azure_auth.auth.core": 2,
     "azure_auth.auth": 1,
     "azure_auth": 0,
 }

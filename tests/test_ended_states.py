@@ -9,7 +9,7 @@ from reflex.istate.manager.memory import StateManagerMemory
 from reflex.istate.manager.redis import StateManagerRedis
 from reflex.state import State
 
-from azure_auth.auth.states import LocalStates, SharedStates, forget, instead_of
+from azure_auth.auth.gate.states import LocalStates, SharedStates, forget, instead_of
 
 pytestmark = pytest.mark.anyio
 KEY = "f" * 64

@@ -22,10 +22,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from azure_auth.auth.gate.tabs import Tabs
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.policy import cross_origin, public, who
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.tabs import Tabs
 
 pytestmark = pytest.mark.anyio
 ADA = Identity("t", "ada", "Ada Lovelace")

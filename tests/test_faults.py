@@ -16,8 +16,8 @@ from raw_tab import APP_STATE, RawTab
 from running import app_and_directory, children, cloned
 
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.sessions import Sessions
-from azure_auth.auth.store import EmbeddedStore
+from azure_auth.auth.sessions.sessions import Sessions
+from azure_auth.auth.sessions.store.store import EmbeddedStore
 from azure_auth.demo.people import PEOPLE
 from azure_auth.errors import StoreUnavailable
 from azure_auth.settings import Settings
@@ -34,7 +34,7 @@ def app(tmp_path_factory):
     """A production build that writes to the store at every event, not only once a minute."""
     folder = tmp_path_factory.mktemp("faults")
     site = cloned(folder)
-    sessions = site / "azure_auth/auth/sessions.py"
+    sessions = site / "azure_auth/auth/sessions/sessions.py"
     often = sessions.read_text().replace("_WRITE_SECONDS = 60.0", "_WRITE_SECONDS = 0.0")
     assert often != sessions.read_text()
     sessions.write_text(often)

@@ -15,12 +15,12 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from azure_auth.auth.doors import Doors
-from azure_auth.auth.flow_cookies import MOST, FlowCookie, FlowCookies
-from azure_auth.auth.flows import FLOW_SECONDS
-from azure_auth.auth.sealing import flow_id
-from azure_auth.auth.server_keys import ServerKeys
+from azure_auth.auth.cookies.flow_cookies import MOST, FlowCookie, FlowCookies
+from azure_auth.auth.sessions.flows import FLOW_SECONDS
+from azure_auth.auth.sessions.sealing import flow_id
+from azure_auth.auth.sessions.server_keys import ServerKeys
 from azure_auth.auth.sign_in import _MOST
+from azure_auth.auth.web.connections import Doors
 from azure_auth.errors import FlowExpired, FlowForeign, Throttled, TooManyStarts, Unavailable
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ from browsing import ADA, GRACE, choose, greeted
 from foreign import foreign_site
 from playwright.sync_api import Page, expect
 
-from azure_auth.auth.headers import FRONT_CHANNEL
+from azure_auth.auth.web.headers import FRONT_CHANNEL
 
 SAID = "You signed out of Microsoft, and so of this site."
 

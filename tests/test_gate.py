@@ -21,9 +21,9 @@ from raw_browser import Browser
 from raw_tab import APP_STATE, HYDRATE, ROOT_STATE, RawTab
 
 from azure_auth.auth.core import State
-from azure_auth.auth.frames import Outgoing
-from azure_auth.auth.gate import Gate
-from azure_auth.auth.tabs import Tab, Tabs
+from azure_auth.auth.gate.frames import Outgoing
+from azure_auth.auth.gate.gate import Gate
+from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.demo.people import PEOPLE
 from azure_auth.errors import TooManyTabs
 from azure_auth.pages.callback import callback

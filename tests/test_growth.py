@@ -15,13 +15,13 @@ from redis_server import running_redis
 from reflex_base.registry import RegistrationContext
 from tab import State
 
-from azure_auth.auth.gate import Gate
+from azure_auth.auth.gate.gate import Gate
+from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.redis_store import RedisStore
-from azure_auth.auth.session import Session
-from azure_auth.auth.sessions import Sessions
-from azure_auth.auth.store import EmbeddedStore
-from azure_auth.auth.tabs import Tab, Tabs
+from azure_auth.auth.sessions.session import Session
+from azure_auth.auth.sessions.sessions import Sessions
+from azure_auth.auth.sessions.store.redis import RedisStore
+from azure_auth.auth.sessions.store.store import EmbeddedStore
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ from browsing import ADA, choose, greeted
 from foreign import foreign_site
 from playwright.sync_api import expect
 
-from azure_auth.auth.headers import FRONT_CHANNEL
+from azure_auth.auth.web.headers import FRONT_CHANNEL
 
 YEAR = 31_536_000
 LONG = f"/{'x' * 2001}"

@@ -12,11 +12,11 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from azure_auth.auth.cookies import Cookie, well_formed
-from azure_auth.auth.headers import SecurityHeaders
-from azure_auth.auth.http import ServePages, routes
+from azure_auth.auth.cookies.cookie import Cookie, well_formed
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sign_in import SignIn
+from azure_auth.auth.web.headers import SecurityHeaders
+from azure_auth.auth.web.routes import ServePages, routes
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio

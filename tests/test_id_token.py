@@ -20,9 +20,9 @@ from forge import (
     unsigned,
 )
 
-from azure_auth.auth.id_token import read_keys, validate
+from azure_auth.auth.entra.id_token import read_keys, validate
+from azure_auth.auth.entra.refreshing import Kept
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.kept import Kept
 from azure_auth.errors import AnswerIncomplete, OtherTenant, TokenInvalid
 
 TEMPLATE = f"{HOST}/{{tenantid}}/v2.0"

@@ -9,7 +9,7 @@ from threading import Event, get_ident
 import pytest
 from conftest import Clock
 
-from azure_auth.auth.kept import Kept
+from azure_auth.auth.entra.refreshing import Kept
 
 
 class Fetch:

@@ -17,13 +17,13 @@ from tab import State
 from test_gate import Alive
 
 from azure_auth import audit
-from azure_auth.auth import gate as gates
-from azure_auth.auth.addresses import client_address
-from azure_auth.auth.gate import Gate
-from azure_auth.auth.limits import Limit
-from azure_auth.auth.messages import is_event
-from azure_auth.auth.store import Once, OneTime
-from azure_auth.auth.tabs import Tab, Tabs
+from azure_auth.auth.gate import gate as gates
+from azure_auth.auth.gate.gate import Gate
+from azure_auth.auth.gate.messages import is_event
+from azure_auth.auth.gate.tabs import Tab, Tabs
+from azure_auth.auth.sessions.limits import Limit
+from azure_auth.auth.sessions.store.store import Once, OneTime
+from azure_auth.auth.web.client_address import client_address
 from azure_auth.errors import FlowUnknown, TooManyRequests
 
 

@@ -11,15 +11,15 @@ import redis
 from conftest import KEYS, Clock
 from redis_server import running_redis
 
-from azure_auth.auth import codec
-from azure_auth.auth.flows import Flow, OnceOnly, Outcome
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.records import Arrival
-from azure_auth.auth.redis_store import RedisStore
-from azure_auth.auth.sealing import Seal, hashed
-from azure_auth.auth.session import Session
-from azure_auth.auth.sessions import Sessions
-from azure_auth.auth.store import EmbeddedStore, Once
+from azure_auth.auth.sessions import codec
+from azure_auth.auth.sessions.flows import Flow, OnceOnly, Outcome
+from azure_auth.auth.sessions.records import Arrival
+from azure_auth.auth.sessions.sealing import Seal, hashed
+from azure_auth.auth.sessions.session import Session
+from azure_auth.auth.sessions.sessions import Sessions
+from azure_auth.auth.sessions.store.redis import RedisStore
+from azure_auth.auth.sessions.store.store import EmbeddedStore, Once
 from azure_auth.errors import AuthError, FlowUnknown, NotAssigned, SignedOutMeanwhile, SignInFailed
 from azure_auth.settings import Settings
 

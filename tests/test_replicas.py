@@ -22,8 +22,8 @@ from raw_socket import RawSocket
 from raw_tab import APP_STATE, RawTab
 from replicas import running_replicas
 
-from azure_auth.auth.sealing import STRANGER, SessionKeys, handle_of
-from azure_auth.auth.session import opened as opened_keys
+from azure_auth.auth.sessions.sealing import STRANGER, SessionKeys, handle_of
+from azure_auth.auth.sessions.session import opened as opened_keys
 from azure_auth.demo.people import PEOPLE
 
 pytestmark = pytest.mark.anyio

@@ -11,8 +11,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 
 from azure_auth import bounds
-from azure_auth.auth import requests
-from azure_auth.auth.requests import Body, Crowd, Share, too_much
+from azure_auth.auth.web import requests
+from azure_auth.auth.web.requests import Body, Crowd, Share, too_much
 
 pytestmark = pytest.mark.anyio
 ROOM = Share(Counter(), {})

@@ -4,7 +4,7 @@ from secrets import token_bytes, token_hex
 
 import pytest
 
-from azure_auth.auth.sealing import Seal, SealBroken, SessionKeys, stranger_key, tab_id, tab_prefix, ticket_of
+from azure_auth.auth.sessions.sealing import Seal, SealBroken, SessionKeys, stranger_key, tab_id, tab_prefix, ticket_of
 
 REFERENCE, DATA_KEY = token_hex(16), token_bytes(32)
 TOKEN = "0b7a8c56-41cf-4d5e-9c1b-5f6a7e8d9c0a"

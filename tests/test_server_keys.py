@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from azure_auth.auth.server_keys import ServerKeys, kept_in
+from azure_auth.auth.sessions.server_keys import ServerKeys, kept_in
 from azure_auth.errors import NotConfigured
 from azure_auth.settings import Settings
 

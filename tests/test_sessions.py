@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from redis_server import running_redis
 
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.redis_store import RedisStore
-from azure_auth.auth.sealing import Seal, SealBroken, handle_of
-from azure_auth.auth.session import Session
-from azure_auth.auth.sessions import _LOOK_SECONDS, Sessions
-from azure_auth.auth.store import EmbeddedStore
+from azure_auth.auth.sessions.sealing import Seal, SealBroken, handle_of
+from azure_auth.auth.sessions.session import Session
+from azure_auth.auth.sessions.sessions import _LOOK_SECONDS, Sessions
+from azure_auth.auth.sessions.store.redis import RedisStore
+from azure_auth.auth.sessions.store.store import EmbeddedStore
 from azure_auth.errors import StoreUnavailable
 from azure_auth.settings import Settings
 
@@ -448,7 +448,7 @@ async def test_an_end_on_a_clock_that_is_off_is_one_everywhere(two, way):
 
 async def test_an_end_of_which_no_message_came_is_found(make, monkeypatch):
     """Somebody who does nothing is signed out by the look that is had at all sessions now and then."""
-    monkeypatch.setattr("azure_auth.auth.sessions._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("azure_auth.auth.sessions.sessions._LOOK_SECONDS", 0.05)
     ours, theirs, told = make(), make(), asyncio.Event()
     cookie = await ours.start(ADA, "browser", None)
     here, there = await find(ours, cookie), await find(theirs, cookie)

@@ -8,13 +8,13 @@ import pytest
 from conftest import APP, KEYS, Clock
 from jar import Jar
 
-from azure_auth.auth.client import LONGEST_WAIT_SECONDS
-from azure_auth.auth.flows import FLOW_SECONDS, TICKET_SECONDS, Outcome
+from azure_auth.auth.entra.client import LONGEST_WAIT_SECONDS
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.sealing import ticket_of
-from azure_auth.auth.sessions import Sessions
+from azure_auth.auth.sessions.flows import FLOW_SECONDS, TICKET_SECONDS, Outcome
+from azure_auth.auth.sessions.sealing import ticket_of
+from azure_auth.auth.sessions.sessions import Sessions
+from azure_auth.auth.sessions.store.store import MARK_SECONDS, TAKEN_SECONDS, Once, OneTime
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.store import MARK_SECONDS, TAKEN_SECONDS, Once, OneTime
 from azure_auth.errors import AnswerIncomplete, FlowForeign, FlowUnknown, Refused, Unavailable
 from azure_auth.settings import Settings
 
@@ -203,7 +203,7 @@ async def test_failures_of_one_address_cost_nobody_else_a_ticket(sign_in, direct
 
 async def test_nobody_waits_for_a_worker_that_is_gone(sign_in, directory, monkeypatch, jar):
     """A redemption that died with its worker is over when the longest one would be."""
-    monkeypatch.setattr("azure_auth.auth.store.TAKEN_SECONDS", 0.5)
+    monkeypatch.setattr("azure_auth.auth.sessions.store.store.TAKEN_SECONDS", 0.5)
     answer = directory.answer(await jar.begin(sign_in, ""), "Ada Lovelace")
     await sign_in._flows.take(answer["state"], jar.binding(sign_in, answer))
     with pytest.raises(FlowUnknown):
@@ -213,7 +213,7 @@ async def test_nobody_waits_for_a_worker_that_is_gone(sign_in, directory, monkey
 async def test_whoever_waits_asks_ever_less_often(sign_in, directory, monkeypatch, jar):
     """A stranger who keeps many pages waiting for a flow that is lost makes the store little work."""
     monkeypatch.setattr("azure_auth.auth.sign_in._LOOK_AGAIN_SECONDS", 0.02)
-    monkeypatch.setattr("azure_auth.auth.store.TAKEN_SECONDS", 0.6)
+    monkeypatch.setattr("azure_auth.auth.sessions.store.store.TAKEN_SECONDS", 0.6)
     looked = []
     look = sign_in._store.look
     monkeypatch.setattr(sign_in._store, "look", lambda *which: looked.append(which) or look(*which))

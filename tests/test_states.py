@@ -12,11 +12,11 @@ from reflex.istate.manager.redis import StateManagerRedis
 from reflex.utils.token_manager import LocalTokenManager, RedisTokenManager
 from reflex_base.event.context import EventContext
 
-from azure_auth.auth.gate import _is_for_strangers
-from azure_auth.auth.links import instead_of_reflexs
+from azure_auth.auth.gate.gate import _is_for_strangers
+from azure_auth.auth.gate.links import instead_of_reflexs
+from azure_auth.auth.gate.states import SharedStates, forget, hide_from_strangers, instead_of
 from azure_auth.auth.policy import public
-from azure_auth.auth.sealing import STRANGER
-from azure_auth.auth.states import SharedStates, forget, hide_from_strangers, instead_of
+from azure_auth.auth.sessions.sealing import STRANGER
 
 pytestmark = pytest.mark.anyio
 TOKEN = rx.BaseStateToken(ident="f" * 64, cls=rx.State)

@@ -12,9 +12,9 @@ from conftest import KEYS
 from redis.asyncio.connection import AbstractConnection
 from redis_server import running_redis
 
-from azure_auth.auth.redis_store import RedisStore
-from azure_auth.auth.server_keys import ServerKeys
-from azure_auth.auth.store import (
+from azure_auth.auth.sessions.server_keys import ServerKeys
+from azure_auth.auth.sessions.store.redis import RedisStore
+from azure_auth.auth.sessions.store.store import (
     KNOWN,
     OVER,
     WAITING,
@@ -289,8 +289,8 @@ async def test_a_thing_is_taken_once_and_by_its_owner(store):
 
 async def test_it_is_known_for_a_while_that_a_thing_was_taken(store, monkeypatch):
     """To its owner alone; looking leaves it in place, and afterwards nobody remembers."""
-    for module in ("store", "redis_store"):
-        monkeypatch.setattr(f"azure_auth.auth.{module}.TAKEN_SECONDS", 0.3)
+    for module in ("store", "redis"):
+        monkeypatch.setattr(f"azure_auth.auth.sessions.store.{module}.TAKEN_SECONDS", 0.3)
     await store.put("flow", "a", once("here"), 60)
     assert [(await store.look("flow", "a", "me"))[0] for _ in range(2)] == [b"for here"] * 2
     with pytest.raises(FlowForeign):
@@ -319,7 +319,7 @@ async def test_a_thing_lasts_its_time(store):
 @pytest.fixture
 def small(store, monkeypatch):
     """A store that keeps ten things of a kind."""
-    monkeypatch.setattr("azure_auth.auth.redis_store.MOST_ONCE", 10)
+    monkeypatch.setattr("azure_auth.auth.sessions.store.redis.MOST_ONCE", 10)
     if isinstance(store, EmbeddedStore):
         store._once.default_factory = lambda: OneTime(10)
     return store

@@ -46,7 +46,7 @@ def hasty(folder: Path, **environ: str) -> Iterator[RunningApp]:
         ("flows", "FLOW_SECONDS = 600", f"FLOW_SECONDS = {FLOW}"),
         ("sessions", "_WRITE_SECONDS = 60.0", f"_WRITE_SECONDS = {WRITE}"),
     ):
-        module = site / f"azure_auth/auth/{name}.py"
+        module = site / f"azure_auth/auth/sessions/{name}.py"
         assert said in module.read_text()
         module.write_text(module.read_text().replace(said, now))
     with app_and_directory(folder, site=site, **environ) as (app, _):

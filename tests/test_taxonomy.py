@@ -8,8 +8,8 @@ import pytest
 from jar import Jar
 from tab import State, finishes, open_tab, sign_in_as
 
-from azure_auth.auth.flows import FLOW_SECONDS
-from azure_auth.auth.tabs import Tabs
+from azure_auth.auth.gate.tabs import Tabs
+from azure_auth.auth.sessions.flows import FLOW_SECONDS
 from azure_auth.demo.id_tokens import FORGERIES
 from azure_auth.errors import FlowExpired, FlowForeign, FlowTaken, FlowUnknown, Refused
 from azure_auth.settings import Settings
@@ -182,7 +182,7 @@ async def test_a_hung_redemption_ends(tab, directory, monkeypatch):
     """The person is told after the limit, and the next person does not wait."""
     await sign_in_as(tab, directory, "Ada Lovelace")  # discovery and keys are there
     tab.cookies.pop("azure_auth_session")
-    monkeypatch.setattr("azure_auth.auth.client.LONGEST_WAIT_SECONDS", 0.3)
+    monkeypatch.setattr("azure_auth.auth.entra.client.LONGEST_WAIT_SECONDS", 0.3)
     with directory.fault(endpoint="token", delay=2):
         await sign_in_as(tab, directory, "Ada Lovelace")
     assert tab.told["failure"]["heading"] == "Microsoft takes too long to answer"

@@ -10,10 +10,10 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from azure_auth.auth import doors as doors_module
-from azure_auth.auth import websockets
 from azure_auth.auth.policy import public
-from azure_auth.auth.websockets import Conversation
+from azure_auth.auth.web import connections as doors_module
+from azure_auth.auth.web import websockets
+from azure_auth.auth.web.websockets import Conversation
 
 pytestmark = pytest.mark.anyio
 GONE = {"type": "websocket.disconnect", "code": 1001}

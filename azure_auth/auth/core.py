@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import reflex as rx
 from reflex_base.event.context import EventContext
 
-from azure_auth.auth.gate import told
+from azure_auth.auth.gate.gate import told
+from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.policy import public
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.tabs import Tab, Tabs
 from azure_auth.errors import AuthError, FlowForeign, FlowUnknown, SignInFailed, StoreUnavailable, whereabouts
 from azure_auth.return_target import return_target
 

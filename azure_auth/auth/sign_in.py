@@ -9,17 +9,17 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlencode
 
 from azure_auth import audit
-from azure_auth.auth.client import LONGEST_WAIT_SECONDS, Client
-from azure_auth.auth.cookies import Cookie
-from azure_auth.auth.flow_cookies import MOST, FlowCookie, FlowCookies
-from azure_auth.auth.flows import FLOW_SECONDS, TICKET_SECONDS, Flow, OnceOnly, Outcome
+from azure_auth.auth.cookies.cookie import Cookie
+from azure_auth.auth.cookies.flow_cookies import MOST, FlowCookie, FlowCookies
+from azure_auth.auth.entra.client import LONGEST_WAIT_SECONDS, Client
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.records import Arrival
-from azure_auth.auth.sealing import flow_id, ticket_of
-from azure_auth.auth.server_keys import ServerKeys
-from azure_auth.auth.session import Held
-from azure_auth.auth.sessions import Sessions
-from azure_auth.auth.store import KNOWN, OVER, WAITING, Store
+from azure_auth.auth.sessions.flows import FLOW_SECONDS, TICKET_SECONDS, Flow, OnceOnly, Outcome
+from azure_auth.auth.sessions.records import Arrival
+from azure_auth.auth.sessions.sealing import flow_id, ticket_of
+from azure_auth.auth.sessions.server_keys import ServerKeys
+from azure_auth.auth.sessions.session import Held
+from azure_auth.auth.sessions.sessions import Sessions
+from azure_auth.auth.sessions.store.store import KNOWN, OVER, WAITING, Store
 from azure_auth.errors import (
     REFERENCE,
     AuthError,
@@ -35,9 +35,9 @@ from azure_auth.errors import (
     TooManyStarts,
     Unavailable,
 )
-from azure_auth.parsing import GUID
 from azure_auth.return_target import return_target
 from azure_auth.settings import Settings
+from azure_auth.settings.parsing import GUID
 
 _LOOK_AGAIN_SECONDS, _LOOK_AT_LEAST_SECONDS = 0.2, 2.0
 _MINUTE = 60.0

@@ -19,11 +19,11 @@ from reflex_base.event.context import EventContext
 from reflex_base.registry import RegistrationContext
 
 from azure_auth.auth.core import State
-from azure_auth.auth.gate import TAB, Gate
+from azure_auth.auth.gate.gate import TAB, Gate
+from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.sessions import Sessions
-from azure_auth.auth.store import EmbeddedStore, Start, Started
-from azure_auth.auth.tabs import Tab, Tabs
+from azure_auth.auth.sessions.sessions import Sessions
+from azure_auth.auth.sessions.store.store import EmbeddedStore, Start, Started
 from azure_auth.settings import Settings
 
 OPENED = 1_000

@@ -29,9 +29,9 @@ from report import Bar, Row, percentile, shown, table, today  # noqa: E402
 from running import RunningApp, app_and_directory, children  # noqa: E402
 from sign_out import TABS, sign_outs  # noqa: E402
 
-from azure_auth.auth.redis_store import RedisStore  # noqa: E402
-from azure_auth.auth.session import Session  # noqa: E402
-from azure_auth.auth.sessions import Sessions  # noqa: E402
+from azure_auth.auth.sessions.session import Session  # noqa: E402
+from azure_auth.auth.sessions.sessions import Sessions  # noqa: E402
+from azure_auth.auth.sessions.store.redis import RedisStore  # noqa: E402
 from azure_auth.settings import Settings  # noqa: E402
 
 PEOPLE, OPENED, EACH, SESSIONS, LOOKS, SIGN_OUTS = 20, 1_000, 10, (1_000, 100_000), 3_000, 7

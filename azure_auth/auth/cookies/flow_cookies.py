@@ -13,9 +13,9 @@ from itertools import islice
 from secrets import token_bytes
 from typing import Any, cast
 
-from azure_auth.auth.cookies import cookie_name, pairs, set_cookie
-from azure_auth.auth.sealing import FLOW_ID_LENGTH, SEAL_BYTES, SealBroken, encoded, flow_id, hashed
-from azure_auth.auth.server_keys import ServerKeys
+from azure_auth.auth.cookies.cookie import cookie_name, pairs, set_cookie
+from azure_auth.auth.sessions.sealing import FLOW_ID_LENGTH, SEAL_BYTES, SealBroken, encoded, flow_id, hashed
+from azure_auth.auth.sessions.server_keys import ServerKeys
 from azure_auth.errors import AuthError
 
 SECONDS = 3600

@@ -17,16 +17,16 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from azure_auth import audit
-from azure_auth.auth.addresses import client_address
-from azure_auth.auth.frames import Frames
-from azure_auth.auth.gate import TAB, Gate
-from azure_auth.auth.limits import Pace, Paces
-from azure_auth.auth.messages import registered, takes_files
+from azure_auth.auth.gate.frames import Frames
+from azure_auth.auth.gate.gate import TAB, Gate
+from azure_auth.auth.gate.messages import registered, takes_files
+from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.policy import is_public
-from azure_auth.auth.requests import NO_STORE
-from azure_auth.auth.session import Held
+from azure_auth.auth.sessions.limits import Pace, Paces
+from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.tabs import Tab, Tabs
+from azure_auth.auth.web.client_address import client_address
+from azure_auth.auth.web.requests import NO_STORE
 from azure_auth.bounds import OWNER, QUERY_BYTES, SOCKET_HEADER_BYTES
 from azure_auth.errors import StoreUnavailable, whereabouts
 

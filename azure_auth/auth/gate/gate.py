@@ -29,11 +29,10 @@ from reflex_base.event.context import EventContext
 from reflex_base.utils.exceptions import LockExpiredError
 
 from azure_auth import audit
-from azure_auth.auth import states
-from azure_auth.auth.frames import Frames, Outgoing
-from azure_auth.auth.limits import Limit
-from azure_auth.auth.links import SharedLinks
-from azure_auth.auth.messages import (
+from azure_auth.auth.gate import states
+from azure_auth.auth.gate.frames import Frames, Outgoing
+from azure_auth.auth.gate.links import SharedLinks
+from azure_auth.auth.gate.messages import (
     HYDRATING,
     LOADING,
     STORING,
@@ -46,10 +45,11 @@ from azure_auth.auth.messages import (
     takes,
     takes_files,
 )
+from azure_auth.auth.gate.tabs import Stream, Tab, Tabs
 from azure_auth.auth.policy import is_public
-from azure_auth.auth.session import Session
-from azure_auth.auth.sessions import Sessions
-from azure_auth.auth.tabs import Stream, Tab, Tabs
+from azure_auth.auth.sessions.limits import Limit
+from azure_auth.auth.sessions.session import Session
+from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.bounds import (
     ANSWER_SECONDS,
     GONE_SECONDS,

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Any
 
-from azure_auth.auth.flow_cookies import FlowCookie
-from azure_auth.auth.frames import Frames
-from azure_auth.auth.sealing import stranger_key, tab_id
-from azure_auth.auth.session import Held, Session
+from azure_auth.auth.cookies.flow_cookies import FlowCookie
+from azure_auth.auth.gate.frames import Frames
+from azure_auth.auth.sessions.sealing import stranger_key, tab_id
+from azure_auth.auth.sessions.session import Held, Session
 from azure_auth.errors import AuthError
 
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
-from azure_auth.auth.sealing import Seal, encoded
+from azure_auth.auth.sessions.sealing import Seal, encoded
 
 _HALF = 16
 _NAME, _KNOWN = b"name ", b"known "

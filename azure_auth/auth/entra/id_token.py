@@ -11,7 +11,7 @@ from typing import Any
 
 import jwt
 
-from azure_auth.auth.kept import Kept
+from azure_auth.auth.entra.refreshing import Kept
 from azure_auth.errors import AnswerIncomplete, OtherTenant, TokenInvalid
 
 LEEWAY_SECONDS = 60

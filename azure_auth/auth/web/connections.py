@@ -17,19 +17,19 @@ from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from azure_auth import audit
-from azure_auth.auth import endpoints, requests
-from azure_auth.auth.addresses import client_address
-from azure_auth.auth.cookies import cookie_name, pairs
-from azure_auth.auth.endpoints import Endpoint
-from azure_auth.auth.gate import Gate
-from azure_auth.auth.navigation import is_navigation, is_of_old_browser, is_post_of_ours
+from azure_auth.auth.cookies.cookie import cookie_name, pairs
+from azure_auth.auth.gate.gate import Gate
+from azure_auth.auth.gate.sockets import Sockets, unavailable
+from azure_auth.auth.gate.tabs import Stream, Tabs
 from azure_auth.auth.policy import WHO
-from azure_auth.auth.requests import NO_STORE, Body, Crowd, Share
-from azure_auth.auth.session import Held
+from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.sockets import Sockets, unavailable
-from azure_auth.auth.tabs import Stream, Tabs
-from azure_auth.auth.websockets import Conversation
+from azure_auth.auth.web import endpoints, requests
+from azure_auth.auth.web.client_address import client_address
+from azure_auth.auth.web.endpoints import Endpoint
+from azure_auth.auth.web.fetch_metadata import is_navigation, is_of_old_browser, is_post_of_ours
+from azure_auth.auth.web.requests import NO_STORE, Body, Crowd, Share
+from azure_auth.auth.web.websockets import Conversation
 from azure_auth.bounds import (
     BODIES_OF_ADDRESS,
     BODIES_OF_STRANGERS,

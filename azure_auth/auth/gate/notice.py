@@ -1,5 +1,8 @@
 """What is said on top of any page."""
 
+# Components are partly untyped.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 import reflex as rx
 
 from azure_auth.auth.core import State

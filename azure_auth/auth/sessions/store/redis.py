@@ -15,8 +15,8 @@ from typing import Any, Literal, cast
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from azure_auth.auth.server_keys import ServerKeys
-from azure_auth.auth.store import (
+from azure_auth.auth.sessions.server_keys import ServerKeys
+from azure_auth.auth.sessions.store.store import (
     LARGEST_SHARE,
     MARK_SECONDS,
     MOST_MARKS,

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from azure_auth import parsing
-from azure_auth.credentials import Credential, certificate, federated_token
 from azure_auth.errors import NotConfigured
+from azure_auth.settings import parsing
+from azure_auth.settings.credentials import Credential, certificate, federated_token
 
 _T = TypeVar("_T")
 _CREDENTIALS = ("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_FEDERATED_TOKEN_FILE")

@@ -16,11 +16,11 @@ from weakref import WeakValueDictionary, finalize
 
 from azure_auth import audit
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.records import Arrival, Records
-from azure_auth.auth.sealing import Seal, SealBroken, handle_of, tab_prefix
-from azure_auth.auth.server_keys import ServerKeys
-from azure_auth.auth.session import GRACE_SECONDS, Ending, Held, Session, opened
-from azure_auth.auth.store import Gone, Join, MarkKind, Record, Start, Store, Successor
+from azure_auth.auth.sessions.records import Arrival, Records
+from azure_auth.auth.sessions.sealing import Seal, SealBroken, handle_of, tab_prefix
+from azure_auth.auth.sessions.server_keys import ServerKeys
+from azure_auth.auth.sessions.session import GRACE_SECONDS, Ending, Held, Session, opened
+from azure_auth.auth.sessions.store.store import Gone, Join, MarkKind, Record, Start, Store, Successor
 from azure_auth.errors import StoreUnavailable
 from azure_auth.settings import Settings
 

@@ -15,7 +15,7 @@ from hmac import compare_digest
 from pathlib import Path
 from typing import Literal, Protocol
 
-from azure_auth.auth.limits import Limit
+from azure_auth.auth.sessions.limits import Limit
 from azure_auth.bounds import SESSION_STATES
 from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, SignedOutMeanwhile, StoreUnavailable, TooManyRequests
 

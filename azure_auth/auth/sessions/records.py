@@ -7,12 +7,12 @@ from math import inf
 from typing import Any
 
 from azure_auth import audit
-from azure_auth.auth import codec
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.sealing import SealBroken, SessionKeys, handle_of
-from azure_auth.auth.server_keys import ServerKeys
-from azure_auth.auth.session import Session
-from azure_auth.auth.store import MarkKind, Record, Spend
+from azure_auth.auth.sessions import codec
+from azure_auth.auth.sessions.sealing import SealBroken, SessionKeys, handle_of
+from azure_auth.auth.sessions.server_keys import ServerKeys
+from azure_auth.auth.sessions.session import Session
+from azure_auth.auth.sessions.store.store import MarkKind, Record, Spend
 from azure_auth.settings import Settings
 
 _log = logging.getLogger(__name__)

@@ -13,14 +13,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from azure_auth import audit
-from azure_auth.auth.addresses import client_address
-from azure_auth.auth.cookies import well_formed
-from azure_auth.auth.headers import FRONT_CHANNEL
-from azure_auth.auth.navigation import is_navigation, is_of_old_browser, is_post_of_ours
+from azure_auth.auth.cookies.cookie import well_formed
 from azure_auth.auth.policy import public
-from azure_auth.auth.requests import NO_STORE
-from azure_auth.auth.sealing import TICKET_LENGTH
+from azure_auth.auth.sessions.sealing import TICKET_LENGTH
 from azure_auth.auth.sign_in import SignIn
+from azure_auth.auth.web.client_address import client_address
+from azure_auth.auth.web.fetch_metadata import is_navigation, is_of_old_browser, is_post_of_ours
+from azure_auth.auth.web.headers import FRONT_CHANNEL
+from azure_auth.auth.web.requests import NO_STORE
 from azure_auth.errors import StoreUnavailable
 
 _log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from reflex_base.registry import RegisteredEventHandler, RegistrationContext
 from reflex_base.utils.exceptions import UploadTypeError, UploadValueError
 from reflex_base.utils.format import format_event_handler
 
-from azure_auth.auth.tabs import Tab
+from azure_auth.auth.gate.tabs import Tab
 from azure_auth.bounds import REPORT_CHARACTERS, ROUTE_CHARACTERS
 
 _ON_LOAD = format_event_handler(OnLoadInternalState.event_handlers["on_load_internal"])

@@ -22,10 +22,10 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 import msal
 
-from azure_auth.auth.directory_http import DirectoryHttp
-from azure_auth.auth.id_token import SigningKey, SigningKeys, read_keys, validate
+from azure_auth.auth.entra.http import DirectoryHttp
+from azure_auth.auth.entra.id_token import SigningKey, SigningKeys, read_keys, validate
+from azure_auth.auth.entra.refreshing import Kept
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.kept import Kept
 from azure_auth.errors import (
     AnswerIncomplete,
     AuthError,
@@ -37,8 +37,8 @@ from azure_auth.errors import (
     refusal,
     whereabouts,
 )
-from azure_auth.parsing import GUID, MANY_TENANTS
 from azure_auth.settings import Settings
+from azure_auth.settings.parsing import GUID, MANY_TENANTS
 
 _T = TypeVar("_T")
 PEOPLE_AT_ONCE = 64

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
-from azure_auth.auth import codec
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.sealing import Seal, SealBroken, hashed
-from azure_auth.auth.store import Once, Store
+from azure_auth.auth.sessions import codec
+from azure_auth.auth.sessions.sealing import Seal, SealBroken, hashed
+from azure_auth.auth.sessions.store.store import Once, Store
 from azure_auth.errors import AuthError, FlowUnknown
 
 _log = logging.getLogger(__name__)

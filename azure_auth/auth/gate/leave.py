@@ -1,5 +1,8 @@
 """Leaves the pages by a full navigation, without `eval`."""
 
+# Components are partly untyped.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportPrivateUsage=false
+
 from typing import Any
 
 import reflex as rx

@@ -21,7 +21,7 @@ from reflex.state import BaseState
 from reflex_base.event.context import EventContext
 from reflex_base.utils.exceptions import StateSchemaMismatchError
 
-from azure_auth.auth.sealing import STRANGER
+from azure_auth.auth.sessions.sealing import STRANGER
 
 _LET_GO = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from azure_auth.auth.cookies import pairs
+from azure_auth.auth.cookies.cookie import pairs
 from azure_auth.bounds import BOUNDARY_BYTES, COOKIE_BYTES, HEADER_BYTES, OTHER_COOKIE_BYTES, SLOWEST_BYTES
 
 NO_STORE = {"Cache-Control": "no-store"}

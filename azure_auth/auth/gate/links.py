@@ -15,7 +15,7 @@ from typing import cast
 from reflex.app import EventNamespace
 from reflex.utils.token_manager import LocalTokenManager, RedisTokenManager, SocketRecord
 
-from azure_auth.auth.states import is_strangers
+from azure_auth.auth.gate.states import is_strangers
 from azure_auth.bounds import ANSWER_SECONDS
 
 _KEPT = "azure_auth:kept:"

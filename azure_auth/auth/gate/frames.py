@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.types import Message, Receive, Send
 
-from azure_auth.auth.limits import Paces
+from azure_auth.auth.sessions.limits import Paces
 from azure_auth.bounds import (
     FRAME_CHARACTERS,
     OUTGOING_CHARACTERS,

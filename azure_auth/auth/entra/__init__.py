@@ -1,0 +1,1 @@
+"""What we ask of the directory, and how its answers are validated."""

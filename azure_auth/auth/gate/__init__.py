@@ -1,0 +1,1 @@
+"""The Reflex side: every event and every update passes here."""

@@ -1,0 +1,1 @@
+"""The ASGI side: connections, routes, headers. It knows no Reflex."""
