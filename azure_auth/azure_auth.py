@@ -21,6 +21,7 @@ from azure_auth.auth.gate import links
 from azure_auth.auth.gate.gate import Gate
 from azure_auth.auth.gate.leave import leave
 from azure_auth.auth.gate.notice import notice
+from azure_auth.auth.gate.sockets import Sockets
 from azure_auth.auth.gate.states import SharedStates, instead_of
 from azure_auth.auth.gate.tabs import Tabs
 from azure_auth.auth.policy import public
@@ -29,13 +30,13 @@ from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.auth.sessions.store.redis import RedisStore
 from azure_auth.auth.sessions.store.store import EmbeddedStore
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.web.connections import Doors, Site
+from azure_auth.auth.web.connections import Connections, Site
 from azure_auth.auth.web.headers import FRONT_CHANNEL, SecurityHeaders
 from azure_auth.auth.web.routes import ServePages, build, is_built, routes
 from azure_auth.components.brand import APP_NAME
 from azure_auth.demo import Directory, LoopbackTransport
 from azure_auth.errors import NotConfigured
-from azure_auth.logs import guard
+from azure_auth.logs import install_redaction
 from azure_auth.pages.callback import callback
 from azure_auth.pages.home import home
 from azure_auth.pages.logout import logout
@@ -87,13 +88,14 @@ class App(rx.App):
         pages = Middleware(CORSMiddleware, allow_origins=[settings.public_url], allow_credentials=True)
         site = Site(
             inner,
+            Sockets(inner, sign_in, gate, tabs),
             Router(routes(sign_in), middleware=[pages]),
             api,
             api.routes[-1],
             lambda path: is_built(path, self.router),
         )
         framed_by = settings.backend_url if settings.demo else settings.authority_host
-        return SecurityHeaders(Doors(site, sign_in, gate, tabs), settings.public_url, framed_by, build)
+        return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, build)
 
 
 app = App(
@@ -120,7 +122,7 @@ async def lifespan() -> AsyncIterator[None]:
     gc.set_threshold(700, 10, 100)
     whom = "the demo directory" if settings.demo else f"{settings.authority_host}/{settings.tenant_id}"
     print(f"Sign-in asks {whom}; the redirect URI is {settings.public_url}/callback", flush=True)
-    guard()
+    install_redaction()
     listening = asyncio.create_task(sessions.listen())
     with audit.output(settings.audit_file) as trail, audit.writing(trail):
         yield

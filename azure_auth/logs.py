@@ -44,7 +44,7 @@ def cut(text: str, longest: int = LOG_CHARACTERS) -> str:
     return f"{kept}… ({len(text) - len(kept)} characters more)"
 
 
-def guard() -> None:
+def install_redaction() -> None:
     """Clean everything that is logged from here on; a line break from outside begins no line of its own.
 
     The audit trail is left as it is: it cleans each value for itself, and its lines are JSON. Reflex's console would

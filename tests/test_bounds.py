@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from behind import doors
+from behind import connections
 from raw_socket import RawSocket, new_token
 from raw_tab import APP_STATE, HYDRATE, ON_LOAD, ROOT_STATE, RawTab
 from starlette.applications import Starlette
@@ -33,8 +33,8 @@ from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.policy import public
 from azure_auth.auth.sessions.limits import Pace, Paces
 from azure_auth.auth.sessions.store.store import EmbeddedStore
-from azure_auth.auth.web import connections as doors_module
-from azure_auth.auth.web.connections import Doors
+from azure_auth.auth.web import connections as connections_module
+from azure_auth.auth.web.connections import Connections
 from azure_auth.auth.web.endpoints import Endpoint
 from azure_auth.bounds import Flow
 from azure_auth.demo.people import PEOPLE
@@ -387,8 +387,8 @@ async def nothing_comes() -> dict:
     return {"type": "http.request"}
 
 
-def doors_of(*routes: Route) -> tuple[Doors, list[str]]:
-    """Doors before an app that answers nothing, and the cookies whose session was asked for."""
+def connections_of(*routes: Route) -> tuple[Connections, list[str]]:
+    """Connections before an app that answers nothing, and the cookies whose session was asked for."""
     asked: list[str] = []
 
     async def session(cookies: list[str]) -> None:
@@ -406,19 +406,20 @@ def doors_of(*routes: Route) -> tuple[Doors, list[str]]:
         public_url="http://localhost:3000", demo=False, proxy_hops=0, upload_parts=1, upload_bytes=200_000_000
     )
     sign_in = SimpleNamespace(settings=settings, session=session, met=met, browser=lambda _: "")
+    sign_in.sessions = SimpleNamespace(on_end=[], on_outdated=[])
     sign_in.flow_cookies = SimpleNamespace(read=lambda _: [], tidied=lambda *_: [])
     sign_in.session_cookie = SimpleNamespace(read=lambda _: "", name="azure_auth_session")
     gate = SimpleNamespace(welcome=lambda _: False)
     api = Starlette(routes=list(routes))
     there = api if routes else app
-    return doors(there, sign_in, gate, api=api, is_built=lambda path: path == "/callback"), asked
+    return connections(there, sign_in, gate, api=api, is_built=lambda path: path == "/callback"), asked
 
 
 @pytest.mark.parametrize("way", ["a socket", "a file", "a page", "the callback", "the start", "a POST"])
 @pytest.mark.parametrize("origin", ["http://localhost:3001", "null", "https://evil.example", None])
 async def test_origin_is_compared_before_a_session_is_asked_for(way, origin):
     """From another origin the cookie is not even looked up; from our own it is, and for what is no page and reads."""
-    site, asked = doors_of()
+    site, asked = connections_of()
     for sender, asks in ((origin, False), ("http://localhost:3000", True), (None, True)):
         if sender is None and origin is not None:
             continue
@@ -583,7 +584,7 @@ async def tabs_of_a_session(_: int) -> None:
     with ExitStack() as open_:
         for number in range(bounds.SESSION_SOCKETS + 5):
             tab = of_ada(f"key {number}")
-            admitted.append((gate.welcome(tab), tab.trouble is None))
+            admitted.append((gate.welcome(tab), tab.store_error is None))
             if admitted[-1][0]:
                 open_.enter_context(tabs.connected(tab))
         for one in tabs.of(tab.session):
@@ -650,10 +651,10 @@ async def tasks_of_a_session(most: int) -> None:
     tab = of_ada("key")
     gate, *_rest = gate_of(Tabs(), {})
 
-    async def stands(*_: object) -> bool:
+    async def is_active(*_: object) -> bool:
         return True
 
-    gate._sessions.stands = stands
+    gate._sessions.is_active = is_active
     event = SimpleNamespace(name=f"{ROOT_STATE}.hydrate", payload={})
     context = SimpleNamespace(token="key", parent_txid="1")
     with pytest.MonkeyPatch.context() as patch:
@@ -875,20 +876,20 @@ async def test_who_has_left_does_not_answer(frame):
 
 async def longest_path(most: int) -> None:
     for size, status in ((most, 401), (most + 1, 414)):
-        doors, _ = doors_of()
+        site, _ = connections_of()
         sent: list[dict] = []
         scope = {"type": "http", "method": "GET", "path": "/" + "x" * (size - 1), "query_string": b"", "headers": []}
 
         async def send(message: dict, sent: list[dict] = sent) -> None:
             sent.append(message)
 
-        await doors({**scope, "client": ("127.0.0.1", 1)}, None, send)
+        await site({**scope, "client": ("127.0.0.1", 1)}, None, send)
         assert sent[0]["status"] == status
 
 
 async def longest_query(most: int) -> None:
     for size in (most, most + 1):
-        site, asked = doors_of()
+        site, asked = connections_of()
         query = b"token=t&x=" + b"x" * (size - 10)
         scope = {"type": "websocket", "path": "/_event/", "query_string": query, "client": ("127.0.0.1", 1)}
 
@@ -991,7 +992,7 @@ async def test_who_answers_no_ping_is_cut_in_time(monkeypatch, who, seconds):
 async def headers_of_a_socket(most: int) -> None:
     """Reflex keeps the ones that it has names for; of the others it hears nothing."""
     for size in (most, most + 1):
-        site, asked = doors_of()
+        site, asked = connections_of()
         headers = [(b"user-agent", b"x" * size), (b"x-other", b"y" * 9_000), (b"cookie", b"azure_auth_session=x")]
         scope = {"type": "websocket", "path": "/_event/", "query_string": b"token=t", "client": ("127.0.0.1", 1)}
 
@@ -1007,7 +1008,7 @@ async def read_all(request: Request) -> PlainTextResponse:
 
 
 async def longest_body(most: int) -> None:
-    site, _ = doors_of(Route("/all", public(read_all), methods=["POST"]))
+    site, _ = connections_of(Route("/all", public(read_all), methods=["POST"]))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(site), base_url="http://localhost:3000") as http:
         assert (await http.post("/all", content=b"x" * most)).text == str(most)
         assert (await http.post("/all", content=b"x" * (most + 1))).status_code == 413
@@ -1015,9 +1016,9 @@ async def longest_body(most: int) -> None:
 
 async def at_once(_: int) -> None:
     """A session's, those of strangers at one address and of all; websockets, uploads, and sign-in by its address."""
-    site, _ = doors_of()
+    site, _ = connections_of()
     ada = SimpleNamespace(session=SimpleNamespace(reference="ada"))
-    plain, upload, own = Endpoint(None), Endpoint(doors_module._UPLOADS), Endpoint(None, is_own=True)
+    plain, upload, own = Endpoint(None), Endpoint(connections_module._UPLOADS), Endpoint(None, is_own=True)
     of = site._room
     limits = [
         (bounds.REQUESTS_OF_SESSION, lambda _: of(stranger(1), plain, ada)),
@@ -1042,7 +1043,7 @@ def stranger(number: int, kind: str = "http") -> dict:
 
 
 async def bodies_at_once(_: int) -> None:
-    site, _ = doors_of()
+    site, _ = connections_of()
     ada = SimpleNamespace(session=SimpleNamespace(reference="ada"))
     most = site._most_bytes(stranger(1), Endpoint(None), None)
     assert most == {("address", "192.0.2.1"): bounds.BODIES_OF_ADDRESS, "strangers": bounds.BODIES_OF_STRANGERS}
@@ -1051,7 +1052,7 @@ async def bodies_at_once(_: int) -> None:
 
 async def a_slow_ticket(seconds: float) -> None:
     """Sign-in itself waits for so long, and then refuses."""
-    site, _ = doors_of()
+    site, _ = connections_of()
     waited: list[float] = []
 
     class Body:
@@ -1062,7 +1063,7 @@ async def a_slow_ticket(seconds: float) -> None:
             pass
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(doors_module, "Body", Body)
+        patch.setattr(connections_module, "Body", Body)
         await site._answer(Endpoint(None, is_own=True), None, stranger(1), [], None, None)
         await site._answer(Endpoint(None), None, stranger(1), [], None, None)
     assert waited == [seconds, bounds.BODY_SECONDS]

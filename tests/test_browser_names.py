@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import httpx
 import pytest
-from behind import doors
+from behind import connections
 from conftest import APP, KEYS
 from jar import Jar
 from starlette.applications import Starlette
@@ -163,7 +163,7 @@ async def test_another_person_gets_another_name_with_the_session(sign_in, direct
 @pytest.mark.parametrize("page", ["/callback?code=c", "/", "/public"])
 async def test_the_first_page_that_a_browser_opens_gives_a_name(sign_in, page):
     """Once; its images, scripts and whatever else it loads do not."""
-    site = doors(Starlette(), sign_in, is_built=lambda _: True)
+    site = connections(Starlette(), sign_in, is_built=lambda _: True)
     async with over(site) as browser:
         assert (
             named(await browser.get("/image.png", headers={"Sec-Fetch-Dest": "image", "Sec-Fetch-Mode": "no-cors"}))
@@ -186,7 +186,7 @@ async def test_a_name_lets_nobody_through_the_doors(sign_in):
     name = KEYS.new_name()
     cookie = await sign_in.sessions.start(Identity("t", "ada"), name, None)
     inner = Starlette(routes=[Route("/secret", lambda _: PlainTextResponse("let through"))])
-    async with over(doors(inner, sign_in)) as browser:
+    async with over(connections(inner, sign_in)) as browser:
         assert (await browser.get("/secret", headers={"Cookie": f"{NAME}={name}"})).status_code == 401
         jar = {"Cookie": f"{NAME}={name}; azure_auth_session={cookie}"}
         assert (await browser.get("/secret", headers=jar)).text == "let through"
@@ -247,7 +247,7 @@ async def test_two_strangers_who_call_their_tabs_alike_share_no_state(sign_in):
         pass
 
     gate = SimpleNamespace(welcome=lambda _: True, left=nothing, note=nothing)
-    site = doors(reflex, sign_in, gate)
+    site = connections(reflex, sign_in, gate)
     name = KEYS.new_name()
     for cookies in (b"", b"", f"{NAME}={'x' * 43}".encode(), f"{NAME}={name}".encode(), f"{NAME}={name}".encode()):
         headers = [(b"cookie", cookies)] if cookies else []

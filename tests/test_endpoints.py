@@ -5,11 +5,10 @@ import itertools
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from types import SimpleNamespace
 
 import httpx
 import pytest
-from behind import doors
+from behind import connections
 from conftest import APP, ROOT
 from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
@@ -22,7 +21,6 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from azure_auth.auth.gate.tabs import Tabs
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.policy import cross_origin, public, who
 from azure_auth.auth.sign_in import SignIn
@@ -35,22 +33,17 @@ OURS = {"Origin": APP}
 
 
 class Site:
-    """Doors before an app, what ran behind them, and a person who is signed in."""
+    """Connections before an app, what ran behind them, and a person who is signed in."""
 
     def __init__(self, sign_in: SignIn, cookie: str, api: Starlette) -> None:
-        self.cookie, self.tabs = f"azure_auth_session={cookie}", Tabs()
-        self.gate = SimpleNamespace(stop_what_is_over=self._stop)
+        self.cookie = f"azure_auth_session={cookie}"
         self.sessions = sign_in.sessions
-        self.doors = doors(api, sign_in, self.gate, self.tabs, api=api)
-
-    def _stop(self, stream: object) -> None:
-        if not self.sessions.admits(stream.session, stream.handle) and not stream.cut:
-            stream.cut = True
-            stream.task.cancel()
+        self.connections = connections(api, sign_in, api=api)
+        self.streams = self.connections._streams
 
     async def ask(self, method: str, path: str, *, owner: bool = False, **options: object) -> httpx.Response:
         headers = {**({"Cookie": self.cookie} if owner else {}), **options.pop("headers", OURS)}
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.doors), base_url=APP) as http:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(self.connections), base_url=APP) as http:
             return await http.request(method, path, headers=headers, **options)
 
 
@@ -336,7 +329,7 @@ async def connected(site: Site, path: str, headers: dict[str, str], *, hold: asy
 
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "websocket", "path": path, "query_string": b"", "headers": raw, "client": ("127.0.0.1", 1)}
-    await site.doors(scope, receive, send)
+    await site.connections(scope, receive, send)
     return sent
 
 
@@ -380,18 +373,18 @@ async def test_a_websocket_ends_with_its_session_or_cookie_value(site, end):
     there = site(WebSocketRoute("/closed", echoing()))
     hold = asyncio.Event()
     task = asyncio.create_task(connected(there, "/closed", {"Cookie": there.cookie, **OURS}, hold=hold))
-    while not there.tabs._streams:
+    while not there.streams._by_session:
         await asyncio.sleep(0)
-    ((stream,),) = there.tabs._streams.values()
-    assert there.tabs.streams(stream.session) == [stream]
+    ((stream,),) = there.streams._by_session.values()
+    assert stream.endless
     if end == "the session":
         await there.sessions.end(stream.session, "signed_out")
     else:
         stream.handle = "of an earlier value"
-    there.gate.stop_what_is_over(stream)
+        there.streams.stop_if_over(stream)
     sent = await asyncio.wait_for(task, 2)
     assert sent[-1] == {"type": "websocket.close", "code": 1008}
-    assert not there.tabs._streams
+    assert not there.streams._by_session
     hold.set()
 
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
-from behind import doors
+from behind import connections
 from conftest import APP, KEYS
 from jar import Jar
 from starlette.applications import Starlette
@@ -20,7 +20,7 @@ from azure_auth.auth.sessions.flows import FLOW_SECONDS
 from azure_auth.auth.sessions.sealing import flow_id
 from azure_auth.auth.sessions.server_keys import ServerKeys
 from azure_auth.auth.sign_in import _MOST
-from azure_auth.auth.web.connections import Doors
+from azure_auth.auth.web.connections import Connections
 from azure_auth.errors import FlowExpired, FlowForeign, Throttled, TooManyStarts, Unavailable
 
 pytestmark = pytest.mark.anyio
@@ -46,10 +46,10 @@ def over(app, **cookies: str) -> httpx.AsyncClient:
 
 
 @pytest.fixture
-def app(sign_in) -> Doors:
+def app(sign_in) -> Connections:
     """The routes, and a page behind the doors."""
     inner = Starlette(routes=[Route("/{page:path}", lambda _: PlainTextResponse("a page"))])
-    return doors(inner, sign_in, is_built=lambda path: path in ("/", "/callback"))
+    return connections(inner, sign_in, is_built=lambda path: path in ("/", "/callback"))
 
 
 @pytest.fixture

@@ -274,8 +274,9 @@ class Noting:
 
     def __init__(self) -> None:
         self.noted: list[str] = []
+        self.on_end, self.on_outdated = [], []
 
-    async def joined(self, _: object, key: str) -> list[str]:
+    async def register_tab(self, _: object, key: str) -> list[str]:
         self.noted.append(key)
         return []
 
@@ -332,7 +333,7 @@ async def test_a_tab_takes_the_place_of_a_socket_that_is_gone(earlier):
     gate, passed, emitted = gate_of(tabs, {"1": first, "2": second})
     where = "/callback?code=secret&state=s"
     with tabs.connected(first):
-        first.trouble = TooManyTabs() if earlier == "was refused" else None
+        first.store_error = TooManyTabs() if earlier == "was refused" else None
         await gate.on_connect("1", {"asgi.scope": {"azure_auth.tab": first}}, loading("/callback"))
         if earlier == "was cut":
             await gate._cut(first)
@@ -356,8 +357,8 @@ async def test_a_tab_takes_the_place_of_a_socket_that_is_gone(earlier):
         assert tabs.at("key") is (first if earlier == "answers" else None)
     for tab in (first, second):
         await gate.left(tab)
-        if tab.late:
-            tab.late.cancel()
+        if tab.stall_timer:
+            tab.stall_timer.cancel()
 
 
 @pytest.mark.parametrize("earlier", ["none", "is gone"])

@@ -4,12 +4,11 @@ import asyncio
 import gc
 import time
 from statistics import median
-from types import SimpleNamespace
 
 import pytest
 import redis
 import reflex as rx
-from behind import doors
+from behind import connections
 from conftest import KEYS
 from redis_server import running_redis
 from reflex_base.registry import RegistrationContext
@@ -22,6 +21,7 @@ from azure_auth.auth.sessions.session import Session
 from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.auth.sessions.store.redis import RedisStore
 from azure_auth.auth.sessions.store.store import EmbeddedStore
+from azure_auth.auth.web.streams import Streams
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -133,7 +133,7 @@ async def test_no_statement_of_a_sessions_life_reads_a_whole_table(tmp_path):
     cookie = await sessions.start(person, name, cookie)
     session = (await sessions.find(cookie)).session
     await sessions.touch(session)
-    assert await sessions.stands(session)
+    assert await sessions.is_active(session)
     await sessions._settle([session.reference, (await sessions.find(twin)).session.reference])
     await sessions.start(Identity(TENANT, "grace"), name, cookie)
     await sessions.end_everywhere(session)
@@ -185,15 +185,16 @@ async def test_a_person_who_signs_in_a_thousand_times_has_few_handles(make):
 async def test_nobody_is_kept_who_left(tmp_path):
     """With its last connection a session, its data key and its timers are gone; also where one ends by exception."""
     sessions, tabs = Sessions(EmbeddedStore(tmp_path / "sessions.sqlite"), SETTINGS, KEYS), Tabs()
+    streams = Streams(sessions)
     held = await sessions.find(await sessions.start(ADA, "", None))
     await sessions.touch(held.session)
     assert sessions._wakes
     assert sessions._writes
     for failure in (ZeroDivisionError, asyncio.CancelledError):
         two = Tab.of("one", held), Tab.of("two", None)
-        with pytest.raises(failure), tabs.connected(two[0]), tabs.connected(two[1]), tabs.streaming(held):
+        with pytest.raises(failure), tabs.connected(two[0]), tabs.connected(two[1]), streams.answering(held):
             raise failure
-    assert not any((tabs._holders, tabs._uploads, tabs._by_session, tabs._strangers, tabs._streams))
+    assert not any((tabs._holders, tabs._uploads, tabs._by_session, tabs._strangers, streams._by_session))
     del held, two
     gc.collect()
     assert not any((len(sessions._open), sessions._wakes, sessions._writes))
@@ -244,12 +245,12 @@ async def test_a_socket_that_ends_by_exception_leaves_nothing(gate, sign_in, fai
 
     async def reflex(scope, receive, send):
         tab = scope["azure_auth.tab"]
-        tab.late = asyncio.get_running_loop().call_later(60, seen.clear)
+        tab.stall_timer = asyncio.get_running_loop().call_later(60, seen.clear)
         seen.append(tab)
         assert gate._tabs.at(tab.key) is tab
         raise failure
 
-    site = doors(reflex, sign_in, gate, gate._tabs)
+    site = connections(reflex, sign_in, gate, gate._tabs)
     cookie = await sign_in.sessions.start(ADA, "", None) if signed_in else "x" * 43
     headers = [(b"cookie", f"azure_auth_session={cookie}".encode())]
     scope = {"type": "websocket", "path": "/_event/", "query_string": b"token=tab", "headers": headers}
@@ -258,8 +259,8 @@ async def test_a_socket_that_ends_by_exception_leaves_nothing(gate, sign_in, fai
     (tab,) = seen
     tabs = gate._tabs
     await asyncio.sleep(0)
-    assert not any((tabs._holders, tabs._uploads, tabs._by_session, tabs._strangers, tabs._streams))
-    assert tab.late.cancelled()
+    assert not any((tabs._holders, tabs._uploads, tabs._by_session, tabs._strangers, site._streams._by_session))
+    assert tab.stall_timer.cancelled()
     assert tab.timer is None or tab.timer.cancelled()
     assert bool(gate._left) is not signed_in  # a stranger's state waits a while for its tab
     gc.collect()
@@ -275,18 +276,19 @@ async def nothing_comes():
 @pytest.mark.parametrize("failure", [ZeroDivisionError, asyncio.CancelledError])
 async def test_a_request_that_ends_by_exception_leaves_nothing(sign_in, failure):
     """Streams are forgotten like sockets."""
-    tabs = Tabs()
 
     async def inner(scope, receive, send):
-        assert tabs._streams
+        assert site._streams._by_session
         raise failure
+
+    site = connections(inner, sign_in)
 
     cookie = await sign_in.sessions.start(ADA, "", None)
     headers = [(b"cookie", f"azure_auth_session={cookie}".encode())]
     scope = {"type": "http", "method": "GET", "path": "/figures", "query_string": b"", "headers": headers}
     with pytest.raises(failure):
-        await doors(inner, sign_in, SimpleNamespace(stop_what_is_over=lambda _: None), tabs)(scope, nothing_comes, None)
-    assert not any((tabs._holders, tabs._uploads, tabs._by_session, tabs._strangers, tabs._streams))
+        await site(scope, nothing_comes, None)
+    assert not site._streams._by_session
 
 
 async def test_a_tab_that_leaves_takes_its_timers_along(gate):
@@ -294,11 +296,11 @@ async def test_a_tab_that_leaves_takes_its_timers_along(gate):
     tab = Tab.of("tab", None, browser=KEYS.new_name())
     with gate._tabs.connected(tab):
         gate.welcome(tab)
-        tab.late = asyncio.get_running_loop().call_later(60, lambda: None)
+        tab.stall_timer = asyncio.get_running_loop().call_later(60, lambda: None)
     await gate.left(tab)
     await asyncio.sleep(0)
     assert tab.timer.cancelled()
-    assert tab.late.cancelled()
+    assert tab.stall_timer.cancelled()
     gate._left[tab.key].cancel()
 
 

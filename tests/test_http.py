@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import hypothesis
 import pytest
-from behind import doors
+from behind import connections
 from conftest import APP
 from hypothesis import strategies as st
 from starlette.applications import Starlette
@@ -130,11 +130,11 @@ async def test_pages_are_served_without_a_redirect():
 async def test_a_page_for_every_path_opens_no_more_than_pages(sign_in):
     """Where a developer's page takes all paths, uploaded files and the socket's route stay closed to strangers."""
     behind = Starlette(routes=[Route("/{path:path}", lambda _: PlainTextResponse("let through"))])
-    async with over(doors(behind, sign_in, is_built=lambda _: True)) as stranger:
+    async with over(connections(behind, sign_in, is_built=lambda _: True)) as stranger:
         assert (await stranger.get("/anything")).text == "let through"
         for path, status in (("/_upload/secret.txt", 401), ("/_upload", 401), ("/_event/", 404), ("/_event", 404)):
             assert (await stranger.get(path)).status_code == status, path
-    async with over(doors(behind, sign_in, is_built=lambda _: True)) as owner:
+    async with over(connections(behind, sign_in, is_built=lambda _: True)) as owner:
         person = Identity("tenant", "object", "Ada Lovelace", "ada@contoso.example", "")
         cookie = await sign_in.sessions.start(person, VALUE, None)
         answer = await owner.get("/_upload/secret.txt", headers={"Cookie": f"azure_auth_session={cookie}"})

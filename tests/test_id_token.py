@@ -21,15 +21,15 @@ from forge import (
 )
 
 from azure_auth.auth.entra.id_token import read_keys, validate
-from azure_auth.auth.entra.refreshing import Kept
+from azure_auth.auth.entra.refreshing import RefreshingValue
 from azure_auth.auth.identity import Identity
 from azure_auth.errors import AnswerIncomplete, OtherTenant, TokenInvalid
 
 TEMPLATE = f"{HOST}/{{tenantid}}/v2.0"
 
 
-def keys(*entries: dict[str, str]) -> Kept:
-    return Kept(lambda: read_keys({"keys": list(entries or [jwk()])}))
+def keys(*entries: dict[str, str]) -> RefreshingValue:
+    return RefreshingValue(lambda: read_keys({"keys": list(entries or [jwk()])}))
 
 
 def check(token: object, **changed):

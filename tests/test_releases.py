@@ -91,11 +91,11 @@ async def test_a_later_releases_fields_are_passed_over_and_kept(make, clock):
     record = there.touched()
     record |= {"identity": {**record["identity"], "roles": ["Admin"]}, "device": {"kind": "phone"}}
     await written(newer, there, record)
-    assert await older.stands(here)
+    assert await older.is_active(here)
     assert here.identity == ADA
     clock.now += 61
     await older.touch(here)
-    assert await newer.stands(there)
+    assert await newer.is_active(there)
     kept = await contents(older, here)
     assert (kept["identity"]["roles"], kept["device"], kept["seen"]) == (["Admin"], {"kind": "phone"}, clock.now)
     assert (await opened(make(), cookie)).identity == ADA
@@ -110,7 +110,7 @@ async def test_a_new_identity_replaces_the_old_one_with_all_of_it(make, clock):
     await written(newer, session, {**record, "identity": {**record["identity"], "roles": ["Admin"]}})
     clock.now += 60
     await older.start(ADA, "", cookie)
-    assert await newer.stands(session)
+    assert await newer.is_active(session)
     assert (await contents(newer, session))["identity"] == asdict(ADA)
 
 
@@ -156,21 +156,21 @@ async def test_two_releases_work_side_by_side(make, clock):
     cookie = await older.start(ADA, "", None)
     here, there = await opened(older, cookie), await opened(newer, cookie)
     for day in range(5):
-        assert await newer.stands(there)
+        assert await newer.is_active(there)
         record = there.touched()
         record |= {"identity": {**record["identity"], "roles": [f"role {day}"]}, f"field of day {day}": day}
         await written(newer, there, record)
         clock.now += 61
         await asyncio.gather(older.touch(here), newer.touch(there))
-        assert await older.stands(here)
-        assert await newer.stands(there)
+        assert await older.is_active(here)
+        assert await newer.is_active(there)
         assert (here.identity, there.identity) == (ADA, ADA)
     kept = await contents(older, here)
     assert kept["identity"]["roles"] == ["role 4"]
     assert [kept[f"field of day {day}"] for day in range(5)] == [0, 1, 2, 3, 4]
     clock.now += 61
     cookie = await older.start(ADA, "", cookie)
-    assert await newer.stands(there)
+    assert await newer.is_active(there)
     assert await opened(newer, cookie) is there
     assert here.ended is there.ended is None
 
@@ -223,7 +223,7 @@ async def test_what_cannot_be_read_asks_for_a_new_sign_in(make, caplog, fault):
     )
     assert await sessions._store.replace(replace(row, sealed=session.keys.record.seal(plain)), session.version)
     caplog.set_level(logging.WARNING)
-    assert not await other.stands(there)
+    assert not await other.is_active(there)
     assert there.ended == "refused"
     assert await make().find(cookie) is None
     lines = [record for record in caplog.records if record.name.startswith("azure_auth") and "audit" not in record.name]

@@ -64,7 +64,7 @@ async def test_a_cookie_finds_its_person(sessions):
     assert len(cookie) == 43
     session = await find(sessions, cookie)
     assert session.identity == ADA
-    assert await sessions.stands(session)
+    assert await sessions.is_active(session)
     assert await find(sessions, "x" * 43) is None
 
 
@@ -90,7 +90,7 @@ async def test_a_session_idles_out(sessions, clock, minutes, stands):
     cookie = await sessions.start(ADA, "browser", None)
     session = await find(sessions, cookie)
     clock.now += minutes * 60
-    assert await sessions.stands(session) is stands
+    assert await sessions.is_active(session) is stands
     assert session.ended == (None if stands else "idle")
     clock.now -= 60 * 60
     assert bool(await find(sessions, cookie)) is stands
@@ -101,10 +101,10 @@ async def test_doing_something_keeps_it_but_not_for_ever(sessions, clock):
     session = await find(sessions, await sessions.start(ADA, "browser", None))
     for _ in range(23):
         clock.now += 30 * 60
-        assert await sessions.stands(session)
+        assert await sessions.is_active(session)
         await sessions.touch(session)
     clock.now += 30 * 60
-    assert not await sessions.stands(session)
+    assert not await sessions.is_active(session)
     assert session.ended == "expired"
 
 
@@ -159,21 +159,21 @@ async def test_a_tenant_that_may_enter_no_more_is_out(sessions, make):
 async def test_an_end_reaches_who_is_here_at_once(sessions):
     """Whoever has the session open hears of its end, once; sign-out everywhere reaches all of the person's."""
     heard: list[str] = []
-    sessions.on_end = lambda session: heard.append(f"{session.identity.name} {session.ended}")
+    sessions.on_end.append(lambda session: heard.append(f"{session.identity.name} {session.ended}"))
     first = await find(sessions, await sessions.start(ADA, "one", None))
     second = await find(sessions, await sessions.start(ADA, "two", None))
     grace = await find(sessions, await sessions.start(GRACE, "three", None))
     await sessions.end_everywhere(first)
     await sessions.end(first, "signed_out")
     assert heard == ["Ada Lovelace signed_out"] * 2
-    assert [await sessions.stands(session) for session in (first, second, grace)] == [False, False, True]
+    assert [await sessions.is_active(session) for session in (first, second, grace)] == [False, False, True]
 
 
 async def test_an_idle_session_ends_by_itself(sessions, path):
     """Nobody has to do anything for it: who sits before an open page is told."""
     quick = Sessions(EmbeddedStore(path), replace(Settings.load(ENVIRON), session_idle=timedelta(seconds=0.2)), KEYS)
     told = asyncio.Event()
-    quick.on_end = lambda _: told.set()
+    quick.on_end.append(lambda _: told.set())
     session = await find(quick, await quick.start(ADA, "browser", None))
     async with asyncio.timeout(5):
         await told.wait()
@@ -201,7 +201,7 @@ async def test_a_late_write_revives_nothing(sessions, make, clock):
     await elsewhere.end(await find(elsewhere, cookie), "signed_out")
     clock.now += 95  # more than the minute after which the store hears of it, on the slower clock too
     await sessions.touch(here)
-    assert not await sessions.stands(here)
+    assert not await sessions.is_active(here)
     assert await find(make(), cookie) is None
 
 
@@ -213,10 +213,10 @@ async def test_two_processes_see_each_others_writes(sessions, make, clock):
     for _ in range(3):
         clock.now += 95  # more than the minute after which the store hears of it, on the slower clock too
         await sessions.touch(here)
-        assert await other.stands(there)
+        assert await other.is_active(there)
         clock.now += 95  # more than the minute after which the store hears of it, on the slower clock too
         await other.touch(there)
-        assert await sessions.stands(here)
+        assert await sessions.is_active(here)
     assert here.version == there.version == 7
 
 
@@ -274,7 +274,7 @@ async def test_a_row_of_other_types_is_refused(sessions, make, path, column, val
     assert await find(make(), cookie)
     here = await find(sessions, cookie)
     rewritten(path, f"UPDATE sessions SET {column} = {value}")
-    assert await sessions.stands(here) is (column == "sealed")  # one that is open is asked for its version alone
+    assert await sessions.is_active(here) is (column == "sealed")  # one that is open is asked for its version alone
     assert await find(make(), cookie) is None
 
 
@@ -286,7 +286,7 @@ async def test_an_older_record_put_back_is_no_way_back(sessions, make, path, clo
     clock.now += 95  # more than the minute after which the store hears of it, on the slower clock too
     await sessions.touch(session)
     rewritten(path, "UPDATE sessions SET version = ?, sealed = ? WHERE reference = ?", before)
-    assert not await sessions.stands(session)
+    assert not await sessions.is_active(session)
     assert session.ended == "refused"
     assert await find(make(), cookie) is None
 
@@ -299,7 +299,7 @@ async def test_a_store_that_fails_lets_nobody_in(sessions, path):
     for file in path.parent.iterdir():
         file.unlink()
     path.write_bytes(b"no database" * 1000)
-    for ask in (find(sessions, cookie), sessions.stands(session), sessions.start(ADA, "b", None)):
+    for ask in (find(sessions, cookie), sessions.is_active(session), sessions.start(ADA, "b", None)):
         with pytest.raises(StoreUnavailable):
             await ask
     with pytest.raises(StoreUnavailable):
@@ -399,14 +399,14 @@ async def test_a_clock_that_is_off_ends_nobody_early(two, way, begun):
     for minutes in range(30, 12 * 60, 30) if way == "expired" else []:
         clock.now = last + minutes * 60
         await (theirs if minutes % 60 else ours).touch(there if minutes % 60 else here)
-        assert await ours.stands(here)
-        assert await theirs.stands(there)
+        assert await ours.is_active(here)
+        assert await theirs.is_active(there)
     clock.now = last + (12 if way == "expired" else 1) * 60 * 60 - 31
-    assert await ours.stands(here)
-    assert await theirs.stands(there)
+    assert await ours.is_active(here)
+    assert await theirs.is_active(there)
     clock.now += 62
-    assert not await ours.stands(here)
-    assert not await theirs.stands(there)
+    assert not await ours.is_active(here)
+    assert not await theirs.is_active(there)
     assert way in (here.ended, there.ended)  # the other may have found it gone
     assert await find(theirs, cookie) is None
 
@@ -419,11 +419,11 @@ async def test_a_touch_on_a_clock_that_is_off_keeps_it_everywhere(two):
     for sessions, session in ((theirs, there), (ours, here), (theirs, there)):
         clock.now += 60 * 60 - 31
         await sessions.touch(session)
-        assert await ours.stands(here)
-        assert await theirs.stands(there)
+        assert await ours.is_active(here)
+        assert await theirs.is_active(there)
     clock.now += 60 * 60 + 31
-    assert not await ours.stands(here)
-    assert not await theirs.stands(there)
+    assert not await ours.is_active(here)
+    assert not await theirs.is_active(there)
 
 
 @pytest.mark.parametrize("way", ["sign out", "everywhere", "anew"])
@@ -433,7 +433,7 @@ async def test_an_end_on_a_clock_that_is_off_is_one_everywhere(two, way):
     for first, second in ((ours, theirs), (theirs, ours)):
         cookie = await first.start(ADA, "browser", None)
         here, there = await find(first, cookie), await find(second, cookie)
-        assert await first.stands(here)
+        assert await first.is_active(here)
         if way == "sign out":
             await second.end(there, "signed_out")
         elif way == "everywhere":
@@ -442,7 +442,7 @@ async def test_an_end_on_a_clock_that_is_off_is_one_everywhere(two, way):
             await second.start(GRACE, "browser", cookie)
         clock.now += 95
         await first.touch(here)
-        assert not await first.stands(here)
+        assert not await first.is_active(here)
         assert await find(second, cookie) is None
 
 
@@ -452,7 +452,7 @@ async def test_an_end_of_which_no_message_came_is_found(make, monkeypatch):
     ours, theirs, told = make(), make(), asyncio.Event()
     cookie = await ours.start(ADA, "browser", None)
     here, there = await find(ours, cookie), await find(theirs, cookie)
-    ours.on_end = lambda _: told.set()
+    ours.on_end.append(lambda _: told.set())
     listening = asyncio.create_task(ours.listen())
     await theirs.end(there, "signed_out")
     await asyncio.wait_for(told.wait(), 5)

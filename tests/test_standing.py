@@ -116,7 +116,7 @@ async def test_tabs_that_ask_at_one_moment_after_anothers_write_stand(ours, thei
     for _ in range(10):
         clock.now += 95
         await theirs.touch(there)
-        assert await asyncio.gather(*(ours.stands(here) for _ in range(tabs))) == [True] * tabs
+        assert await asyncio.gather(*(ours.is_active(here) for _ in range(tabs))) == [True] * tabs
     assert here.version == there.version == 11
 
 
@@ -127,9 +127,9 @@ async def test_clicks_at_one_moment_a_minute_after_the_last_write_stand(ours, th
     here, there = await find(ours, cookie), await find(theirs, cookie)
 
     async def click(sessions: Sessions, session: Session) -> bool:
-        stands = await sessions.stands(session)
+        stands = await sessions.is_active(session)
         await sessions.touch(session)
-        return stands and await sessions.stands(session)
+        return stands and await sessions.is_active(session)
 
     for _ in range(10):
         clock.now += 61
@@ -148,7 +148,7 @@ async def test_a_touch_that_loses_is_written_on_top_of_what_won(ours, theirs, cl
     await ours.touch(here)
     assert here.version == 3
     assert here.written == clock.now
-    assert await theirs.stands(there)
+    assert await theirs.is_active(there)
     assert there.seen == clock.now
 
 
@@ -163,12 +163,12 @@ async def test_a_forgotten_tab_ends_nobody_who_works_elsewhere(ours, theirs, clo
     await tidied(theirs)
     assert there.ended is None
     assert there.reference in theirs._wakes
-    assert await ours.stands(here)
+    assert await ours.is_active(here)
     clock.now += 60 * 60
     theirs._wake(there.reference)
     await tidied(theirs)
     assert there.ended == "idle"
-    assert not await ours.stands(here)
+    assert not await ours.is_active(here)
     assert here.ended == "idle"
 
 
@@ -195,14 +195,14 @@ async def test_the_same_person_keeps_the_session(ours, theirs, clock):
     new = await ours.start(married, BROWSER, cookie, await ticket(ours, asked=clock.now))
     assert new != cookie
     assert (await find(ours, new)) is here
-    assert await theirs.stands(there)
+    assert await theirs.is_active(there)
     assert here.identity == there.identity == married
     assert (await find(theirs, new)).keys.tab_key("t") == here.keys.tab_key("t")
     clock.now += 2 * 60 * 60  # thirteen hours after the first sign-in
     here.seen = clock.now
-    assert await ours.stands(here)
+    assert await ours.is_active(here)
     await ours.end_by_directory(SID)
-    assert await ours.stands(here)
+    assert await ours.is_active(here)
     await ours.end_by_directory(married.sid)
     assert here.ended == "directory"
 
@@ -217,13 +217,13 @@ async def test_an_earlier_value_dies_within_its_grace_everywhere(ours, theirs, m
     old, handle = handle_of(cookie).name, handle_of(new).name
     clock.now += GRACE_SECONDS - 1
     assert await find(theirs, cookie) is there
-    assert await theirs.stands(there, old)
+    assert await theirs.is_active(there, old)
     clock.now += 1
     await _put_back(ours._store, cookie, stolen)
     for sessions in (ours, theirs, make()):
         assert await sessions.find(cookie) is None
-    assert not await theirs.stands(there, old)
-    assert await theirs.stands(there, handle)
+    assert not await theirs.is_active(there, old)
+    assert await theirs.is_active(there, handle)
     assert (await find(make(), new)).identity == ADA
 
 
@@ -348,8 +348,8 @@ async def test_of_two_sessions_in_one_browser_the_presented_one_stays(ours, thei
     (timer,) = theirs._settling
     timer._run()
     await tidied(theirs)
-    assert await ours.stands(first)
-    assert not await ours.stands(second)
+    assert await ours.is_active(first)
+    assert not await ours.is_active(second)
     assert second.ended == "joined"
     assert [line["reason"] for line in trail() if line["event"] == "signed_out"] == ["replaced"]
     timer.cancel()
@@ -419,7 +419,7 @@ async def test_no_ticket_is_spent_without_a_session(tmp_path, clock):
     """While the store takes no write, an exchange fails and can be tried again with the same ticket."""
     sessions = Sessions(EmbeddedStore(tmp_path / "sessions.sqlite", clock), SETTINGS, KEYS, clock)
     arrival = await ticket(sessions)
-    await sessions.reach()
+    await sessions.ping()
     sessions._store._db.execute("PRAGMA query_only = ON")
     with pytest.raises(StoreUnavailable):
         await sessions.start(ADA, BROWSER, None, arrival)
@@ -435,7 +435,7 @@ async def test_a_sign_out_at_microsoft_is_told_once(ours, theirs, trail, open_he
     sessions = [await find(s, cookie) for s in (ours, theirs)] if open_here else []
     await ours.end_by_directory(SID)
     if open_here:
-        assert not await theirs.stands(sessions[1])
+        assert not await theirs.is_active(sessions[1])
         assert [session.ended for session in sessions] == ["directory"] * 2
     (line,) = [line for line in trail() if line["event"] == "signed_out"]
     assert line["reason"] == "directory"
@@ -455,7 +455,7 @@ async def test_whoever_finds_out_by_themselves_knows_the_reason(ours, theirs, cl
         await ours.end_by_directory(SID)
     else:
         await ours.end(here, why)
-    assert not await theirs.stands(there)
+    assert not await theirs.is_active(there)
     assert there.ended == here.ended == why
     assert [line["reason"] for line in trail() if line["event"] == "signed_out"] == [why]
 
@@ -467,7 +467,7 @@ async def test_a_session_that_is_lost_without_a_trace_is_refused(ours, clock):
         ours._store._db.execute("DELETE FROM sessions")
     else:
         await ours._store._redis.flushall()
-    assert not await ours.stands(session)
+    assert not await ours.is_active(session)
     assert session.ended == "refused"
 
 
@@ -480,7 +480,7 @@ async def test_a_secret_changes_in_two_steps(make, trail):
     here, there = await find(before, ada), await find(both, ada)
     assert there.identity == ADA
     await both.end_by_directory(SID)
-    assert not await before.stands(here)
+    assert not await before.is_active(here)
     assert here.ended == "directory"
     assert await find(after, grace) is None
     assert [line["reason"] for line in trail() if line["event"] == "signed_out"] == ["directory", "refused"]
@@ -540,7 +540,7 @@ async def test_the_listener_survives_what_a_callback_raises(ours, theirs, monkey
         heard.append(session.identity.name)
         raise ValueError("a fault of whoever listens")
 
-    ours.on_end = on_end
+    ours.on_end.append(on_end)
     listening = asyncio.create_task(ours.listen())
     await ours._store.end([first.reference, second.reference], ours._until(), "signed_out")
     async with asyncio.timeout(5):
@@ -561,7 +561,7 @@ async def test_a_session_at_work_is_not_ended_by_a_twin_that_nobody_has(ours, cl
     (timer,) = ours._settling
     timer._run()
     await tidied(ours)
-    assert await ours.stands(first)
+    assert await ours.is_active(first)
     timer.cancel()
 
 
@@ -580,7 +580,7 @@ async def test_of_three_sessions_in_one_browser_the_presented_one_stays(ours, cl
         timer._run()
         timer.cancel()
         await tidied(ours)
-    assert [await ours.stands(session) for session in sessions] == [True, False, False]
+    assert [await ours.is_active(session) for session in sessions] == [True, False, False]
 
 
 async def test_a_cancelled_sign_out_is_told_all_the_same(ours, trail):
@@ -638,10 +638,10 @@ async def test_a_sign_out_at_microsoft_that_the_store_missed_is_told_later(ours,
     with pytest.raises(StoreUnavailable):
         await ours.end_by_directory(SID)
     ours._store.end_all = end_all
-    assert await theirs.stands(there)
+    assert await theirs.is_active(there)
     listening = asyncio.create_task(ours.listen())
     async with asyncio.timeout(5):
-        while await theirs.stands(there):
+        while await theirs.is_active(there):
             await asyncio.sleep(0.01)
     listening.cancel()
     assert there.ended == "directory"

@@ -5,13 +5,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from behind import doors
+from behind import connections
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from azure_auth.auth.policy import public
-from azure_auth.auth.web import connections as doors_module
+from azure_auth.auth.web import connections as connections_module
 from azure_auth.auth.web import websockets
 from azure_auth.auth.web.websockets import Conversation
 
@@ -147,7 +147,7 @@ async def a_strangers_websocket(_: float) -> None:
     api = Starlette(routes=[WebSocketRoute("/open", public(waits))])
     client = Client()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(doors_module, "STRANGER_WEBSOCKET_SECONDS", 0.1)
+        patch.setattr(connections_module, "STRANGER_WEBSOCKET_SECONDS", 0.1)
         scope = {"type": "websocket", "path": "/open", "query_string": b"", "client": ("127.0.0.1", 1)}
         await asyncio.wait_for(
             _site(api)({**scope, "headers": [(b"origin", b"http://localhost:3000")]}, client.says.get, client.hears), 2
@@ -156,10 +156,10 @@ async def a_strangers_websocket(_: float) -> None:
 
 
 def _site(api: Starlette) -> object:
-    from test_bounds import doors_of
+    from test_bounds import connections_of
 
-    site, _ = doors_of()
-    return doors(api, site._sign_in, api=api)
+    site, _ = connections_of()
+    return connections(api, site._sign_in, api=api)
 
 
 async def test_a_time_out_of_a_handlers_own_is_its_error():

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import reflex as rx
 from reflex_base.event.context import EventContext
 
-from azure_auth.auth.gate.gate import told
+from azure_auth.auth.gate.gate import client_update
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.policy import public
@@ -76,7 +76,7 @@ class State(rx.State):
         else:
             url = self.router.url
             page = url.path + (f"?{url.query}" if url.query else "")
-            await self._tell(leaving_to=self.sign_in.start_url(tab.id, page))
+            await self._update_client(leaving_to=self.sign_in.start_url(tab.id, page))
 
     @rx.event
     @public
@@ -98,7 +98,7 @@ class State(rx.State):
             await self._show(failure)
         else:
             tab.leaving = True
-            await self._tell(ticket=ticket)
+            await self._update_client(ticket=ticket)
         return None
 
     @rx.event
@@ -143,7 +143,7 @@ class State(rx.State):
             return
         tells = self.router.url.path.rstrip("/") == "/logout" and self._asked("because")
         if tab.returned or tells:  # a page that only tells of an end: another session's, it seems
-            await self._tell(leaving_to=return_target(self._asked("return_to")) or "/")
+            await self._update_client(leaving_to=return_target(self._asked("return_to")) or "/")
             return
         tab.leaving = True
         sessions = self.sign_in.sessions
@@ -157,17 +157,17 @@ class State(rx.State):
         except AuthError as failure:
             _log.warning("signed out here, but not at the directory: %s", failure)
             address = "/logout?because=unreachable"
-        await self._tell(leaving_to=address)
+        await self._update_client(leaving_to=address)
 
-    async def _tell(self, **values: object) -> None:
+    async def _update_client(self, **values: object) -> None:
         """Set vars in the browser alone: what leads somewhere once is not to lie in a state."""
-        await EventContext.get().emit_delta(told(State, **values))
+        await EventContext.get().emit_delta(client_update(State, **values))
 
     async def _show(self, failure: AuthError) -> None:
         tab, return_to = self._tab().id, failure.return_to
         again = self.sign_in.start_url(tab, return_to)
         other_account = self.sign_in.start_url(tab, return_to, choose_account=True)
-        await self._tell(failure=failure.shown(again, other_account))
+        await self._update_client(failure=failure.shown(again, other_account))
 
     def _asked(self, name: str) -> str:
         return self.router.url.query_parameters.get(name, "")

@@ -61,8 +61,10 @@ def _failed() -> rx.Component:
             role="alert",
         ),
         rx.el.div(
-            leading_out("Try again", failure["again"], PRIMARY),
-            rx.cond(failure["other_account"], leading_out("Use another account", failure["other_account"], SECONDARY)),
+            full_page_link("Try again", failure["again"], PRIMARY),
+            rx.cond(
+                failure["other_account"], full_page_link("Use another account", failure["other_account"], SECONDARY)
+            ),
             class_name="mt-8 flex flex-wrap gap-3",
         ),
     )
@@ -73,17 +75,17 @@ def heading(text: rx.Var[str] | str) -> rx.Component:
     return rx.el.h1(text, class_name="text-xl font-semibold tracking-tight wrap-anywhere sm:text-2xl")
 
 
-def leading_out(text: str, address: rx.Var[str] | str, look: str) -> rx.Component:
+def full_page_link(text: str, address: rx.Var[str] | str, look: str) -> rx.Component:
     """Return a link to an address that is no page; a plain link would look for a page even there."""
     return rx.el.a(text, href=address, reload_document=True, class_name=look)
 
 
-def beside(mark: rx.Component, *lines: rx.Component) -> rx.Component:
+def with_mark(mark: rx.Component, *lines: rx.Component) -> rx.Component:
     """Return a round mark and lines beside it; greeting and waiting are built alike, so nothing moves between them."""
     return rx.el.div(mark, rx.el.div(*lines, class_name="min-w-0"), class_name="flex items-center gap-4")
 
 
-def in_between(text: str) -> rx.Component:
+def waiting(text: str) -> rx.Component:
     """Return the calm sight while something happens that the person need not act on.
 
     After 3 s it says that it takes long, after 10 s it offers a way back: by style sheet alone (`rxconfig.py`), so also
@@ -97,7 +99,7 @@ def in_between(text: str) -> rx.Component:
     )
     longer = "This takes longer than usual. Please wait."
     return rx.el.div(
-        beside(ring, heading(text), rx.el.p(longer, class_name=f"invisible animate-after-3s {QUIET}")),
-        leading_out("Start again", "/", f"invisible mt-8 animate-after-10s {SECONDARY}"),
+        with_mark(ring, heading(text), rx.el.p(longer, class_name=f"invisible animate-after-3s {QUIET}")),
+        full_page_link("Start again", "/", f"invisible mt-8 animate-after-10s {SECONDARY}"),
         role="status",
     )

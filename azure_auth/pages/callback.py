@@ -3,10 +3,10 @@
 import reflex as rx
 
 from azure_auth.auth.policy import public
-from azure_auth.components.frame import frame, in_between
+from azure_auth.components.frame import frame, waiting
 
 
 @public
 def callback() -> rx.Component:
     """Return the page."""
-    return frame(in_between("Signing you in…"))
+    return frame(waiting("Signing you in…"))

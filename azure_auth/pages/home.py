@@ -3,7 +3,7 @@
 import reflex as rx
 
 from azure_auth.auth.core import State
-from azure_auth.components.frame import FOCUS, QUIET, SECONDARY, beside, frame, heading, in_between
+from azure_auth.components.frame import FOCUS, QUIET, SECONDARY, frame, heading, waiting, with_mark
 
 
 def home() -> rx.Component:
@@ -14,7 +14,7 @@ def home() -> rx.Component:
 def auth_view() -> rx.Component:
     """Return what a signed-in person sees."""
     return rx.el.div(
-        beside(
+        with_mark(
             rx.el.span(
                 State.token["initials"],
                 aria_hidden="true",
@@ -42,4 +42,4 @@ def auth_view() -> rx.Component:
 
 def unauth_view() -> rx.Component:
     """Return what is seen on the way to the directory."""
-    return in_between("One moment…")
+    return waiting("One moment…")

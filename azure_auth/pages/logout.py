@@ -4,14 +4,14 @@ import reflex as rx
 
 from azure_auth.auth.core import State
 from azure_auth.auth.policy import public
-from azure_auth.components.frame import PRIMARY, QUIET, frame, heading, in_between, leading_out
+from azure_auth.components.frame import PRIMARY, QUIET, frame, full_page_link, heading, waiting
 
 
 @public
 def logout() -> rx.Component:
     """Return the page."""
     at_rest = State.is_hydrated & ~State.check_auth & (State.leaving_to == "")
-    return frame(rx.cond(at_rest, _signed_out(), in_between("One moment…")))
+    return frame(rx.cond(at_rest, _signed_out(), waiting("One moment…")))
 
 
 def _signed_out() -> rx.Component:
@@ -19,5 +19,5 @@ def _signed_out() -> rx.Component:
         heading("You are signed out"),
         rx.cond(State.notice, rx.el.p(State.notice, class_name="mt-3")),
         rx.el.p("You can close this page, or sign in again.", class_name=f"mt-3 {QUIET}"),
-        leading_out("Sign in", State.sign_in_url, f"mt-8 {PRIMARY}"),
+        full_page_link("Sign in", State.sign_in_url, f"mt-8 {PRIMARY}"),
     )

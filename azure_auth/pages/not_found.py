@@ -2,7 +2,7 @@
 
 import reflex as rx
 
-from azure_auth.components.frame import PRIMARY, QUIET, frame, heading, leading_out
+from azure_auth.components.frame import PRIMARY, QUIET, frame, full_page_link, heading
 
 
 def not_found() -> rx.Component:
@@ -10,5 +10,5 @@ def not_found() -> rx.Component:
     return frame(
         heading("There is no such page"),
         rx.el.p("Its address may be mistyped, or the page was moved.", class_name=f"mt-3 {QUIET}"),
-        leading_out("Go to the front page", "/", f"mt-8 {PRIMARY}"),
+        full_page_link("Go to the front page", "/", f"mt-8 {PRIMARY}"),
     )

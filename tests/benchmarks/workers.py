@@ -124,7 +124,7 @@ async def look_ups(url: str, settings: Settings) -> dict[int, list[float]]:
     for size in SESSIONS * (LOOKS // _BATCH):
         for session in random.choices(known[size], k=_BATCH):
             start = time.perf_counter()
-            assert await sessions[size].stands(session)
+            assert await sessions[size].is_active(session)
             measured[size].append(time.perf_counter() - start)
     for store in stores.values():
         await store.close()

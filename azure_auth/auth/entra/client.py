@@ -24,7 +24,7 @@ import msal
 
 from azure_auth.auth.entra.http import DirectoryHttp
 from azure_auth.auth.entra.id_token import SigningKey, SigningKeys, read_keys, validate
-from azure_auth.auth.entra.refreshing import Kept
+from azure_auth.auth.entra.refreshing import RefreshingValue
 from azure_auth.auth.identity import Identity
 from azure_auth.errors import (
     AnswerIncomplete,
@@ -70,8 +70,8 @@ class Client:
         self._settings = settings
         self._mounts = mounts
         self._threads = ThreadPoolExecutor(PEOPLE_AT_ONCE, thread_name_prefix="directory")
-        self._directory = Kept(self._discover)
-        self._keys: SigningKeys = Kept(self._fetch_keys)
+        self._directory = RefreshingValue(self._discover)
+        self._keys: SigningKeys = RefreshingValue(self._fetch_keys)
         # MSAL warns of every response_mode but form_post; `_begin` says why it is ours.
         warnings.filterwarnings("ignore", message="response_mode='form_post' is recommended", category=UserWarning)
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import jwt
 
-from azure_auth.auth.entra.refreshing import Kept
+from azure_auth.auth.entra.refreshing import RefreshingValue
 from azure_auth.errors import AnswerIncomplete, OtherTenant, TokenInvalid
 
 LEEWAY_SECONDS = 60
 _REQUIRED = ["iss", "aud", "exp", "nbf", "iat", "nonce", "tid", "oid", "sub"]
 _TENANT = "{tenantid}"
 
-SigningKeys = Kept[Mapping[str, "SigningKey"]]
+SigningKeys = RefreshingValue[Mapping[str, "SigningKey"]]
 """The directory's signing keys by `kid`; an unknown `kid` renews them."""
 
 

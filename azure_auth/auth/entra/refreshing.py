@@ -12,7 +12,7 @@ _COOL_DOWN = 60.0
 _LONGEST_WAIT_SECONDS = 30.0
 
 
-class Kept(Generic[_T]):
+class RefreshingValue(Generic[_T]):
     """Fetches on first use and again after a day; safe to use from many threads.
 
     A failed fetch reaches those who waited for it and is not remembered: the next caller fetches anew, except where

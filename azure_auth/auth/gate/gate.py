@@ -36,16 +36,16 @@ from azure_auth.auth.gate.messages import (
     HYDRATING,
     LOADING,
     STORING,
-    counts,
     fits_upload,
     is_event,
     is_reflexs,
     is_report,
+    is_user_activity,
     registered,
     takes,
     takes_files,
 )
-from azure_auth.auth.gate.tabs import Stream, Tab, Tabs
+from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.policy import is_public
 from azure_auth.auth.sessions.limits import Limit
 from azure_auth.auth.sessions.session import Session
@@ -82,7 +82,7 @@ def _is_for_all(var: str) -> bool:
     return _is_for_strangers(rx.State.get_class_substate(var.rpartition(".")[0]))
 
 
-def told(state: type[rx.State], **values: object) -> dict[str, dict[str, object]]:
+def client_update(state: type[rx.State], **values: object) -> dict[str, dict[str, object]]:
     """Return the delta that sets vars of a state in the browser, and nothing on the server."""
     return {state.get_full_name(): {f"{name}{FIELD_MARKER}": value for name, value in values.items()}}
 
@@ -120,8 +120,8 @@ class Gate(Middleware):
         self._server.eio.create_queue = Outgoing
         states.hide_from_strangers(_is_for_strangers)
         app.add_middleware(self, index=0)  # before Reflex's own, which answers `hydrate`
-        sessions.on_end = self._on_end
-        sessions.on_outdated = self._on_outdated
+        sessions.on_end.append(self._on_end)
+        sessions.on_outdated.append(self._on_outdated)
         sessions.on_gone = self._forget_states
         sessions.on_asked = self._answer_for
         app.backend_exception_handler = self.report
@@ -153,25 +153,25 @@ class Gate(Middleware):
     async def _link(self, tab: Tab, address: str, auth: Any = None) -> bool:
         """Let Reflex know a socket, unless that cannot be; tell whether it does."""
         try:
-            if tab.trouble:
-                raise tab.trouble
+            if tab.store_error:
+                raise tab.store_error
             async with asyncio.timeout(2 * LATE_SECONDS):  # Reflex asks its Redis, and sets no limit
                 if await self._takes_its_place(tab):
                     await self._connect(tab.socket, self._environ(tab.socket), auth)
                     return True
         except (AuthError, RedisError, TimeoutError) as why:
-            await self._namespace.emit("event", self._told_of(_unavailable(why)), to=tab.socket)
+            await self._namespace.emit("event", self._failure_update(_unavailable(why)), to=tab.socket)
             return False
         # A duplicated tab: it loads once more, with another client token.
         await self._namespace.emit("new_token", str(uuid.uuid4()), to=tab.socket)
-        again = self.told(leaving_to="/" + address.lstrip("/\\"))
+        again = self.client_update(leaving_to="/" + address.lstrip("/\\"))
         await self._namespace.emit("event", again, to=tab.socket)
         return False
 
     async def _takes_its_place(self, tab: Tab) -> bool:
         """Give a tab the state under its key; False if another socket has it whose client answers."""
         while (earlier := self._tabs.at(tab.key)) is not tab:
-            if earlier and earlier.frames and not earlier.trouble and await earlier.frames.answers(ANSWER_SECONDS):
+            if earlier and earlier.frames and not earlier.store_error and await earlier.frames.answers(ANSWER_SECONDS):
                 return False
             if self._tabs.at(tab.key) is earlier:  # else another one was faster
                 self._tabs.hold(tab)
@@ -218,7 +218,7 @@ class Gate(Middleware):
         if path.rstrip("/") == "/callback":
             tab.answer = dict(parse_qsl(query))
             data["router_data"] = {**where, "asPath": path, "query": {}}  # a code is for no state and no log
-        tab.late = tab.late or asyncio.get_running_loop().call_later(
+        tab.stall_timer = tab.stall_timer or asyncio.get_running_loop().call_later(
             LATE_SECONDS, lambda: self._soon(self._ask_why(tab, sid))
         )
         futures = self._app.event_processor._futures  # pyright: ignore[reportPrivateUsage]
@@ -241,7 +241,7 @@ class Gate(Middleware):
         path = address.partition("?")[0]
         page = path if path.rstrip("/") == "/callback" else address  # a code goes nowhere else
         tab.page = "/" + page.lstrip("/\\")
-        if tab.session or tab.trouble:
+        if tab.session or tab.store_error:
             return False
         answer = self._of_a_stranger(tab, event["name"], path)
         if answer and answer.delta:
@@ -257,11 +257,11 @@ class Gate(Middleware):
 
     async def _ask_why(self, tab: Tab, sid: str) -> None:
         """Tell a tab whose event has not come to the gate, for Reflex waits for its Redis without a limit."""
-        tab.late = None
+        tab.stall_timer = None
         try:
-            await self._sessions.reach()
+            await self._sessions.ping()
         except StoreUnavailable as failure:
-            await self._namespace.emit("event", self._told_of(failure), to=sid)
+            await self._namespace.emit("event", self._failure_update(failure), to=sid)
 
     async def preprocess(self, app: rx.App, state: BaseState, event: Event) -> StateUpdate | None:  # noqa: ARG002
         """Let an event pass (None), or answer in its handler's place."""
@@ -269,15 +269,15 @@ class Gate(Middleware):
         tab = self._tabs.at(context.token)
         if tab is None or tab.is_over:  # it left meanwhile
             return StateUpdate()
-        if tab.late:
-            tab.late.cancel()
-            tab.late = None
+        if tab.stall_timer:
+            tab.stall_timer.cancel()
+            tab.stall_timer = None
         if takes_files(event.name) and not fits_upload(event):  # it came by HTTP, past `on_event`
             audit.record("suspicious", reason="an upload with other arguments", address=tab.address)
             return StateUpdate()
         lost, tab.lost = tab.lost, False
         if lost and event.name not in HYDRATING:
-            return self.told(leaving_to=tab.page)
+            return self.client_update(leaving_to=tab.page)
         if tab.session:
             return await self._of_somebody(tab, tab.session, event, context)
         if event.name in STORING:  # what a stranger's browser remembers is for public states alone
@@ -292,19 +292,19 @@ class Gate(Middleware):
         if len(running) >= SESSION_TASKS and registered(event.name).handler.is_background:
             failure = TooManyTasks()
             _log.error("a handler was not started: %s", failure)
-            return self.told(broken=failure.shown("", ""))
+            return self.client_update(broken=failure.shown("", ""))
         if task := asyncio.current_task():  # before the session is asked for: it may end while the store answers
             self._running.setdefault(session, {})[task] = context.token
             task.add_done_callback(lambda done: self._forget(session, done))
         try:
-            if not await self._sessions.stands(session, tab.handle):
+            if not await self._sessions.is_active(session, tab.handle):
                 if session.ended is None:  # the cookie has another value now
                     await self._cut(tab)
                     return StateUpdate()
-                return StateUpdate() if tab.leaving else self.told(leaving_to=_after(tab, session))
+                return StateUpdate() if tab.leaving else self.client_update(leaving_to=_after(tab, session))
         except StoreUnavailable as failure:
-            return self._told_of(failure)
-        if counts(tab, event, context):
+            return self._failure_update(failure)
+        if is_user_activity(tab, event, context):
             try:
                 await self._sessions.touch(session)
             except StoreUnavailable as failure:  # it stands all the same; unless told later, it idles out the sooner
@@ -329,7 +329,7 @@ class Gate(Middleware):
             why, page = "an event that needs a session", f"/{self._app.router(path) or ''}"
             audit.record("refused", reason=why, address=tab.address, handler=event, page=page)
         if not self._is_public_page(path):
-            return self.told(leaving_to=self._start_url(tab.id, tab.page))
+            return self.client_update(leaving_to=self._start_url(tab.id, tab.page))
         return None if event in LOADING | STORING else StateUpdate()
 
     def _is_public_page(self, path: str) -> bool:
@@ -359,19 +359,19 @@ class Gate(Middleware):
         own = record is not None and record.instance_id == manager.instance_id
         return isinstance(manager, RedisTokenManager) and not own
 
-    def told(self, **values: Any) -> StateUpdate:
+    def client_update(self, **values: Any) -> StateUpdate:
         """Return an update that tells the browser vars of the shared state."""
-        return StateUpdate(delta=told(self._state, **values))
+        return StateUpdate(delta=client_update(self._state, **values))
 
     def report(self, exception: Exception) -> None:
         """Tell a person that a handler failed, and the log where; Reflex's own message needs `eval` in the browser."""
         if isinstance(exception, RedisError):  # Reflex's own: the event did not even come to the gate
-            update = self._told_of(_unavailable(exception))
+            update = self._failure_update(_unavailable(exception))
         else:
             failure = HandlerFailed(whereabouts(exception))
             lost = isinstance(exception, LockExpiredError)  # Reflex's lock: it took too long, or Redis was emptied
             _log.error("%s", failure, exc_info=None if lost else exception)
-            update = self.told(broken=failure.shown("", ""))
+            update = self.client_update(broken=failure.shown("", ""))
         self._soon(self.emit_update(update, EventContext.get().token))
 
     def log_report(self, exception: Exception) -> None:
@@ -379,10 +379,10 @@ class Gate(Middleware):
         if self._reports.admit(""):
             _log.error("a browser reports: %.500s", exception)
 
-    def _told_of(self, failure: AuthError) -> StateUpdate:
+    def _failure_update(self, failure: AuthError) -> StateUpdate:
         failure = failure.again()
         _log.error("the gate stays closed: %s", failure)
-        return self.told(failure=failure.shown(again="", other_account=""))
+        return self.client_update(failure=failure.shown(again="", other_account=""))
 
     def _on_end(self, session: Session) -> None:
         """Stop what runs for a session that has ended, forget its states, and send its tabs away."""
@@ -390,7 +390,6 @@ class Gate(Middleware):
         for task in running:
             if task is not asyncio.current_task():
                 task.cancel()
-        self._stop_streams(session)
         tabs = self._tabs.of(session)
         for tab in tabs:
             if session.ended == "joined":
@@ -405,17 +404,6 @@ class Gate(Middleware):
         for tab in self._tabs.of(session):
             if not self._sessions.admits(session, tab.handle):
                 self._soon(self._cut(tab))
-        self._stop_streams(session)
-
-    def _stop_streams(self, session: Session) -> None:
-        for stream in self._tabs.streams(session):
-            self.stop_what_is_over(stream)
-
-    def stop_what_is_over(self, stream: Stream) -> None:
-        """Stop an answer that may go on for ever, if its session or its cookie value is over."""
-        if stream.endless and not stream.cut and not self._sessions.admits(stream.session, stream.handle):
-            stream.cut = True
-            stream.task.cancel()
 
     def welcome(self, tab: Tab) -> bool:
         """Tell whether there is room for a socket; keep the state of a tab that reconnects.
@@ -435,7 +423,7 @@ class Gate(Middleware):
         audit.record("limited", person=session.identity.key, reason="sockets of a session", address=tab.address)
         if len(sockets) >= SESSION_SOCKETS:
             return False
-        tab.trouble = TooManyTabs()
+        tab.store_error = TooManyTabs()
         tab.timer = asyncio.get_running_loop().call_later(GONE_SECONDS, lambda: self._soon(self._dismiss(tab)))
         return True
 
@@ -474,7 +462,7 @@ class Gate(Middleware):
 
     async def left(self, tab: Tab) -> None:
         """Forget the state of a tab that is gone: at once if its session has ended, a stranger's after a while."""
-        for timer in filter(None, (tab.timer, tab.late)):
+        for timer in filter(None, (tab.timer, tab.stall_timer)):
             timer.cancel()
         if tab.session is None:
             if timer := self._left.pop(tab.key, None):
@@ -487,7 +475,7 @@ class Gate(Middleware):
                 await self._forget_left(next(iter(self._left)))
         elif tab.session.ended:
             await self._forget_left(tab.key)
-        elif not tab.trouble:
+        elif not tab.store_error:
             await self.note(tab)
 
     async def _forget_left(self, key: str) -> None:
@@ -499,9 +487,9 @@ class Gate(Middleware):
         """Note a tab of a session, when it comes and when it leaves; forget what the session had too many of."""
         if tab.session:
             try:
-                await self.forget_closed(await self._sessions.joined(tab.session, tab.key))
+                await self.forget_closed(await self._sessions.register_tab(tab.session, tab.key))
             except StoreUnavailable as failure:
-                tab.trouble = failure
+                tab.store_error = failure
 
     async def forget_closed(self, keys: Iterable[str]) -> None:
         """Forget the states of tabs, given by their keys, that are connected to no worker."""
@@ -524,7 +512,7 @@ class Gate(Middleware):
 
     async def _send_away(self, tab: Tab, address: str) -> None:
         """Tell a tab to leave by a full navigation, then close its socket."""
-        await self._namespace.emit("event", self.told(leaving_to=address), to=tab.socket)
+        await self._namespace.emit("event", self.client_update(leaving_to=address), to=tab.socket)
         await self._dismiss(tab)
 
     async def _dismiss(self, tab: Tab) -> None:

@@ -220,7 +220,7 @@ def _are_stored(values: Any) -> bool:
     return True
 
 
-def counts(tab: Tab, event: Event, context: EventContext) -> bool:
+def is_user_activity(tab: Tab, event: Event, context: EventContext) -> bool:
     """Tell whether an event is something that the person did, and not what Reflex does by itself."""
     chained = context.parent_txid is not None
     if event.name in HYDRATING:

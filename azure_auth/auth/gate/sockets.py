@@ -26,7 +26,7 @@ from azure_auth.auth.sessions.limits import Pace, Paces
 from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.client_address import client_address
-from azure_auth.auth.web.requests import NO_STORE
+from azure_auth.auth.web.requests import NO_STORE, unavailable
 from azure_auth.bounds import OWNER, QUERY_BYTES, SOCKET_HEADER_BYTES
 from azure_auth.errors import StoreUnavailable, whereabouts
 
@@ -69,7 +69,7 @@ class Sockets:
             if held := await self._sign_in.session(Headers(scope=scope).getlist("cookie")):
                 tab = self._tab(scope, tokens[0], held)
         except StoreUnavailable as failure:
-            tab.trouble = failure
+            tab.store_error = failure
         others = [(n, v) for n, v in parse_qsl(scope["query_string"].decode("latin-1")) if n != "token"]
         query = urlencode([*others, ("token", tab.key)]).encode()
         tab.cut = asyncio.get_running_loop().create_future()
@@ -79,7 +79,7 @@ class Sockets:
             return
         try:
             with self._tabs.connected(tab):
-                if not tab.trouble:
+                if not tab.store_error:
                     await self._gate.note(tab)
                 inner = {**scope, "query_string": query, "headers": headers, TAB: tab}
                 await self._app(inner, tab.frames.receive, tab.frames.send)
@@ -87,7 +87,7 @@ class Sockets:
             await asyncio.shield(self._gate.left(tab))
             tab.session = tab.frames = None  # Engine.IO leaves a cycle that has the tab, and garbage may lie for long
 
-    def takes_of_strangers(self, scope: Scope) -> bool:
+    def takes_anonymous_upload(self, scope: Scope) -> bool:
         """Tell whether an upload is for a handler that is public."""
         with suppress(KeyError, UnicodeDecodeError):
             handler = _only(scope, _HANDLER_HEADER)
@@ -103,8 +103,8 @@ class Sockets:
             return
         tab = self._tab(scope, token, held)
         await self._gate.note(tab)
-        if isinstance(tab.trouble, StoreUnavailable):
-            await unavailable(tab.trouble)(scope, receive, send)
+        if isinstance(tab.store_error, StoreUnavailable):
+            await unavailable(tab.store_error)(scope, receive, send)
             return
         others = [(name, value) for name, value in scope["headers"] if name not in (_TOKEN_HEADER, b"cookie")]
         try:
@@ -137,11 +137,6 @@ class Sockets:
 
     def _address(self, scope: Scope) -> str:
         return client_address(scope, self._sign_in.settings.proxy_hops)
-
-
-def unavailable(failure: StoreUnavailable) -> PlainTextResponse:
-    """Return the answer while it cannot be told who is signed in."""
-    return PlainTextResponse(f"{failure.heading}.", 503, NO_STORE)
 
 
 def _client_tokens(query: bytes) -> list[str]:

@@ -1,13 +1,11 @@
 """Who is connected here: each socket, upload and stream with the session and cookie value that it came with."""
 
-import asyncio
 from asyncio import Future, Task, TimerHandle
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from secrets import token_hex
-from typing import Any
 
 from azure_auth.auth.cookies.flow_cookies import FlowCookie
 from azure_auth.auth.gate.frames import Frames
@@ -28,14 +26,14 @@ class Tab:
         flow_cookies: The flow cookies at the handshake.
         browser: The browser's name at the handshake; empty without a valid one.
         address: The client's address.
-        trouble: Why nothing is done for it, such as a session that could not be looked up; every event is refused.
+        store_error: Why nothing is done for it, such as a session that could not be looked up; every event is refused.
         socket: Socket.IO's id of the connection, once it is connected.
         page: The last path and query of the tab.
         answer: The query of `/callback`, which must reach no state.
         returned: Whether it reconnected by itself, without user activity since.
         leaving: Whether it is already leaving its page.
         lost: Whether its state was reset since its last event.
-        late: A timer that checks the store when an event does not reach the gate in time.
+        stall_timer: A timer that checks the store when an event does not reach the gate in time.
         cut: A future; setting its result closes the connection.
         frames: What the connection receives and sends.
         timer: Closes a connection that is not to last.
@@ -50,14 +48,14 @@ class Tab:
     flow_cookies: Sequence[FlowCookie] = ()
     browser: str = ""
     address: str = ""
-    trouble: AuthError | None = None
+    store_error: AuthError | None = None
     socket: str = ""
     page: str = "/"
     answer: Mapping[str, str] = field(default_factory=dict[str, str])
     returned: bool = False
     leaving: bool = False
     lost: bool = False
-    late: TimerHandle | None = None
+    stall_timer: TimerHandle | None = None
     cut: "Future[None] | None" = None
     frames: Frames | None = None
     timer: "TimerHandle | Task[None] | None" = None
@@ -89,27 +87,8 @@ class Tab:
         return self.session if self.session and self.session.ended is None else None
 
 
-@dataclass(eq=False, slots=True, repr=False)
-class Stream:
-    """An HTTP request with a session, while it is answered.
-
-    Attributes:
-        session: Whose it is.
-        handle: The hash of the cookie's value that it came with.
-        task: Answers it.
-        endless: Whether the answer's length is not known, so that it may go on for ever.
-        cut: Whether it was stopped from here.
-    """
-
-    session: Session
-    handle: str
-    task: "Task[Any]"
-    endless: bool = False
-    cut: bool = False
-
-
 class Tabs:
-    """The tabs and streams that are connected to this process."""
+    """The tabs that are connected to this process."""
 
     def __init__(self) -> None:
         """Begin with none."""
@@ -117,7 +96,6 @@ class Tabs:
         self._uploads: defaultdict[str, list[Tab]] = defaultdict(list)
         self._by_session: defaultdict[str, dict[Tab, None]] = defaultdict(dict)
         self._strangers: dict[Tab, None] = {}
-        self._streams: defaultdict[str, set[Stream]] = defaultdict(set)
 
     @contextmanager
     def connected(self, tab: Tab, *, upload: bool = False) -> Generator[None]:
@@ -167,22 +145,3 @@ class Tabs:
     def of(self, session: Session) -> list[Tab]:
         """Return all tabs of a session."""
         return list(self._by_session.get(session.reference, ()))
-
-    @contextmanager
-    def streaming(self, held: Held) -> Generator[Stream]:
-        """Know of a request while it is answered."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a request is answered in a task")
-        stream, reference = Stream(held.session, held.handle, task), held.session.reference
-        self._streams[reference].add(stream)
-        try:
-            yield stream
-        finally:
-            self._streams[reference].discard(stream)
-            if not self._streams[reference]:
-                del self._streams[reference]
-
-    def streams(self, session: Session) -> list[Stream]:
-        """Return the requests of a session whose answers may go on for ever."""
-        return [stream for stream in self._streams.get(session.reference, ()) if stream.endless]

@@ -64,9 +64,9 @@ class Sessions:
         self._settling: set[asyncio.TimerHandle] = set()
         self._tidying: set[asyncio.Task[None]] = set()
         self._working: set[asyncio.Task[Any]] = set()
-        self.on_end: Callable[[Session], None] | None = None
+        self.on_end: list[Callable[[Session], None]] = []
         """Called when a session that is in use in this process ends."""
-        self.on_outdated: Callable[[Session], None] | None = None
+        self.on_outdated: list[Callable[[Session], None]] = []
         """Called when cookie values of a session that is in use in this process may have expired."""
         self.on_asked: Callable[[str, str], None] | None = None
         """Called with the key of a tab of which a process asks whether it is connected, and with who asks."""
@@ -157,13 +157,13 @@ class Sessions:
             self._open[record.reference] = session
             finalize(session, self._sleep, record.reference)
             self._wake_later(session)
-        elif session.version != record.version and not await self.stands(session):
+        elif session.version != record.version and not await self.is_active(session):
             return None
         if over := self._over(session):
             await self.end(session, over)
         return Held(session, handle, next_) if self.admits(session, handle) else None
 
-    async def stands(self, session: Session, handle: str | None = None) -> bool:
+    async def is_active(self, session: Session, handle: str | None = None) -> bool:
         """Check in the store that a session, and a cookie value if given, is valid. Called before every event.
 
         Raises:
@@ -180,7 +180,7 @@ class Sessions:
                 await self.end(session, over)
         return self.admits(session, handle) if handle else session.ended is None
 
-    async def reach(self) -> None:
+    async def ping(self) -> None:
         """Ask the store for nothing.
 
         Raises:
@@ -232,7 +232,7 @@ class Sessions:
         self._unwritten_sids.add(sids)
         await self._whole(self._end_sids(sids))
 
-    async def joined(self, session: Session, key: str) -> list[str]:
+    async def register_tab(self, session: Session, key: str) -> list[str]:
         """Note a tab of a session, so that its states are found when the session ends.
 
         Returns:
@@ -296,7 +296,7 @@ class Sessions:
             successor = Successor(renewal.handle, held.handle, sealed, GRACE_SECONDS)
         row = self._records.row(session, version + 1, record)
         if not await self._store.renew(row, version, successor, self._records.spend(identity, browser, arrival)):
-            await self.stands(session)
+            await self.is_active(session)
             return None
         session.take_over(version + 1, record, now)
         self._refresh(session)
@@ -314,7 +314,7 @@ class Sessions:
                 if await self._store.replace(self._records.row(session, version + 1, record), version):
                     session.take_over(version + 1, record, self._clock())
                     return
-                if not await self.stands(session):
+                if not await self.is_active(session):
                     return
         except StoreUnavailable:
             session.written = before  # the next act tries again
@@ -339,7 +339,7 @@ class Sessions:
         """Ask the store about sessions; whatever goes wrong with one stops nobody from looking at the next."""
         for session in filter(None, sessions):
             try:
-                await self.stands(session)
+                await self.is_active(session)
             except StoreUnavailable:  # the next look tells
                 pass
             except Exception:
@@ -372,8 +372,8 @@ class Sessions:
         session = self._open.pop(reference, None)
         if session is not None and session.ended is None:
             session.ended = why
-            if self.on_end:
-                self.on_end(session)
+            for heard in self.on_end:
+                heard(session)
 
     def _over(self, session: Session) -> Ending | None:
         now = self._clock()
@@ -391,8 +391,8 @@ class Sessions:
     def _refresh(self, session: Session) -> None:
         """Do what a newly written record asks for."""
         self._wake_later(session)
-        if self.on_outdated:
-            self.on_outdated(session)
+        for heard in self.on_outdated:
+            heard(session)
 
     def _wake_later(self, session: Session) -> None:
         """Look at a session again when it, or a value of its cookie, may be over."""
@@ -412,7 +412,7 @@ class Sessions:
     async def _review(self, session: Session) -> None:
         """At a deadline, ask the store, since another process may have prolonged the session; then apply expiry."""
         try:
-            if not await self.stands(session):
+            if not await self.is_active(session):
                 return
         except StoreUnavailable:
             loop = asyncio.get_running_loop()

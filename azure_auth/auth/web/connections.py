@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from typing import Protocol
 from urllib.parse import quote, urlencode
 
 from starlette.applications import Starlette
@@ -18,9 +19,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from azure_auth import audit
 from azure_auth.auth.cookies.cookie import cookie_name, pairs
-from azure_auth.auth.gate.gate import Gate
-from azure_auth.auth.gate.sockets import Sockets, unavailable
-from azure_auth.auth.gate.tabs import Stream, Tabs
 from azure_auth.auth.policy import WHO
 from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sign_in import SignIn
@@ -28,7 +26,8 @@ from azure_auth.auth.web import endpoints, requests
 from azure_auth.auth.web.client_address import client_address
 from azure_auth.auth.web.endpoints import Endpoint
 from azure_auth.auth.web.fetch_metadata import is_navigation, is_of_old_browser, is_post_of_ours
-from azure_auth.auth.web.requests import NO_STORE, Body, Crowd, Share
+from azure_auth.auth.web.requests import NO_STORE, Body, Crowd, Share, unavailable
+from azure_auth.auth.web.streams import Stream, Streams
 from azure_auth.auth.web.websockets import Conversation
 from azure_auth.bounds import (
     BODIES_OF_ADDRESS,
@@ -63,12 +62,29 @@ _CLOSED = Response(status_code=403)
 Cookies = Sequence[bytes]
 
 
+class TabConnections(Protocol):
+    """The connections of Reflex's own client; the gate serves them."""
+
+    async def connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a socket, from its handshake to its end."""
+        ...
+
+    async def upload(self, scope: Scope, receive: Receive, send: Send, held: Held | None) -> None:
+        """Serve an upload of whoever has that session."""
+        ...
+
+    def takes_anonymous_upload(self, scope: Scope) -> bool:
+        """Tell whether an upload is for a public handler."""
+        ...
+
+
 @dataclass(frozen=True)
 class Site:
-    """What there is behind the doors.
+    """What there is to protect.
 
     Attributes:
         app: All of it, but for `own`.
+        tabs: Serves the connections of Reflex's own client.
         own: The routes of sign-in, all of them public; they alone see the app's cookies.
         api: The developer's HTTP endpoints, and Reflex behind them.
         reflex: The route of `api` that leads to Reflex.
@@ -76,29 +92,23 @@ class Site:
     """
 
     app: ASGIApp
+    tabs: "TabConnections"
     own: Router
     api: Starlette
     reflex: BaseRoute
     is_built: Callable[[str], bool]
 
 
-class Doors:
+class Connections:
     """Lets a connection in as who it is, or refuses it before anything of it is read."""
 
-    def __init__(self, site: Site, sign_in: SignIn, gate: Gate, tabs: Tabs) -> None:
-        """Stand before the site.
-
-        Args:
-            site: All that there is to protect.
-            sign_in: Knows sessions and cookies.
-            gate: Stops what is over.
-            tabs: Where connections are made known.
-        """
-        self._site, self._sign_in, self._gate, self._tabs = site, sign_in, gate, tabs
+    def __init__(self, site: Site, sign_in: SignIn) -> None:
+        """Stand before `site`; `sign_in` knows sessions and cookies."""
+        self._site, self._sign_in = site, sign_in
         self._settings = settings = sign_in.settings
         self._origins = {settings.public_url, *([settings.backend_url] if settings.demo else [])}
         self._prefix = cookie_name(_PREFIX, settings.public_url)
-        self._sockets = Sockets(site.app, sign_in, gate, tabs)
+        self._streams = Streams(sign_in.sessions)
         self._crowd, self._bytes = Crowd(), Crowd()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,7 +162,7 @@ class Doors:
         self, endpoint: Endpoint, held: Held | None, scope: Scope, others: Cookies, receive: Receive, send: Send
     ) -> None:
         async def uploads(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._sockets.upload(scope, receive, send, held)
+            await self._site.tabs.upload(scope, receive, send, held)
 
         is_upload, settings = endpoint.what is _UPLOADS, self._settings
         app = self._site.own if endpoint.is_own else uploads if is_upload else self._site.app
@@ -173,7 +183,7 @@ class Doors:
             return
         scope = asked
         if endpoint.what is _SOCKETS:
-            await self._sockets.connect(scope, receive, send)
+            await self._site.tabs.connect(scope, receive, send)
             return
         with suppress(StoreUnavailable):
             held = await self._held(scope, endpoint)
@@ -221,7 +231,7 @@ class Doors:
         if scope["type"] == "websocket":
             return None
         if path.rstrip("/") == _UPLOAD and scope["method"] == "POST":
-            return Endpoint(_UPLOADS, is_public=self._sockets.takes_of_strangers(scope))
+            return Endpoint(_UPLOADS, is_public=self._site.tabs.takes_anonymous_upload(scope))
         if _is_below(_UPLOAD, path):
             return None  # also where a page takes every path (`[[...splat]]`)
         is_open = path in _HEALTH or (scope["method"] in ("GET", "HEAD") and self._site.is_built(path))
@@ -325,7 +335,7 @@ class Doors:
         websocket, is cut.
         """
         has_begun = False
-        with self._tabs.streaming(held) as stream:
+        with self._streams.answering(held) as stream:
 
             async def send_on(message: Message) -> None:
                 nonlocal has_begun
@@ -356,7 +366,7 @@ class Doors:
     def _look(self, stream: Stream) -> None:
         """Cut what has no end if its session is over."""
         stream.endless = True
-        self._gate.stop_what_is_over(stream)
+        self._streams.stop_if_over(stream)
 
     def _address(self, scope: Scope) -> str:
         return client_address(scope, self._settings.proxy_hops)

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from azure_auth.auth.cookies.cookie import pairs
 from azure_auth.bounds import BOUNDARY_BYTES, COOKIE_BYTES, HEADER_BYTES, OTHER_COOKIE_BYTES, SLOWEST_BYTES
+from azure_auth.errors import StoreUnavailable
 
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -186,3 +187,8 @@ class _Reading:
             answer = PlainTextResponse(words, status, NO_STORE | {"Connection": "close"})
             await answer(scope, self._receive, self._send)
         return {"type": "http.disconnect"}
+
+
+def unavailable(failure: StoreUnavailable) -> PlainTextResponse:
+    """Return the answer while it cannot be told who is signed in."""
+    return PlainTextResponse(f"{failure.heading}.", 503, NO_STORE)

@@ -9,7 +9,7 @@ from threading import Event, get_ident
 import pytest
 from conftest import Clock
 
-from azure_auth.auth.entra.refreshing import Kept
+from azure_auth.auth.entra.refreshing import RefreshingValue
 
 
 class Fetch:
@@ -38,7 +38,7 @@ def clock():
 
 def test_it_is_fetched_once_a_day(fetch, clock):
     """The second look costs nothing; the next day's fetches anew."""
-    kept = Kept(fetch, clock)
+    kept = RefreshingValue(fetch, clock)
     assert [kept.get(), kept.get()] == [1, 1]
     clock.now = 24 * 3600 + 1
     assert kept.get() == 2
@@ -46,7 +46,7 @@ def test_it_is_fetched_once_a_day(fetch, clock):
 
 def test_a_failure_is_not_remembered(fetch, clock):
     """Whoever comes after a failure tries anew."""
-    kept = Kept(fetch, clock)
+    kept = RefreshingValue(fetch, clock)
     fetch.fails = True
     with pytest.raises(ConnectionError):
         kept.get()
@@ -56,7 +56,7 @@ def test_a_failure_is_not_remembered(fetch, clock):
 
 def test_the_old_value_stays_while_fetching_fails(fetch, clock):
     """An old value serves, and is tried to renew once a minute."""
-    kept = Kept(fetch, clock)
+    kept = RefreshingValue(fetch, clock)
     kept.get()
     fetch.fails = True
     clock.now = 24 * 3600 + 1
@@ -70,7 +70,7 @@ def test_the_old_value_stays_while_fetching_fails(fetch, clock):
 
 def test_renewing_cools_down(fetch, clock):
     """Asking for renewal again and again fetches once a minute."""
-    kept = Kept(fetch, clock)
+    kept = RefreshingValue(fetch, clock)
     kept.get()
     assert kept.get(renew=True) == 1
     clock.now = 59
@@ -93,7 +93,7 @@ def test_many_threads_share_one_fetch(fails):
             raise ConnectionError("down")
         return "value"
 
-    kept = Kept(fetch)
+    kept = RefreshingValue(fetch)
 
     def ask():
         try:
