@@ -202,12 +202,9 @@ def sign_in(make_sign_in: Callable[[Settings], SignIn], settings: Settings) -> S
 
 
 @pytest.fixture
-def tab(sign_in: SignIn, monkeypatch: pytest.MonkeyPatch) -> "Tab":
+def tab(sign_in: SignIn) -> "Tab":
     """A browser tab without a browser."""
-    from tab import State, open_tab
+    from tab import open_tab, registered
 
-    from azure_auth.auth.gate.tabs import Tabs
-
-    monkeypatch.setattr(State, "sign_in", sign_in, raising=False)
-    monkeypatch.setattr(State, "tabs", Tabs(), raising=False)
+    registered(sign_in)
     return open_tab()

@@ -14,6 +14,9 @@ from reflex_base.registry import RegistrationContext
 
 from azure_auth.auth.core import State
 from azure_auth.auth.gate.tabs import Tab as Connection
+from azure_auth.auth.gate.tabs import Tabs
+from azure_auth.auth.registry import Services, register, services
+from azure_auth.auth.sign_in import SignIn
 
 
 class Tab:
@@ -37,11 +40,11 @@ class Tab:
         if self._connected:
             self._connected.__exit__(None, None, None)
         headers = [cookie] if cookie is not None else self.jar.headers
-        held, flows = await State.sign_in.session(headers), State.sign_in.flow_cookies.read(headers)
-        self.connection = Connection.of("tab", held, flows, State.sign_in.browser(headers))
+        held, flows = await services().sign_in.session(headers), services().sign_in.flow_cookies.read(headers)
+        self.connection = Connection.of("tab", held, flows, services().sign_in.browser(headers))
         parts = urlsplit(address)
         self.connection.answer = dict(parse_qsl(parts.query))
-        self._connected = State.tabs.connected(self.connection)
+        self._connected = services().tabs.connected(self.connection)
         self._connected.__enter__()
         data = {
             "pathname": parts.path,
@@ -99,7 +102,7 @@ class Tab:
 
 async def sign_in_as(tab: Tab, directory: RunningDirectory, person: str, page: str = "/") -> str | None:
     """Go through a sign-in; return where it led, or None when it did not succeed."""
-    uri = await tab.jar.begin(State.sign_in, page)
+    uri = await tab.jar.begin(services().sign_in, page)
     answer = directory.answer(uri, person)
     return await finishes(tab, f"/callback?{urlencode(answer)}")
 
@@ -109,7 +112,7 @@ async def finishes(tab: Tab, address: str) -> str | None:
     await tab.opens(address, "callback")
     if "ticket" not in tab.told:
         return None
-    exchanged = await tab.jar.exchange(State.sign_in, tab.told["ticket"])
+    exchanged = await tab.jar.exchange(services().sign_in, tab.told["ticket"])
     assert exchanged.session_cookie
     led_to = exchanged.address
     await tab.opens(led_to.removeprefix(APP))
@@ -117,6 +120,11 @@ async def finishes(tab: Tab, address: str) -> str | None:
 
 
 def open_tab() -> Tab:
-    """A fresh tab; `State.sign_in` and `State.tabs` must be set."""
+    """A fresh tab; the services must be registered."""
     RegistrationContext.ensure_context()
     return Tab()
+
+
+def registered(sign_in: SignIn) -> None:
+    """Let states find this, as `install` does."""
+    register(Services(sign_in.settings, sign_in, Tabs()))

@@ -1,6 +1,5 @@
 """What `SESSION_SECRET` keys, and where the secret comes from."""
 
-import ast
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from azure_auth.auth.composition import DATA, SECRET
 from azure_auth.auth.sessions.server_keys import ServerKeys, kept_in
 from azure_auth.errors import NotConfigured
 from azure_auth.settings import Settings
@@ -102,9 +102,7 @@ def test_a_secret_is_made_once(tmp_path):
 
 def test_the_secret_does_not_lie_beside_the_store():
     """A backup of the database's folder holds no secret, and git takes neither."""
-    tree = ast.parse((ROOT / "azure_auth/azure_auth.py").read_text())
-    (made,) = [n.value for n in tree.body if isinstance(n, ast.Assign) and "SECRET" in ast.dump(n.targets[0])]
-    data, secret = (Path(path.args[0].value) for path in made.elts)
+    data, secret = DATA, SECRET
     assert not secret.is_relative_to(data)
     assert not data.is_relative_to(secret.parent)
     ignored = (ROOT / ".gitignore").read_text().splitlines()

@@ -8,6 +8,7 @@ from conftest import APP
 from tab import finishes, sign_in_as
 
 from azure_auth.auth.core import State
+from azure_auth.auth.registry import services
 
 pytestmark = pytest.mark.anyio
 
@@ -84,7 +85,7 @@ async def test_a_cancelled_sign_in_keeps_the_page(tab, directory):
 
 async def test_the_reference_is_in_the_log_and_the_code_is_not(tab, directory, caplog):
     """The page and the log share an id; the log has nothing of the exchange."""
-    uri = await tab.jar.begin(State.sign_in, "")
+    uri = await tab.jar.begin(services().sign_in, "")
     state = directory.answer(uri, "Ada Lovelace")["state"]
     await tab.opens(f"/callback?code=the-code&state={state}", "callback")
     assert tab.told["failure"]["reference"] in caplog.text
@@ -95,12 +96,12 @@ async def test_the_reference_is_in_the_log_and_the_code_is_not(tab, directory, c
 
 async def test_no_repr_shows_a_secret_or_a_person(tab, directory):
     """What a log line or a traceback would print of flow, sign-in, tab and session names none of what they hold."""
-    answer = directory.answer(await tab.jar.begin(State.sign_in, ""), "Ada Lovelace")
-    done = await State.sign_in._tickets.look(
-        await tab.jar.finish(State.sign_in, answer), tab.jar.binding(State.sign_in, answer)
+    answer = directory.answer(await tab.jar.begin(services().sign_in, ""), "Ada Lovelace")
+    done = await services().sign_in._tickets.look(
+        await tab.jar.finish(services().sign_in, answer), tab.jar.binding(services().sign_in, answer)
     )
     assert await sign_in_as(tab, directory, "Ada Lovelace")
-    shown = f"{State.sign_in._redeeming} {done!r} {tab.connection!r} {tab.connection.session!r}"
+    shown = f"{services().sign_in._redeeming} {done!r} {tab.connection!r} {tab.connection.session!r}"
     for secret in (*tab.cookies.values(), answer["code"], tab.connection.key, "Lovelace"):
         assert secret not in shown
 
@@ -129,7 +130,7 @@ async def test_the_callback_opened_again_leads_on(tab, directory):
 
 async def test_a_flow_of_another_browser_signs_nobody_in(tab, directory):
     """Without the flow's own cookie the answer is refused; with it, it is taken."""
-    uri = await tab.jar.begin(State.sign_in, "")
+    uri = await tab.jar.begin(services().sign_in, "")
     answer = directory.answer(uri, "Ada Lovelace")
     address = f"/callback?code={answer['code']}&state={answer['state']}"
     own = next(name for name in tab.cookies if "flow" in name)
@@ -164,7 +165,7 @@ async def test_signing_out_works_while_the_directory_is_down(tab, directory, env
 
     await sign_in_as(tab, directory, "Ada Lovelace")
     down = make_sign_in(Settings.load({**environ, "AZURE_AUTHORITY_HOST": "https://localhost:9"}))
-    monkeypatch.setattr(State.sign_in, "sign_out_url", down.sign_out_url)
+    monkeypatch.setattr(services().sign_in, "sign_out_url", down.sign_out_url)
     await tab.opens("/", "logout")
     assert not tab.state.check_auth
     await tab.opens(tab.told["leaving_to"])
@@ -175,7 +176,7 @@ async def go_round(tab, directory):
     """Open a page as a stranger, and sign in."""
     await tab.opens("/", "require_auth")
     query = parse_qs(urlsplit(tab.told["leaving_to"]).query)
-    uri = await tab.jar.begin(State.sign_in, "", tab=query["tab"][0])
+    uri = await tab.jar.begin(services().sign_in, "", tab=query["tab"][0])
     answer = directory.answer(uri, "Ada Lovelace")
     await finishes(tab, f"/callback?code={answer['code']}&state={answer['state']}")
     return query["tab"][0]
@@ -186,12 +187,12 @@ async def test_a_tab_that_goes_in_circles_is_stopped(tab, directory):
     for _ in range(2):
         name = await go_round(tab, directory)
         del tab.cookies["azure_auth_session"]  # as if the browser did not keep it
-    uri = await tab.jar.begin(State.sign_in, "/reports", tab=name)
+    uri = await tab.jar.begin(services().sign_in, "/reports", tab=name)
     assert uri.startswith(f"{APP}/callback?state=")
     await tab.opens(uri.removeprefix(APP), "callback")
     assert tab.told["failure"]["heading"] == "We stopped trying"
     assert started(tab.told["failure"]["again"]) == {"return_to": "/reports"}
-    other = await tab.jar.begin(State.sign_in, "", tab="o" * 43)
+    other = await tab.jar.begin(services().sign_in, "", tab="o" * 43)
     assert "/oauth2/" in other  # another tab of the browser may start
 
 
@@ -210,7 +211,7 @@ async def test_what_breaks_unexpectedly_is_still_a_page(tab, monkeypatch, caplog
     async def broken(*_, **__):
         raise ZeroDivisionError("secret-detail")
 
-    monkeypatch.setattr(State.sign_in, "finish", broken)
+    monkeypatch.setattr(services().sign_in, "finish", broken)
     await tab.opens("/callback?code=c&state=s", "callback")
     assert tab.told["failure"]["heading"] == "You could not be signed in"
     assert tab.told["failure"]["reference"] in caplog.text

@@ -6,9 +6,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from jar import Jar
-from tab import State, finishes, open_tab, sign_in_as
+from tab import finishes, open_tab, registered, sign_in_as
 
-from azure_auth.auth.gate.tabs import Tabs
+from azure_auth.auth.registry import services
 from azure_auth.auth.sessions.flows import FLOW_SECONDS
 from azure_auth.demo.id_tokens import FORGERIES
 from azure_auth.errors import FlowExpired, FlowForeign, FlowTaken, FlowUnknown, Refused
@@ -108,15 +108,14 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-async def test_each_bad_day_has_its_words(directory, settings, make_sign_in, monkeypatch, name):
+async def test_each_bad_day_has_its_words(directory, settings, make_sign_in, name):
     """A directory that is down, throttling or cut off is told apart; afterwards the next person gets in."""
-    monkeypatch.setattr(State, "sign_in", make_sign_in(settings), raising=False)
-    monkeypatch.setattr(State, "tabs", Tabs(), raising=False)
+    registered(make_sign_in(settings))
     fault, heading, words = FAULTS[name]
     tab = open_tab()
     with directory.fault(**fault):
         if fault["endpoint"] == "discovery":
-            uri = await tab.jar.begin(State.sign_in)
+            uri = await tab.jar.begin(services().sign_in)
             await tab.opens(uri[uri.index("/callback") :], "callback")
         else:
             await sign_in_as(tab, directory, "Ada Lovelace")
@@ -139,7 +138,7 @@ async def test_each_bad_day_has_its_words(directory, settings, make_sign_in, mon
 )
 async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, why, error):
     """Too late, twice or never begun: the stranger reads what happened, and goes on to the page that is known."""
-    answer = directory.answer(await tab.jar.begin(State.sign_in, "/reports"), "Ada Lovelace")
+    answer = directory.answer(await tab.jar.begin(services().sign_in, "/reports"), "Ada Lovelace")
     if "expired" in why:
         now = time.time()
         monkeypatch.setattr("time.time", lambda: now + FLOW_SECONDS)
@@ -147,7 +146,7 @@ async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, wh
         assert await finishes(tab, f"/callback?{urlencode(answer)}")
         tab.cookies.pop("azure_auth_session")
     if why in ("forgotten", "expired, and the store knows nothing"):
-        State.sign_in._store._once.clear()
+        services().sign_in._store._once.clear()
     if error is FlowForeign:
         answer = {"code": answer["code"]} | ({"state": "unknown"} if why == "unknown" else {})
     await tab.opens(f"/callback?{urlencode(answer)}", "callback")
@@ -160,18 +159,17 @@ async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, wh
 
 async def test_a_forged_callback_has_its_words(tab, directory):
     """Somebody else's answer: calm words, for it may as well be a bookmark, and a way on."""
-    answer = directory.answer(await Jar().begin(State.sign_in), "Grace Hopper")
+    answer = directory.answer(await Jar().begin(services().sign_in), "Grace Hopper")
     await tab.opens(f"/callback?{urlencode(answer)}", "callback")
     assert not tab.state.check_auth
     assert tab.told["failure"]["heading"] == "This sign-in cannot be finished here"
     assert "It was started in another browser" in tab.told["failure"]["message"]
 
 
-async def test_a_wrong_credential_of_ours_has_its_words(directory, environ, make_sign_in, monkeypatch):
+async def test_a_wrong_credential_of_ours_has_its_words(directory, environ, make_sign_in):
     """The directory itself refuses the secret: the person is told that it is not their fault."""
     wrong = Settings.load({**environ, "AZURE_CLIENT_SECRET": "not-the-secret"})
-    monkeypatch.setattr(State, "sign_in", make_sign_in(wrong), raising=False)
-    monkeypatch.setattr(State, "tabs", Tabs(), raising=False)
+    registered(make_sign_in(wrong))
     tab = open_tab()
     await sign_in_as(tab, directory, "Ada Lovelace")
     assert tab.told["failure"]["heading"] == "This site cannot prove itself to Microsoft"
@@ -210,7 +208,7 @@ async def test_keys_that_roll_over_lock_nobody_out(tab, directory):
     await sign_in_as(tab, directory, "Ada Lovelace")
     tab.cookies.pop("azure_auth_session")
     with directory.fault(endpoint="keys", roll_over=True):
-        State.sign_in._client._keys._tried -= 61
+        services().sign_in._client._keys._tried -= 61
         await sign_in_as(tab, directory, "Ada Lovelace")
     assert tab.state.check_auth
 

@@ -9,16 +9,16 @@ from the session, and kept out of Reflex's pickles.
 # pyright: reportUnknownMemberType=false
 
 import logging
-from typing import Any, ClassVar
+from typing import Any
 
 import reflex as rx
 from reflex_base.event.context import EventContext
 
 from azure_auth.auth.gate.gate import client_update
-from azure_auth.auth.gate.tabs import Tab, Tabs
+from azure_auth.auth.gate.tabs import Tab
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.policy import public
-from azure_auth.auth.sign_in import SignIn
+from azure_auth.auth.registry import services
 from azure_auth.errors import AuthError, FlowForeign, FlowUnknown, SignInFailed, StoreUnavailable, whereabouts
 from azure_auth.return_target import return_target
 
@@ -39,16 +39,13 @@ class State(rx.State):
     A page's own state that shows something of the person inherits from this one and asks `_who`.
 
     Attributes:
-        sign_in: What does the work; set once, where the app is composed.
-        tabs: Who is connected; likewise.
-        leaving_to: An address that the browser is to go to now, by a full navigation; told to the browser, never kept.
-        ticket: With which the browser fetches its session cookie on the way; likewise.
-        failure: What went wrong: `heading`, `message`, `reference`; the addresses `again`, `other_account`; likewise.
-        broken: What a handler of a page failed with: `heading`, `message`, `reference`; likewise.
+        leaving_to: The address to which the browser goes now, by a full navigation. Sent to the browser, never stored,
+            like the following three.
+        ticket: The ticket with which the browser fetches its session cookie before it leaves.
+        failure: What went wrong: `heading`, `message`, `reference`, and the addresses `again` and `other_account`.
+        broken: Which fault a handler of a page had: `heading`, `message`, `reference`.
     """
 
-    sign_in: ClassVar[SignIn]
-    tabs: ClassVar[Tabs]
     leaving_to: str = ""
     ticket: str = ""
     failure: dict[str, str] = {}
@@ -72,11 +69,11 @@ class State(rx.State):
         """Let a signed-in person through; send anybody else to sign in and back to this page."""
         tab = self._tab()
         if tab.signed_in:
-            await self.sign_in.succeeded(tab.id)
+            await services().sign_in.succeeded(tab.id)
         else:
             url = self.router.url
             page = url.path + (f"?{url.query}" if url.query else "")
-            await self._update_client(leaving_to=self.sign_in.start_url(tab.id, page))
+            await self._update_client(leaving_to=services().sign_in.start_url(tab.id, page))
 
     @rx.event
     @public
@@ -85,12 +82,12 @@ class State(rx.State):
         tab = self._tab()
         try:
             who = tab.signed_in.identity if tab.signed_in else None
-            ticket = await self.sign_in.finish(
+            ticket = await services().sign_in.finish(
                 tab.answer, tab.flow_cookies, tab.address, browser=tab.browser, signed_in=who
             )
         except AuthError as failure:
             if isinstance(failure, (FlowUnknown, FlowForeign)) and tab.signed_in:
-                return rx.redirect(self.sign_in.settings.login_redirect, replace=True)
+                return rx.redirect(services().settings.login_redirect, replace=True)
             await self._show(failure)
         except Exception as broken:
             failure = SignInFailed(whereabouts(broken))
@@ -115,7 +112,7 @@ class State(rx.State):
     @rx.var
     def sign_in_url(self) -> str:
         """The address at which a sign-in starts, for a "Sign in" control; it leads to the page that was left."""
-        return self.sign_in.start_url(self._tab().id, return_target(self._asked("return_to")) or "/")
+        return services().sign_in.start_url(self._tab().id, return_target(self._asked("return_to")) or "/")
 
     @rx.var
     def notice(self) -> str:
@@ -129,11 +126,11 @@ class State(rx.State):
 
     def _who(self) -> Identity | None:
         """Return who is signed in in the tab whose state this is; None for a stranger."""
-        tab = self.tabs.at(self.router.session.client_token)
+        tab = services().tabs.at(self.router.session.client_token)
         return tab.signed_in.identity if tab and tab.signed_in else None
 
     def _tab(self) -> Tab:
-        tab = self.tabs.at(self.router.session.client_token)
+        tab = services().tabs.at(self.router.session.client_token)
         return tab or Tab.of(self.router.session.client_token, None)
 
     async def _sign_out(self, *, everywhere: bool) -> None:
@@ -146,10 +143,10 @@ class State(rx.State):
             await self._update_client(leaving_to=return_target(self._asked("return_to")) or "/")
             return
         tab.leaving = True
-        sessions = self.sign_in.sessions
+        sessions = services().sign_in.sessions
         try:
             await (sessions.end_everywhere(session) if everywhere else sessions.end(session, "signed_out"))
-            address = await self.sign_in.sign_out_url(session.identity)
+            address = await services().sign_in.sign_out_url(session.identity)
         except StoreUnavailable as failure:
             _log.error("not signed out: %s", failure)
             await self._show(failure)
@@ -165,8 +162,8 @@ class State(rx.State):
 
     async def _show(self, failure: AuthError) -> None:
         tab, return_to = self._tab().id, failure.return_to
-        again = self.sign_in.start_url(tab, return_to)
-        other_account = self.sign_in.start_url(tab, return_to, choose_account=True)
+        again = services().sign_in.start_url(tab, return_to)
+        other_account = services().sign_in.start_url(tab, return_to, choose_account=True)
         await self._update_client(failure=failure.shown(again, other_account))
 
     def _asked(self, name: str) -> str:

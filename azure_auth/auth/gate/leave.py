@@ -1,54 +1,44 @@
-"""Leaves the pages by a full navigation, without `eval`."""
+"""The browser's half of the gate: leave a page by a full navigation, without `eval`."""
 
 # Components are partly untyped.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportPrivateUsage=false
 
+from string import Template
 from typing import Any
 
 import reflex as rx
 from reflex.vars import VarData
 
-from azure_auth.auth.core import State
-
-
-class Leave(rx.Fragment):
-    """Goes where the server says, on every page; wrapped around the app where it is composed.
-
-    `rx.redirect` cannot do it: what is on our own origin it takes for a page. The address replaces the history entry,
-    so that Back does not start the same journey again. With a ticket the browser fetches its session cookie first.
-    The address's fragment is kept in the tab's `sessionStorage`, and restored when the same page loads
-    again; whoever signs out takes it along.
-    A page that the browser brings back from its memory hides at once and loads anew, for whoever is signed in then.
-    """
-
-    def add_imports(self) -> rx.ImportDict:
-        """Import React's hooks."""
-        return {"react": ["useEffect", "useRef"]}
-
-    def add_hooks(self) -> list[str | rx.Var[Any]]:
-        """Navigate when the state says so; once, though React's strict mode runs effects twice in development."""
-        to, ticket = rx.Var.create(State.leaving_to), rx.Var.create(State.ticket)
-        data = VarData.merge(to._get_all_var_data(), ticket._get_all_var_data())
-        session_url = f"{State.sign_in.settings.backend_url}/auth/session"
-        start_url = f"{State.sign_in.settings.backend_url}/auth/sign-in?"
-        effect = f"""useEffect(() => {{
-  const key = {ticket!s} || {to!s};
+_FRAGMENT = """const here = () => window.location.pathname.replace(/\\/$/, "") + window.location.search;
+useEffect(() => {
+  const [page, hash] = JSON.parse(sessionStorage.getItem("azure_auth_fragment") ?? "[]");
+  if (page !== here()) return;
+  sessionStorage.removeItem("azure_auth_fragment");
+  if (window.location.hash) return;
+  window.history.replaceState(window.history.state, "", hash);
+  document.getElementById(hash.slice(1))?.scrollIntoView();
+}, []);"""
+"""Restores the fragment of the address when the page loads again after a sign-in."""
+_LEAVE = Template("""useEffect(() => {
+  const key = $ticket || $to;
   if (!key || left.current === key) return;
   left.current = key;
-  const back = {to!s}.startsWith("/") || {to!s}.startsWith("{start_url}");
-  if (!{ticket!s} && !back) sessionStorage.removeItem("azure_auth_fragment");
+  const back = $to.startsWith("/") || $to.startsWith("$backend/auth/sign-in?");
+  if (!$ticket && !back) sessionStorage.removeItem("azure_auth_fragment");
   else if (window.location.hash)
     sessionStorage.setItem("azure_auth_fragment", JSON.stringify([here(), window.location.hash]));
-  if (!{ticket!s}) {{
-    window.location.replace({to!s});
+  if (!$ticket) {
+    window.location.replace($to);
     return;
-  }}
-  fetch("{session_url}", {{ method: "POST", body: {ticket!s}, credentials: "include" }})
+  }
+  fetch("$backend/auth/session", { method: "POST", body: $ticket, credentials: "include" })
     .then((answer) => (answer.ok ? answer.text() : "/callback"))
     .catch(() => "/callback")
     .then((address) => window.location.replace(address));
-}}, [{to!s}, {ticket!s}]);"""
-        memory = """useEffect(() => {
+}, [$to, $ticket]);""")
+"""Navigates once, though React's strict mode runs effects twice in development. With a ticket, the browser fetches its
+session cookie first. Signing out deletes the stored fragment."""
+_MEMORY = """useEffect(() => {
   const hide = (event) => { document.body.hidden = event.persisted; };
   const reload = (event) => { if (event.persisted) window.location.reload(); };
   window.addEventListener("pagehide", hide);
@@ -58,22 +48,31 @@ class Leave(rx.Fragment):
     window.removeEventListener("pageshow", reload);
   };
 }, []);"""
-        fragment = """const here = () => window.location.pathname.replace(/\\/$/, "") + window.location.search;
-useEffect(() => {
-  const [page, hash] = JSON.parse(sessionStorage.getItem("azure_auth_fragment") ?? "[]");
-  if (page !== here()) return;
-  sessionStorage.removeItem("azure_auth_fragment");
-  if (window.location.hash) return;
-  window.history.replaceState(window.history.state, "", hash);
-  document.getElementById(hash.slice(1))?.scrollIntoView();
-}, []);"""
-        return ['const left = useRef("");', fragment, rx.Var(effect, _var_data=data), memory]
+"""Hides and reloads a page from the back-forward cache, because another user may be signed in now."""
 
 
-def leave() -> rx.Component:
-    """Return it as a component of its own: what is wrapped around the app stands outside of its states otherwise."""
-    return rx.fragment(rx.memo(_leave)())
+def leave(state: Any, backend_url: str) -> rx.Component:
+    """Return the component that navigates to the address in `leaving_to`, to be wrapped around the app.
 
+    `rx.redirect` cannot do this: it treats each address on our own origin as a page. The new address replaces the
+    history entry, so that Back does not repeat the sign-in.
 
-def _leave() -> rx.Component:
-    return Leave.create()
+    Args:
+        state: Has the vars `leaving_to` and `ticket`.
+        backend_url: The origin of the sign-in routes; in development it is not that of the pages.
+    """
+
+    class Leave(rx.Fragment):
+        def add_imports(self) -> rx.ImportDict:
+            return {"react": ["useEffect", "useRef"]}
+
+        def add_hooks(self) -> list[str | rx.Var[Any]]:
+            to, ticket = rx.Var.create(state.leaving_to), rx.Var.create(state.ticket)
+            script = _LEAVE.substitute(to=str(to), ticket=str(ticket), backend=backend_url)
+            data = VarData.merge(to._get_all_var_data(), ticket._get_all_var_data())
+            return ['const left = useRef("");', _FRAGMENT, rx.Var(script, _var_data=data), _MEMORY]
+
+    def leave_page() -> rx.Component:
+        return Leave.create()
+
+    return rx.fragment(rx.memo(leave_page)())  # a component of its own, or it stands outside of the app's states

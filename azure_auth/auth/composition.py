@@ -1,0 +1,130 @@
+"""Puts sign-in in front of a Reflex app. This is the one place that sets anything on the app."""
+
+# Reflex is partly untyped.
+# pyright: reportUnknownMemberType=false
+
+import asyncio
+import gc
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import reflex as rx
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Router
+from starlette.types import ASGIApp
+
+from azure_auth import audit
+from azure_auth.auth.core import State
+from azure_auth.auth.entra.client import Client
+from azure_auth.auth.gate import links
+from azure_auth.auth.gate.gate import Gate
+from azure_auth.auth.gate.leave import leave
+from azure_auth.auth.gate.notice import notice
+from azure_auth.auth.gate.sockets import Sockets
+from azure_auth.auth.gate.states import SharedStates, instead_of
+from azure_auth.auth.gate.tabs import Tabs
+from azure_auth.auth.registry import Services, register
+from azure_auth.auth.sessions.server_keys import ServerKeys, kept_in
+from azure_auth.auth.sessions.sessions import Sessions
+from azure_auth.auth.sessions.store.redis import RedisStore
+from azure_auth.auth.sessions.store.store import EmbeddedStore, Store
+from azure_auth.auth.sign_in import SignIn
+from azure_auth.auth.web.connections import Connections, Site
+from azure_auth.auth.web.headers import SecurityHeaders
+from azure_auth.auth.web.routes import ServePages, build, is_built, routes
+from azure_auth.logs import install_redaction
+from azure_auth.settings import Settings
+
+DATA, SECRET = Path(".data"), Path(".secret/session")
+"""The embedded store, and its secret beside it. Hidden folders, so that Reflex does not reload when they change."""
+
+
+def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.BaseTransport] | None = None) -> None:
+    """Put sign-in in front of an app: from then on everything needs a session, unless it is `public`.
+
+    Args:
+        app: The app. Pages may be added before or after. Its `api_transformer`, if any, is one app of Starlette or
+            FastAPI with the app's own HTTP endpoints.
+        settings: Which directory, which credential, which addresses.
+        transports: httpx transports by address, for a directory that is not on the network (the demo directory).
+
+    Raises:
+        TypeError: When `api_transformer` is anything else, because its routes cannot be protected one by one.
+    """
+    api = app.api_transformer or Starlette()
+    if not isinstance(api, Starlette):
+        raise TypeError("api_transformer must be an app of Starlette or FastAPI")
+    client = Client(settings, transports)
+    keys = ServerKeys(lambda: settings.session_secrets or kept_in(SECRET))
+    store = RedisStore(settings.redis_url, keys) if settings.redis_url else EmbeddedStore(DATA / "sessions.sqlite")
+    sessions, tabs = Sessions(store, settings, keys), Tabs()
+    sign_in = SignIn(settings, client, sessions, store, keys)
+    register(Services(settings, sign_in, tabs))
+    app._state_manager = states = instead_of(app.state_manager, sessions.is_over)  # pyright: ignore[reportPrivateUsage]
+    links.instead_of_reflexs(app.event_namespace)
+    gate = Gate(app, sessions, tabs, State, sign_in.start_url)
+    if isinstance(states, SharedStates):
+        states.on_unreadable = gate.note_lost_state
+    app.extra_app_wraps |= {
+        (1, "Leave"): lambda _: leave(State, settings.backend_url),
+        (2, "Notice"): lambda _: notice(State),
+    }
+    # The code in the address of /callback does not travel further.
+    app.head_components.append(rx.el.meta(name="referrer", content="same-origin"))
+
+    def pages(inner: ASGIApp) -> ASGIApp:
+        return ServePages(inner, app.router)
+
+    app.api_transformer = [pages, api]
+
+    def connections(inner: ASGIApp) -> ASGIApp:
+        # In development the pages, which fetch their session there, live on another port.
+        cors = Middleware(CORSMiddleware, allow_origins=[settings.public_url], allow_credentials=True)
+        site = Site(
+            inner,
+            Sockets(inner, sign_in, gate, tabs),
+            Router(routes(sign_in), middleware=[cors]),
+            api,
+            api.routes[-1],  # where Reflex has mounted itself
+            lambda path: is_built(path, app.router),
+        )
+        framed_by = settings.backend_url if settings.demo else settings.authority_host
+        return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, build)
+
+    _wrap(app, connections)
+    app.register_lifespan_task(_lifespan, sign_in=sign_in, client=client, store=store)
+
+
+def _wrap(app: rx.App, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Let `wrap` be outermost. What `api_transformer` returns Reflex wraps once more, and answers CORS there."""
+
+    class Wrapped(type(app)):
+        def __call__(self) -> ASGIApp:
+            return wrap(super().__call__())
+
+    app.__class__ = Wrapped
+
+
+@asynccontextmanager
+async def _lifespan(sign_in: SignIn, client: Client, store: Store) -> AsyncGenerator[None]:
+    """Say at start which directory is asked and which redirect URI must be registered there. Close all at the end."""
+    # A full garbage collection stops everybody while it looks at every object. The objects made so far stay for good:
+    # leave them out, and collect a tenth as often (docs/performance.md has the effect).
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(700, 10, 100)
+    settings = sign_in.settings
+    whom = "the demo directory" if settings.demo else f"{settings.authority_host}/{settings.tenant_id}"
+    print(f"Sign-in asks {whom}; the redirect URI is {settings.public_url}/callback", flush=True)
+    install_redaction()
+    listening = asyncio.create_task(sign_in.sessions.listen())
+    with audit.output(settings.audit_file) as trail, audit.writing(trail):
+        yield
+        await sign_in.settle()
+    listening.cancel()
+    client.close()
+    await store.close()
