@@ -1,8 +1,8 @@
 """The state that pages bind to: who is signed in, and the handlers of `/`, `/callback` and `/logout`.
 
-Thin: it translates between Reflex and `auth.sign_in`. Every function without a leading underscore can be called by
-anyone with any argument, so none takes one. Nothing of the person is kept in the state: what pages show is computed
-from the session, and kept out of Reflex's pickles.
+It translates between Reflex and `auth.sign_in`. Any client can call a handler without a leading underscore, with any
+argument, so no handler takes one. The state stores nothing about the user: what pages show is computed from the
+session, and left out of Reflex's pickles.
 """
 
 # Reflex's decorators are partly untyped.
@@ -25,9 +25,9 @@ from azure_auth.return_target import return_target
 _log = logging.getLogger(__name__)
 _NOTICES = {
     "directory": "You signed out of Microsoft, and so of this site.",
-    "idle": "Your session ended because nothing happened for a while.",
-    "expired": "Your session ended because it had lasted as long as a session may.",
-    "refused": "Your session ended because this site was set up anew.",
+    "idle": "Your session ended after a time without activity.",
+    "expired": "Your session reached its maximum length.",
+    "refused": "Your session ended because the configuration of this site changed.",
     "unreachable": "Microsoft could not be reached, so you may still be signed in there. Close all browser windows.",
 }
 
@@ -36,7 +36,7 @@ _NOTICES = {
 class State(rx.State):
     """Who is signed in, in this tab.
 
-    A page's own state that shows something of the person inherits from this one and asks `_who`.
+    The state of a page that shows something about the user inherits from this one and calls `_who`.
 
     Attributes:
         leaving_to: The address to which the browser goes now, by a full navigation. Sent to the browser, never stored,
@@ -53,12 +53,12 @@ class State(rx.State):
 
     @rx.var(cache=False)
     def check_auth(self) -> bool:
-        """Whether somebody is signed in."""
+        """Whether a user is signed in."""
         return self._who() is not None
 
     @rx.var(cache=False)
     def token(self) -> dict[str, str]:
-        """The few fields that pages show of the person: `name`, `username` and `initials`."""
+        """The fields of the user that pages show: `name`, `username` and `initials`."""
         if (who := self._who()) is None:
             return {"name": "", "username": "", "initials": ""}
         return {"name": who.name, "username": who.username, "initials": who.initials}
@@ -66,7 +66,7 @@ class State(rx.State):
     @rx.event
     @public
     async def require_auth(self) -> None:
-        """Let a signed-in person through; send anybody else to sign in and back to this page."""
+        """Let a signed-in user through. Send anybody else to sign in, and back to this page."""
         tab = self._tab()
         if tab.signed_in:
             await services().sign_in.succeeded(tab.id)
@@ -78,7 +78,7 @@ class State(rx.State):
     @rx.event
     @public
     async def callback(self) -> rx.event.EventSpec | None:
-        """Finish the sign-in that the directory answered, or say why it failed."""
+        """Finish a sign-in with the directory's answer, or show why it failed."""
         tab = self._tab()
         try:
             who = tab.signed_in.identity if tab.signed_in else None
@@ -101,33 +101,33 @@ class State(rx.State):
     @rx.event
     @public
     async def logout(self) -> None:
-        """End the session here, then at the directory, and come back to `/logout`; for a stranger, do nothing."""
+        """End the session here, then at the directory, and come back to `/logout`. Without a session, do nothing."""
         await self._sign_out(everywhere=False)
 
     @rx.event
     async def logout_everywhere(self) -> None:
-        """End all sessions of the person, in all browsers; then as `logout`."""
+        """End all sessions of the user, in all browsers; then do the same as `logout`."""
         await self._sign_out(everywhere=True)
 
     @rx.var
     def sign_in_url(self) -> str:
-        """The address at which a sign-in starts, for a "Sign in" control; it leads to the page that was left."""
+        """The address that starts a sign-in, for a "Sign in" control. It leads back to the page that was left."""
         return services().sign_in.start_url(self._tab().id, return_target(self._asked("return_to")) or "/")
 
     @rx.var
     def notice(self) -> str:
-        """What there is to say at `/logout` besides that nobody is signed in."""
+        """What `/logout` says besides that nobody is signed in."""
         return _NOTICES.get(self._asked("because"), "")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what was computed: it tells of the person, and Reflex's pickles are no place for that."""
+        """Leave out computed vars, because they show the user, and a pickle may be stored."""
         kept: dict[str, Any] = super().__getstate__()
         return {name: value for name, value in kept.items() if not name.startswith(("__cached_", "__last_delta_"))}
 
     def _who(self) -> Identity | None:
-        """Return who is signed in in the tab whose state this is; None for a stranger."""
-        tab = services().tabs.at(self.router.session.client_token)
-        return tab.signed_in.identity if tab and tab.signed_in else None
+        """Return the user of this state's tab; None when nobody is signed in."""
+        session = self._tab().signed_in
+        return session.identity if session else None
 
     def _tab(self) -> Tab:
         tab = services().tabs.at(self.router.session.client_token)
@@ -139,7 +139,7 @@ class State(rx.State):
         if session is None:
             return
         tells = self.router.url.path.rstrip("/") == "/logout" and self._asked("because")
-        if tab.returned or tells:  # a page that only tells of an end: another session's, it seems
+        if tab.returned or tells:  # the page shows how an earlier session ended; the current session stays
             await self._update_client(leaving_to=return_target(self._asked("return_to")) or "/")
             return
         tab.leaving = True
@@ -157,7 +157,7 @@ class State(rx.State):
         await self._update_client(leaving_to=address)
 
     async def _update_client(self, **values: object) -> None:
-        """Set vars in the browser alone: what leads somewhere once is not to lie in a state."""
+        """Set vars in the browser alone. What navigates once must not stay in a state."""
         await EventContext.get().emit_delta(client_update(State, **values))
 
     async def _show(self, failure: AuthError) -> None:
