@@ -21,6 +21,7 @@ from azure_auth.auth.gate import links
 from azure_auth.auth.gate.gate import Gate
 from azure_auth.auth.gate.leave import leave
 from azure_auth.auth.gate.notice import notice
+from azure_auth.auth.gate.reflex_internals import build_folder
 from azure_auth.auth.gate.sockets import Sockets
 from azure_auth.auth.gate.states import SharedStates, instead_of
 from azure_auth.auth.gate.tabs import Tabs
@@ -30,9 +31,11 @@ from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.auth.sessions.store.redis import RedisStore
 from azure_auth.auth.sessions.store.store import EmbeddedStore
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.web.connections import Connections, Site
+from azure_auth.auth.web.connections import Connections
 from azure_auth.auth.web.headers import FRONT_CHANNEL, SecurityHeaders
-from azure_auth.auth.web.routes import ServePages, build, is_built, routes
+from azure_auth.auth.web.pages import ServePages, is_built
+from azure_auth.auth.web.routes import routes
+from azure_auth.auth.web.site import Site
 from azure_auth.components.brand import APP_NAME
 from azure_auth.demo import Directory, LoopbackTransport
 from azure_auth.errors import NotConfigured
@@ -92,10 +95,10 @@ class App(rx.App):
             Router(routes(sign_in), middleware=[pages]),
             api,
             api.routes[-1],
-            lambda path: is_built(path, self.router),
+            lambda path: is_built(build_folder(), path, self.router),
         )
         framed_by = settings.backend_url if settings.demo else settings.authority_host
-        return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, build)
+        return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, build_folder())
 
 
 app = App(
