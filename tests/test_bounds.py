@@ -35,7 +35,7 @@ from azure_auth.auth.sessions.limits import Pace, Paces
 from azure_auth.auth.sessions.store.store import EmbeddedStore
 from azure_auth.auth.web import connections as connections_module
 from azure_auth.auth.web.connections import Connections
-from azure_auth.auth.web.endpoints import Endpoint
+from azure_auth.auth.web.endpoints import Endpoint, Part
 from azure_auth.bounds import Flow
 from azure_auth.demo.people import PEOPLE
 from azure_auth.logs import cut
@@ -1018,8 +1018,8 @@ async def at_once(_: int) -> None:
     """A session's, those of strangers at one address and of all; websockets, uploads, and sign-in by its address."""
     site, _ = connections_of()
     ada = SimpleNamespace(session=SimpleNamespace(reference="ada"))
-    plain, upload, own = Endpoint(None), Endpoint(connections_module._UPLOADS), Endpoint(None, is_own=True)
-    of = site._room
+    plain, upload, own = Endpoint(None), Endpoint(Part.UPLOADS), Endpoint(Part.SIGN_IN)
+    of = site._room.for_connection
     limits = [
         (bounds.REQUESTS_OF_SESSION, lambda _: of(stranger(1), plain, ada)),
         (bounds.REQUESTS_OF_ADDRESS, lambda _: of(stranger(1), plain, None)),
@@ -1045,9 +1045,9 @@ def stranger(number: int, kind: str = "http") -> dict:
 async def bodies_at_once(_: int) -> None:
     site, _ = connections_of()
     ada = SimpleNamespace(session=SimpleNamespace(reference="ada"))
-    most = site._most_bytes(stranger(1), Endpoint(None), None)
+    most = site._room._most_bytes(stranger(1), Endpoint(None), None)
     assert most == {("address", "192.0.2.1"): bounds.BODIES_OF_ADDRESS, "strangers": bounds.BODIES_OF_STRANGERS}
-    assert site._most_bytes(stranger(1), Endpoint(None), ada) == {"ada": 200_000_000}
+    assert site._room._most_bytes(stranger(1), Endpoint(None), ada) == {"ada": 200_000_000}
 
 
 async def a_slow_ticket(seconds: float) -> None:
@@ -1064,8 +1064,8 @@ async def a_slow_ticket(seconds: float) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connections_module, "Body", Body)
-        await site._answer(Endpoint(None, is_own=True), None, stranger(1), [], None, None)
-        await site._answer(Endpoint(None), None, stranger(1), [], None, None)
+        await site._http(Endpoint(Part.SIGN_IN), None, stranger(1), [], None, None)
+        await site._http(Endpoint(None), None, stranger(1), [], None, None)
     assert waited == [seconds, bounds.BODY_SECONDS]
 
 

@@ -13,41 +13,98 @@ from conftest import CONTRACT, ROOT, clean_environ
 from azure_auth import errors
 
 APP = sorted((ROOT / "azure_auth").rglob("*.py"))
-LAYERS = {
-    "azure_auth.azure_auth": 5,
-    "azure_auth.pages": 4,
-    "azure_auth.components": 3,
-    "azure_auth.auth": 1,
-    "azure_auth": 0,
+BASE = ["errors", "bounds", "return_target"]
+ROOMS: dict[str, tuple[list[str], set[str]]] = {
+    "errors": ([], set()),
+    "bounds": ([], set()),
+    "return_target": ([], set()),
+    "logs": (["bounds"], {"redis", "reflex_base"}),
+    "audit": (["bounds", "logs"], set()),
+    "settings": (BASE, {"cryptography"}),
+    "auth.identity": ([], set()),
+    "auth.policy": (["auth.identity"], {"starlette"}),
+    "auth.entra": ([*BASE, "settings", "auth.identity"], {"msal", "httpx", "jwt", "cryptography"}),
+    "auth.sessions": ([*BASE, "audit", "settings", "auth.identity"], {"cryptography", "redis"}),
+    "auth.cookies": ([*BASE, "auth.sessions"], {"starlette"}),
+    "auth.sign_in": (
+        [*BASE, "audit", "settings", "auth.identity", "auth.entra", "auth.sessions", "auth.cookies"],
+        set(),
+    ),
+    "auth.web": (
+        [*BASE, "audit", "settings", "auth.policy", "auth.sessions", "auth.cookies", "auth.sign_in"],
+        {"starlette", "python_multipart"},
+    ),
+    "auth.gate": (
+        [*BASE, "audit", "auth.policy", "auth.sessions", "auth.cookies", "auth.sign_in", "auth.web"],
+        {"starlette", "redis", "reflex", "reflex_base", "socketio", "engineio"},
+    ),
+    "auth.registry": (["settings", "auth.sign_in", "auth.gate"], set()),
+    "auth.core": ([*BASE, "auth.identity", "auth.policy", "auth.gate", "auth.registry"], {"reflex", "reflex_base"}),
+    "auth.composition": (["audit", "logs", "settings", "auth"], {"reflex", "starlette", "httpx"}),
+    "auth": (["auth"], set()),
+    "components": (["auth"], {"reflex"}),
+    "pages": (["auth", "components"], {"reflex"}),
+    "azure_auth": (["errors", "settings", "auth", "components", "demo", "pages"], {"reflex", "starlette"}),
 }
+"""Each room, from the lowest to the highest: what it may import of ours and of libraries, besides itself.
+
+`auth.composition` has httpx for the type of a transport alone.
+"""
 
 
 def module(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def layer(name: str) -> int:
-    return next(level for prefix, level in LAYERS.items() if name == prefix or name.startswith(f"{prefix}."))
+def is_in(name: str, room: str) -> bool:
+    return f"{name}.".startswith(f"azure_auth.{room}.")
+
+
+def room_of(name: str) -> str:
+    return max((room for room in ROOMS if is_in(name, room)), key=len)
 
 
 def imports(path: Path) -> set[str]:
+    """The modules that a file imports, also within functions; a name that is a module counts as one."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in found if name.startswith("azure_auth")}
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in names if (ROOT / name.replace(".", "/")).with_suffix(".py").exists()}
+            modules |= {name for name in names if (ROOT / name.replace(".", "/")).is_dir()}
+            found |= modules if len(modules) == len(names) else {node.module, *modules}
+    return found
 
 
-@pytest.mark.parametrize("path", [p for p in APP if "demo" not in p.parts], ids=module)
-def test_arrows_go_down_only(path):
-    """A module imports its own layer and those below; only the composition knows the demo directory."""
+@pytest.mark.parametrize(
+    "path", [p for p in APP if "demo" not in p.parts and p != ROOT / "azure_auth/__init__.py"], ids=module
+)
+def test_a_room_imports_what_is_on_its_list(path):
+    """Its own modules, the rooms and the libraries that are listed for it, and Python's."""
+    room = room_of(module(path))
+    rooms, libraries = ROOMS[room]
     for name in imports(path):
-        if name.startswith("azure_auth.demo"):
-            assert module(path) == "azure_auth.azure_auth"
+        library = name.partition(".")[0]
+        if library == "azure_auth":
+            assert any(is_in(name, other) for other in [*rooms, room]), name
         else:
-            assert layer(name) <= layer(module(path)), name
+            assert library in libraries or library in sys.stdlib_module_names, name
+
+
+def test_rooms_have_no_circles():
+    """A room imports rooms that stand before it. What `auth` itself offers is imported by those above it alone."""
+    order = list(ROOMS)
+    for room, (rooms, _) in ROOMS.items():
+        for other in set(rooms) - {"auth", "demo"}:
+            assert order.index(other) < order.index(room), (room, other)
+
+
+def test_the_demo_imports_nothing_of_ours():
+    """It stands for Microsoft, and Microsoft has none of our code."""
+    for path in (ROOT / "azure_auth/demo").glob("*.py"):
+        assert not any(is_in(name, room) for name in imports(path) for room in ROOMS), path.name
 
 
 def test_importing_does_nothing():

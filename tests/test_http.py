@@ -16,7 +16,8 @@ from azure_auth.auth.cookies.cookie import Cookie, well_formed
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.headers import SecurityHeaders
-from azure_auth.auth.web.routes import ServePages, routes
+from azure_auth.auth.web.pages import ServePages
+from azure_auth.auth.web.routes import routes
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -151,7 +152,7 @@ async def test_a_page_for_every_path_opens_no_more_than_pages(sign_in):
 async def test_https_is_asked_for_on_https_alone(tmp_path, public_url, hsts, socket):
     """HSTS and a `wss:` socket where the public address is https; on loopback's http neither."""
     inner = Starlette(routes=[Route("/", lambda _: PlainTextResponse("", headers={"Referrer-Policy": "no-referrer"}))])
-    wrapped = SecurityHeaders(inner, public_url, "https://directory.example", lambda: tmp_path / "none")
+    wrapped = SecurityHeaders(inner, public_url, "https://directory.example", tmp_path / "none")
     async with over(wrapped, public_url) as browser:
         answer = await browser.get("/")
     assert answer.headers.get("strict-transport-security") == hsts

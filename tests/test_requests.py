@@ -12,7 +12,9 @@ from starlette.responses import PlainTextResponse
 
 from azure_auth import bounds
 from azure_auth.auth.web import requests
-from azure_auth.auth.web.requests import Body, Crowd, Share, too_much
+from azure_auth.auth.web.cookie_headers import split_cookies
+from azure_auth.auth.web.requests import Body, too_much
+from azure_auth.auth.web.room import Crowd, Share
 
 pytestmark = pytest.mark.anyio
 ROOM = Share(Counter(), {})
@@ -184,9 +186,7 @@ async def longest_cookies(most: int) -> None:
 
 async def longest_others(most: int) -> None:
     for size, kept in ((most, 1), (most + 1, 0)):
-        ours, others = requests.split_cookies(
-            scope_of(("cookie", f"{'x' * size}; azure_auth_session=s")), "azure_auth_"
-        )
+        ours, others = split_cookies(scope_of(("cookie", f"{'x' * size}; azure_auth_session=s")), "azure_auth_")
         assert (ours, len(others)) == ([b"azure_auth_session=s"], kept)
 
 

@@ -24,6 +24,7 @@ from azure_auth.auth.gate import links
 from azure_auth.auth.gate.gate import Gate
 from azure_auth.auth.gate.leave import leave
 from azure_auth.auth.gate.notice import notice
+from azure_auth.auth.gate.reflex_internals import build_folder
 from azure_auth.auth.gate.sockets import Sockets
 from azure_auth.auth.gate.states import SharedStates, instead_of
 from azure_auth.auth.gate.tabs import Tabs
@@ -33,9 +34,11 @@ from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.auth.sessions.store.redis import RedisStore
 from azure_auth.auth.sessions.store.store import EmbeddedStore, Store
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.web.connections import Connections, Site
+from azure_auth.auth.web.connections import Connections
 from azure_auth.auth.web.headers import SecurityHeaders
-from azure_auth.auth.web.routes import ServePages, build, is_built, routes
+from azure_auth.auth.web.pages import ServePages, is_built
+from azure_auth.auth.web.routes import routes
+from azure_auth.auth.web.site import Site
 from azure_auth.logs import install_redaction
 from azure_auth.settings import Settings
 
@@ -90,10 +93,10 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
             Router(routes(sign_in), middleware=[cors]),
             api,
             api.routes[-1],  # where Reflex has mounted itself
-            lambda path: is_built(path, app.router),
+            lambda path: is_built(build_folder(), path, app.router),
         )
         framed_by = settings.backend_url if settings.demo else settings.authority_host
-        return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, build)
+        return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, build_folder())
 
     _wrap(app, connections)
     app.register_lifespan_task(_lifespan, sign_in=sign_in, client=client, store=store)

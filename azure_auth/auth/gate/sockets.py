@@ -26,7 +26,7 @@ from azure_auth.auth.sessions.limits import Pace, Paces
 from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.client_address import client_address
-from azure_auth.auth.web.requests import NO_STORE, unavailable
+from azure_auth.auth.web.refusals import NO_STORE, unavailable
 from azure_auth.bounds import OWNER, QUERY_BYTES, SOCKET_HEADER_BYTES
 from azure_auth.errors import StoreUnavailable, whereabouts
 

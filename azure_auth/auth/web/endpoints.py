@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from itertools import takewhile
 from typing import cast
 
@@ -25,21 +26,28 @@ _HARMLESS = {
 """Middleware that answers by itself, or passes a request on to the endpoint that it is for."""
 
 
+class Part(Enum):
+    """What answers besides the developer's endpoints."""
+
+    SIGN_IN = auto()
+    SOCKETS = auto()
+    UPLOADS = auto()
+    BUILT = auto()
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """What answers a request.
 
     Attributes:
-        what: The function, class or app; None if it cannot be told, because the way to it cannot be followed.
-        is_public: Whether strangers may have the answer.
-        methods: The methods that it takes, where the request has another one; empty otherwise.
-        is_own: Whether it is one of sign-in itself.
+        what: The developer's function, class or app, or a `Part`; None if the way to it cannot be followed.
+        is_public: Whether anonymous clients get the answer.
+        methods: The methods that it takes, if the request has another one; empty otherwise.
     """
 
     what: object
     is_public: bool = False
     methods: Sequence[str] = ()
-    is_own: bool = False
 
     @property
     def is_cross_origin(self) -> bool:

@@ -8,22 +8,22 @@ from starlette.types import Scope
 
 
 def is_navigation(scope: Scope) -> bool:
-    """Tell whether a request opens a page in a tab, and is no image, frame, script or prefetch.
+    """Tell whether a request opens a page in a tab: no image, frame, script, prefetch or websocket.
 
-    A request that does not say what it is for counts as a page. One for a part of a page (`Range`) does not.
+    A request without Fetch Metadata counts as a page. One for a part of a page (`Range`) does not.
     """
     headers = Headers(scope=scope)
-    if scope["method"] != "GET" or "sec-purpose" in headers or "purpose" in headers or "range" in headers:
+    if scope.get("method") != "GET" or "sec-purpose" in headers or "purpose" in headers or "range" in headers:
         return False
     asked = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
     return asked == ("navigate", "document") or is_of_old_browser(scope)
 
 
 def is_of_old_browser(scope: Scope) -> bool:
-    """Tell whether a request says nothing of what it is for."""
+    """Tell whether a request has no Fetch Metadata."""
     return not any(name.startswith(b"sec-fetch-") for name, _ in scope["headers"])
 
 
 def is_post_of_ours(scope: Scope, public_url: str) -> bool:
     """Tell whether a request is a POST by a page of the app at `public_url`."""
-    return scope["method"] == "POST" and Headers(scope=scope).getlist("origin") == [public_url]
+    return scope.get("method") == "POST" and Headers(scope=scope).getlist("origin") == [public_url]

@@ -2,7 +2,6 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Callable
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -18,14 +17,14 @@ _YEAR_SECONDS = 365 * 24 * 3600
 class SecurityHeaders:
     """Sets the headers of every answer; what an answer says of itself, such as a stricter policy, stays."""
 
-    def __init__(self, app: ASGIApp, public_url: str, framed_by: str, build: Callable[[], Path]) -> None:
+    def __init__(self, app: ASGIApp, public_url: str, framed_by: str, build: Path) -> None:
         """Wrap everything.
 
         Args:
             app: All that answers.
             public_url: The origin under which browsers reach the app.
             framed_by: The directory's origin, which alone may frame the front-channel sign-out.
-            build: Where the static build lies; its inline scripts are the only ones that may run.
+            build: The folder of the static build; its inline scripts are the only ones that may run.
         """
         self.app = app
         self._public_url, self._framed_by, self._build = public_url, framed_by, build
@@ -68,7 +67,7 @@ class SecurityHeaders:
     @cached_property
     def _policy(self) -> str:
         """The policy of this build; Reflex sets styles at run time, so styles may be inline, and scripts may not."""
-        pages = sorted(self._build().rglob("*.html")) if self._build().is_dir() else []
+        pages = sorted(self._build.rglob("*.html"))
         scripts = {script for page in pages for script in _INLINE_SCRIPT.findall(page.read_text())}
         hashes = sorted(f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" for script in scripts)
         allowed = " ".join(["'self'", *hashes])

@@ -1,85 +1,38 @@
-"""What an HTTP request may cost: its headers, its body, and how many are answered at once."""
+"""What an HTTP request may cost: its path, its headers, its body."""
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Generator, Hashable, Iterable, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.responses import PlainTextResponse
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from azure_auth.auth.cookies.cookie import pairs
-from azure_auth.bounds import BOUNDARY_BYTES, COOKIE_BYTES, HEADER_BYTES, OTHER_COOKIE_BYTES, SLOWEST_BYTES
-from azure_auth.errors import StoreUnavailable
+from azure_auth.auth.web.refusals import refusal
+from azure_auth.auth.web.room import Share
+from azure_auth.bounds import BOUNDARY_BYTES, COOKIE_BYTES, HEADER_BYTES, PATH_CHARACTERS, SLOWEST_BYTES
 
-NO_STORE = {"Cache-Control": "no-store"}
+
+def refused_unread(scope: Scope) -> Response | None:
+    """Refuse a path or headers that are too long (431: RFC 6585, section 5), or a path that no file system takes."""
+    if len(scope["path"]) > PATH_CHARACTERS:
+        return refusal(414, "There is no such address.")
+    if "\0" in scope["path"]:
+        return refusal(400, "There is no such address.")
+    words = too_much(scope)
+    return refusal(431, words) if words else None
 
 
 def too_much(scope: Scope) -> str:
-    """Return what to tell a client whose headers are too long (431, RFC 6585, section 5); empty if they are not."""
+    """Return what to tell a client whose headers are too long; empty if they are not."""
     cookies = sum(len(value) for name, value in scope["headers"] if name == b"cookie")
     if cookies > COOKIE_BYTES:
         return "Your browser sends too many cookies to this site. Delete those of this site and of its whole domain."
     if sum(len(name) + len(value) for name, value in scope["headers"]) - cookies > HEADER_BYTES:
         return "The headers of this request are too long."
     return ""
-
-
-def split_cookies(scope: Scope, prefix: str) -> tuple[list[bytes], list[bytes]]:
-    """Return the request's cookies whose names begin with `prefix`, and all others, each as one header's value or none.
-
-    Of the others there are none if they are longer than any site of ours would need: a sibling site can fill the jar.
-    """
-    found = list(pairs(Headers(scope=scope).getlist("cookie")))
-    ours = "; ".join(f"{name}={value}" for name, value in found if name.startswith(prefix))
-    others = "; ".join(f"{name}={value}" if value else name for name, value in found if not name.startswith(prefix))
-    kept = [others.encode("latin-1")] if 0 < len(others) <= OTHER_COOKIE_BYTES else []
-    return [ours.encode("latin-1")] if ours else [], kept
-
-
-def with_cookies(scope: Scope, cookies: Iterable[bytes]) -> Scope:
-    """Return the scope with these Cookie headers in place of its own."""
-    headers = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
-    return {**scope, "headers": headers + [(b"cookie", value) for value in cookies]}
-
-
-class Crowd:
-    """Counts what goes on at once, by whom it is for."""
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self._now: Counter[Hashable] = Counter()
-
-    @contextmanager
-    def room(self, most: Mapping[Hashable, int]) -> Generator["Share"]:
-        """Give a share of the room under each of these names, up to its limit, while something goes on."""
-        share = Share(self._now, most)
-        try:
-            yield share
-        finally:
-            share.take(-share.size)
-
-
-class Share:
-    """What one thing takes of the room that its names have."""
-
-    def __init__(self, now: Counter[Hashable], most: Mapping[Hashable, int]) -> None:
-        """Begin with nothing of what is taken `now`."""
-        self._now, self._most = now, most
-        self.size = 0
-
-    def take(self, more: int) -> bool:
-        """Take so much more; tell whether none of the names has more than its limit."""
-        self.size += more
-        for name in self._most:
-            self._now[name] += more
-            if not self._now[name]:
-                del self._now[name]
-        return all(self._now[name] <= limit for name, limit in self._most.items())
 
 
 class Body:
@@ -184,11 +137,5 @@ class _Reading:
         """Answer in the app's place, and tell it that the client is gone."""
         self.is_over = True
         if not self._is_answered:
-            answer = PlainTextResponse(words, status, NO_STORE | {"Connection": "close"})
-            await answer(scope, self._receive, self._send)
+            await refusal(status, words, Connection="close")(scope, self._receive, self._send)
         return {"type": "http.disconnect"}
-
-
-def unavailable(failure: StoreUnavailable) -> PlainTextResponse:
-    """Return the answer while it cannot be told who is signed in."""
-    return PlainTextResponse(f"{failure.heading}.", 503, NO_STORE)

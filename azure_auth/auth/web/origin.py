@@ -1,0 +1,46 @@
+"""Whose page sends a request: one of ours, one of another origin, or none. A foreign page never acts as the user."""
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from azure_auth.auth.cookies.cookie import pairs
+from azure_auth.auth.web.cookie_headers import with_cookies
+from azure_auth.auth.web.endpoints import Endpoint, Part
+from azure_auth.auth.web.fetch_metadata import is_navigation
+from azure_auth.settings import Settings
+
+_SAFE = {"GET", "HEAD", "OPTIONS"}
+"""Methods that change nothing (RFC 9110, section 9.2.1)."""
+
+
+class OriginCheck:
+    """Compares the origin of each request and websocket with the app's own."""
+
+    def __init__(self, settings: Settings, session_cookie: str) -> None:
+        """Allow the origins of the app; `session_cookie` is the name of that cookie."""
+        self._origins = {settings.public_url, *([settings.backend_url] if settings.demo else [])}
+        self._session_cookie = session_cookie
+
+    def admitted(self, scope: Scope, endpoint: Endpoint) -> Scope | None:
+        """Return the scope, without cookies if a page of another origin may have sent them; None to refuse it.
+
+        A foreign page gets what anonymous clients may read, and endpoints that are open to all origins. A client that
+        is no browser sends no Origin (RFC 6454, section 7.3). It is admitted, as long as it sends no session cookie
+        with a request that may change something.
+        """
+        anonymous, headers = with_cookies(scope, []), Headers(scope=scope)
+        if endpoint.is_cross_origin:
+            return anonymous
+        is_safe = scope["type"] == "http" and scope["method"] in _SAFE
+        if self._is_foreign(scope, headers):
+            return anonymous if endpoint.is_public and is_safe else None
+        if is_safe or endpoint.what is Part.SOCKETS or "origin" in headers:
+            return scope
+        cookies = {name for name, _ in pairs(headers.getlist("cookie"))}
+        return None if self._session_cookie in cookies else scope
+
+    def _is_foreign(self, scope: Scope, headers: Headers) -> bool:
+        """Tell whether a page of another origin sends this; following its link to a page does not count."""
+        if origins := headers.getlist("origin"):
+            return not self._origins.issuperset(origins)
+        return headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not is_navigation(scope)
