@@ -11,6 +11,7 @@ import pytest
 from conftest import CONTRACT, ROOT, clean_environ
 
 from azure_auth import errors
+from azure_auth.error_texts import ERROR_TEXTS
 
 APP = sorted((ROOT / "azure_auth").rglob("*.py"))
 BASE = ["errors", "bounds", "return_target"]
@@ -148,9 +149,13 @@ def test_errors_are_complete_and_distinct():
     def leaves(error: type) -> list[type]:
         return [error, *(leaf for sub in error.__subclasses__() for leaf in leaves(sub))]
 
-    all_of_them = leaves(errors.AuthError)[1:]
-    for part in ("code", "heading", "message"):
-        texts = [error.__dict__.get(part) for error in all_of_them]
+    codes = [error.code for error in leaves(errors.AuthError)[1:]]
+    assert len(set(codes)) == len(codes)
+    refusals = {code for code, text in ERROR_TEXTS.items() if text.numbers}
+    assert {*codes} | refusals == {*ERROR_TEXTS}
+    assert not {*codes} & refusals
+    for part in ("heading", "message"):
+        texts = [getattr(text, part) for text in ERROR_TEXTS.values()]
         assert all(texts), part
         assert len(set(texts)) == len(texts), part
 

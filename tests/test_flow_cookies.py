@@ -229,7 +229,7 @@ def test_the_browser_remembers_a_failure_with_its_own_words(cookies):
     (kept,) = cookies.read(jar.headers)
     assert type(kept.failure) is Throttled
     assert (kept.failure.reference, kept.failure.return_to) == (failure.reference, "/reports")
-    assert kept.failure.message == Throttled.message
+    assert kept.failure.message == Throttled().message
 
 
 async def later(app, sign_in, jar: Jar, answer: dict[str, str]) -> str | None:

@@ -264,7 +264,7 @@ async def test_a_limit_is_a_page_with_a_sentence(tab, sign_in, trail, monkeypatc
     uri = await browser.begin(sign_in, tab="t" * 43, address="192.0.2.7")
     url = urlsplit(uri)
     await tab.opens(f"{url.path}?{url.query}", "callback")
-    assert tab.told["failure"]["heading"] == TooManyRequests.heading
+    assert tab.told["failure"]["heading"] == TooManyRequests().heading
     assert "/oauth2/" in await another.begin(sign_in, address="192.0.2.7")  # of the same office
     assert (await another.begin(sign_in, address="192.0.2.7"))[:-10] == uri[:-10]  # but for the reference
     assert "/oauth2/" in await another.begin(sign_in, address="192.0.2.8")

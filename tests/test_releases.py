@@ -20,7 +20,7 @@ from azure_auth.auth.sessions.session import Session
 from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.auth.sessions.store.redis import RedisStore
 from azure_auth.auth.sessions.store.store import EmbeddedStore, Once
-from azure_auth.errors import AuthError, FlowUnknown, NotAssigned, SignedOutMeanwhile, SignInFailed
+from azure_auth.errors import AuthError, FlowUnknown, Refused, SignedOutMeanwhile, SignInFailed
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -291,8 +291,9 @@ async def test_a_ticket_without_the_time_of_its_start_is_good_until_a_sign_out(m
 
 def test_failures_of_other_releases():
     """A code that is not known is told as a failure of ours; what is missing is made up for, the reference included."""
-    packed = NotAssigned("access_denied", [50105]).packed()
-    assert type(AuthError.unpacked({**packed, "later": 1})) is NotAssigned
+    packed = Refused("oauth_error=access_denied AADSTS50105", code="not_assigned").packed()
+    known = AuthError.unpacked({**packed, "later": 1})
+    assert (type(known), known.code, known.detail) == (Refused, "not_assigned", packed["detail"])
     assert AuthError.unpacked(packed).reference == packed["reference"]
     unknown = AuthError.unpacked({**packed, "code": "of_a_later_release"})
     assert (type(unknown), unknown.reference) == (SignInFailed, packed["reference"])

@@ -11,7 +11,8 @@ from tab import finishes, open_tab, registered, sign_in_as
 from azure_auth.auth.registry import services
 from azure_auth.auth.sessions.flows import FLOW_SECONDS
 from azure_auth.demo.id_tokens import FORGERIES
-from azure_auth.errors import FlowExpired, FlowForeign, FlowTaken, FlowUnknown, Refused
+from azure_auth.error_texts import ERROR_TEXTS
+from azure_auth.errors import FlowExpired, FlowForeign, FlowTaken, FlowUnknown
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -49,7 +50,7 @@ BY_NUMBER = {
 
 def test_no_number_is_left_out():
     """Each AADSTS number that has words of its own has its row above."""
-    assert {number for error in Refused.__subclasses__() for number in error.numbers} == {*BY_NUMBER} - {99999}
+    assert {number for text in ERROR_TEXTS.values() for number in text.numbers} == {*BY_NUMBER} - {99999}
 
 
 @pytest.mark.parametrize("endpoint", ["authorize", "token"])
@@ -151,8 +152,8 @@ async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, wh
         answer = {"code": answer["code"]} | ({"state": "unknown"} if why == "unknown" else {})
     await tab.opens(f"/callback?{urlencode(answer)}", "callback")
     assert not tab.state.check_auth
-    told = tab.told["failure"]
-    assert (told["heading"], told["message"]) == (error.heading, error.message)
+    told, text = tab.told["failure"], ERROR_TEXTS[error.code]
+    assert (told["heading"], told["message"]) == (text.heading, text.message)
     again = parse_qs(urlsplit(told["again"]).query).get("return_to")
     assert again == (None if error in (FlowForeign, FlowTaken) else ["/reports"])
 

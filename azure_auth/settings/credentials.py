@@ -1,4 +1,4 @@
-"""The app's own credential, in the form that MSAL takes; reads files, sends nothing."""
+"""Reads the app's credential from its file, in the form that MSAL takes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ def certificate(path: Path, password: str | None) -> Credential:
     """Read a client certificate with its private key, PEM or PKCS #12.
 
     Raises:
-        ValueError: With a sentence, when the file cannot be read, opened with the password, or does not hold a pair.
+        ValueError: When the file cannot be read or opened, or holds no matching pair; the text is for the operator.
     """
     data = _read(path)
     secret = password.encode() if password else None
@@ -49,10 +49,10 @@ def certificate(path: Path, password: str | None) -> Credential:
 
 
 def federated_token(path: Path) -> Credential:
-    """Name the file of a workload's federated token; it is read anew for each use, as its platform rotates it.
+    """Return a credential that reads a workload's federated token anew for each use; the platform rotates the file.
 
     Raises:
-        ValueError: With a sentence, when the file cannot be read now.
+        ValueError: When the file cannot be read now; the text is for the operator.
     """
     _read(path)
     return {"client_assertion": lambda: path.read_text().strip()}

@@ -1,4 +1,4 @@
-"""Reads the text of one setting; what cannot be meant is a ValueError whose text ends the sentence "NAME …"."""
+"""Reads the text of one setting. A bad one raises ValueError; its text completes the sentence that the name begins."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _SHORTEST_SECRET = 32
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address means this machine alone."""
+    """Return whether a host name or address is this machine's loopback."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -25,7 +25,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _origin(value: str, *, http_on_loopback: bool) -> str:
-    """Return scheme, host and port as a browser writes them in an Origin header."""
+    """Return scheme, host and port in the form of an Origin header."""
     try:
         parts = urlsplit(value)
         port = parts.port
@@ -45,12 +45,12 @@ def _origin(value: str, *, http_on_loopback: bool) -> str:
 
 
 def public_url(value: str) -> str:
-    """Read the origin under which browsers reach the app: https, or http on loopback."""
+    """Read the app's public origin: https, or http on loopback."""
     return _origin(value, http_on_loopback=True)
 
 
 def redis_url(value: str, *, guarded: bool) -> str:
-    """Read the address of a Redis; `guarded` demands TLS and a password of one that is not on this machine."""
+    """Read the address of a Redis server; `guarded` requires TLS and a password unless it is on this machine."""
     try:
         parts = urlsplit(value)
         _ = parts.port
@@ -67,12 +67,12 @@ def redis_url(value: str, *, guarded: bool) -> str:
 
 
 def authority(value: str) -> str:
-    """Read the origin of a directory: https."""
+    """Read the https origin of a directory; the scheme may be left out."""
     return _origin(value if "://" in value else f"https://{value}", http_on_loopback=False)
 
 
 def tenant(value: str) -> str:
-    """Read a tenant: GUID, domain, or the name of an authority for many."""
+    """Read a tenant: a GUID, a domain, `organizations` or `common`."""
     value = value.lower()
     if not (value in MANY_TENANTS or GUID.fullmatch(value) or _DOMAIN.fullmatch(value)):
         raise ValueError("is neither a tenant's GUID nor its domain (contoso.onmicrosoft.com): copy one of them")
@@ -87,12 +87,12 @@ def guid(value: str) -> str:
 
 
 def guids(value: str) -> frozenset[str]:
-    """Read a list of GUIDs, between commas or spaces."""
+    """Read a list of GUIDs, separated by commas or spaces."""
     return frozenset(guid(item) for item in re.split(r"[,\s]+", value.strip(",")) if item)
 
 
 def scopes(value: str) -> tuple[str, ...]:
-    """Read a list of API permissions, between commas or spaces."""
+    """Read a list of API permissions, separated by commas or spaces."""
     listed = tuple(item for item in re.split(r"[,\s]+", value) if item)
     if not listed:
         raise ValueError("names nothing: give a value, or remove it")
@@ -109,12 +109,12 @@ def positive(value: str) -> int:
 
 
 def count(value: str) -> int:
-    """Read a whole number, 0 included."""
+    """Read a whole number from 0."""
     return 0 if value == "0" else positive(value)
 
 
 def writable_file(value: str) -> Path:
-    """Read the path of a file that can be appended to; it need not be there yet."""
+    """Read the path of a file to which the app can append; the file may not exist yet."""
     path = Path(value)
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise ValueError("is no file that can be written: create its folder, and let the app write there")
@@ -129,7 +129,7 @@ def local_path(value: str) -> str:
 
 
 def session_secrets(value: str) -> tuple[bytes, ...]:
-    """Read one secret or two, between commas or spaces, the new one first."""
+    """Read one secret or two, separated by commas or spaces, the new one first."""
     listed = tuple(item.encode() for item in re.split(r"[,\s]+", value) if item)
     if not 1 <= len(listed) <= 2 or any(len(item) < _SHORTEST_SECRET for item in listed):
         raise ValueError(

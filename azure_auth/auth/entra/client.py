@@ -10,7 +10,6 @@ which would otherwise answer everybody with the last person's error.
 
 import asyncio
 import copy
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ import msal
 from azure_auth.auth.entra.http import DirectoryHttp
 from azure_auth.auth.entra.id_token import SigningKey, SigningKeys, read_keys, validate
 from azure_auth.auth.entra.refreshing import RefreshingValue
+from azure_auth.auth.entra.refusals import refusal
 from azure_auth.auth.identity import Identity
 from azure_auth.errors import (
     AnswerIncomplete,
@@ -34,7 +34,6 @@ from azure_auth.errors import (
     Slow,
     TokenInvalid,
     Unavailable,
-    refusal,
     whereabouts,
 )
 from azure_auth.settings import Settings
@@ -151,7 +150,7 @@ class Client:
         app = self._application(copy.deepcopy(directory.http_cache))
         result: dict[str, Any] = app.acquire_token_by_auth_code_flow(flow, answer)
         if "error" in result:
-            raise _refusal(result)
+            raise refusal(result)
         claims = validate(
             result.get("id_token"),
             keys=self._keys,
@@ -226,15 +225,3 @@ def _translated(ask: Callable[[], _T]) -> _T:
         raise TokenInvalid(whereabouts(why)) from why
     except Exception as why:  # MSAL has no error of its own for an answer that it cannot read
         raise AnswerIncomplete(whereabouts(why)) from why
-
-
-def _refusal(result: Mapping[str, Any]) -> AuthError:
-    """Read an OAuth error response, from the token endpoint or from the browser's query."""
-    error = str(result["error"]) if re.fullmatch(r"[a-z_]{1,40}", str(result["error"])) else "other"
-    codes = result.get("error_codes")
-    listed: list[Any] = codes if isinstance(codes, list) else []
-    numbers = [code for code in listed if isinstance(code, int)] or re.findall(
-        r"AADSTS(\d{1,9})", str(result.get("error_description", ""))
-    )[:1]
-    ids = (f"{name}={result[name]}" for name in ("trace_id", "correlation_id") if GUID.fullmatch(str(result.get(name))))
-    return refusal(error, [int(number) for number in numbers], " ".join(ids))

@@ -12,7 +12,7 @@ from typing import Any
 import jwt
 
 from azure_auth.auth.entra.refreshing import RefreshingValue
-from azure_auth.errors import AnswerIncomplete, OtherTenant, TokenInvalid
+from azure_auth.errors import AnswerIncomplete, Refused, TokenInvalid
 
 LEEWAY_SECONDS = 60
 _REQUIRED = ["iss", "aud", "exp", "nbf", "iat", "nonce", "tid", "oid", "sub"]
@@ -61,7 +61,7 @@ def validate(
 
     Raises:
         AnswerIncomplete: When there is no token.
-        OtherTenant: When all is well, but the person's tenant is not allowed.
+        Refused: When the token is valid, but the person's tenant is not allowed.
         TokenInvalid: In every other case.
     """
     if not isinstance(token, str) or not token:
@@ -94,7 +94,7 @@ def validate(
     if home not in (_TENANT, tenant):
         raise TokenInvalid("claim tid is another tenant's")
     if tenant not in (allowed_tenants or {home}):
-        raise OtherTenant()
+        raise Refused(code="other_tenant")
     return claims
 
 

@@ -1,0 +1,178 @@
+"""What the person reads about each failure, and what the operator can do about it. Microsoft's text is never shown."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorText:
+    """The words for one failure.
+
+    Attributes:
+        heading: What the person reads first.
+        message: What happened and what to do.
+        advice: What the operator can do; shown in the log alone.
+        numbers: The AADSTS numbers that the directory gives for this refusal.
+    """
+
+    heading: str
+    message: str
+    advice: str = ""
+    numbers: tuple[int, ...] = ()
+
+
+ERROR_TEXTS = {
+    "failed": ErrorText(
+        "You could not be signed in",
+        "Something went wrong on our side. Try again; if it happens again, tell your help desk the reference.",
+    ),
+    "flow_unknown": ErrorText(
+        "This sign-in is over",
+        "It was used already, or this site restarted in the meantime. Start a new one.",
+    ),
+    "flow_expired": ErrorText(
+        "This took too long",
+        "You have ten minutes to finish a sign-in. Nothing is wrong with your account: try again.",
+    ),
+    "flow_taken": ErrorText(
+        "This sign-in was used already",
+        "Its page was opened a second time. If you are not signed in, start a new one.",
+    ),
+    "signed_out_meanwhile": ErrorText(
+        "You signed out meanwhile",
+        "This sign-in began before you signed out, so it was stopped. Start a new one.",
+    ),
+    "flow_foreign": ErrorText(
+        "This sign-in cannot be finished here",
+        "It was started in another browser or from a bookmark, or your browser does not keep this site's cookies."
+        " Nothing is wrong with your account. Start a new sign-in here.",
+        "a forged link, a bookmark of Microsoft's page, or a browser that does not keep cookies",
+    ),
+    "too_many_starts": ErrorText(
+        "We stopped trying",
+        "This tab began to sign in three times within a minute. Wait a minute, then try again."
+        " If it goes on like this, close your browser and open it again, or tell your help desk the reference.",
+    ),
+    "too_many_requests": ErrorText(
+        "Too many sign-ins at once",
+        "This site cannot start more sign-ins from here at the moment. Wait a minute, then try again.",
+    ),
+    "token_invalid": ErrorText(
+        "Your sign-in could not be verified",
+        "The answer that reached us does not prove who you are, so nobody was signed in. Try again.",
+    ),
+    "answer_incomplete": ErrorText(
+        "Microsoft's answer was incomplete",
+        "Something on the way may have cut it off."
+        " Try again; if that does not help, tell your help desk the reference.",
+        "a proxy that answers in Microsoft's place looks like this",
+    ),
+    "handler_failed": ErrorText(
+        "Something went wrong",
+        "What you just did may not have worked. Try it again, or tell your help desk the reference.",
+    ),
+    "too_many_tabs": ErrorText(
+        "Too many tabs",
+        "This site is open in too many tabs of this browser. Close some of them, then try again.",
+    ),
+    "too_many_tasks": ErrorText(
+        "Too much at once",
+        "This site still works on what you asked for before. Wait until that is done, then try again.",
+    ),
+    "unavailable": ErrorText(
+        "Microsoft cannot be reached right now",
+        "The sign-in service did not answer. That is usually over in a few minutes: try again then.",
+    ),
+    "slow": ErrorText(
+        "Microsoft takes too long to answer",
+        "We stopped waiting. Try again; it often works at once.",
+    ),
+    "throttled": ErrorText(
+        "Microsoft asks us to wait",
+        "Too many people sign in at this moment. Try again in a minute.",
+    ),
+    "keys_unreachable": ErrorText(
+        "Your sign-in cannot be verified right now",
+        "Microsoft signed you in, but its signature could not be checked, so nobody was let in. Try again in a minute.",
+    ),
+    "store_unavailable": ErrorText(
+        "This site cannot remember anybody right now",
+        "There is nothing wrong with your account. Try again in a minute, or tell your help desk the reference.",
+        "look after the session store: its disk or its server",
+    ),
+    "refused": ErrorText(
+        "Microsoft did not sign you in",
+        "Your organisation's directory refused this sign-in. Try again, or tell your help desk the reference.",
+    ),
+    "cancelled": ErrorText(
+        "The sign-in was cancelled",
+        "Nothing happened, and you are not signed in. Try again whenever you are ready.",
+        numbers=(65004,),
+    ),
+    "consent_missing": ErrorText(
+        "An administrator has to approve this site",
+        "Your organisation has not approved it yet. Ask your help desk to do so, and tell them the reference.",
+        "grant admin consent for LOGIN_SCOPES on the app registration's page of API permissions",
+        numbers=(65001, 90094),
+    ),
+    "not_assigned": ErrorText(
+        "You do not have access yet",
+        "This site is for selected people, and your account is not among them. Ask your help desk for access.",
+        "assign the person or a group of theirs: Enterprise applications, Users and groups",
+        numbers=(50105,),
+    ),
+    "blocked_by_policy": ErrorText(
+        "Your organisation's rules stopped this sign-in",
+        "They may ask for another device, network or place. Try from your work device, or ask your help desk.",
+        "Entra's sign-in log names the Conditional Access policy",
+        numbers=(53000, 53001, 53002, 53003),
+    ),
+    "proof_missing": ErrorText(
+        "Microsoft asks for one more proof",
+        "Your organisation wants you to confirm who you are in a second way. Try again, and follow its steps.",
+        numbers=(50072, 50074, 50076, 50079),
+    ),
+    "other_tenant": ErrorText(
+        "This account belongs to another organisation",
+        "Use your work account of the organisation that runs this site.",
+        numbers=(50020, 50034),
+    ),
+    "password_expired": ErrorText(
+        "Your password has expired",
+        "Change it with Microsoft, then try again.",
+        numbers=(50055,),
+    ),
+    "account_disabled": ErrorText(
+        "Your account is switched off",
+        "Ask your help desk about it, or use another account.",
+        numbers=(50057,),
+    ),
+    "sign_in_needed": ErrorText(
+        "Microsoft wants you to sign in again",
+        "It does not know you in this browser any more. Try again, and sign in there.",
+        numbers=(50058,),
+    ),
+    "code_expired": ErrorText(
+        "This sign-in took too long",
+        "Microsoft's answer is good for a few minutes and for one use, and that is over. Try again.",
+        numbers=(54005, 70008),
+    ),
+    "credential_refused": ErrorText(
+        "This site cannot prove itself to Microsoft",
+        "There is nothing wrong with your account. Tell your help desk the reference: they can mend this site.",
+        "renew the app's credential: the secret's Value (not its ID), the certificate, or the federated token",
+        numbers=(7000215, 7000222),
+    ),
+    "redirect_unknown": ErrorText(
+        "This site's address is not registered with Microsoft",
+        "There is nothing wrong with your account. Tell your help desk the reference: they can add the address.",
+        "register REFLEX_DEPLOY_URL with /callback as a redirect URI of the platform Web",
+        numbers=(50011, 500112),
+    ),
+    "app_unknown": ErrorText(
+        "Your organisation's directory does not know this site",
+        "There is nothing wrong with your account. Tell your help desk the reference: they have to register it.",
+        "check AZURE_CLIENT_ID and AZURE_TENANT_ID",
+        numbers=(700016, 90002),
+    ),
+}
+"""The words by the code of the failure. A row with numbers is a refusal by the directory."""
