@@ -14,9 +14,10 @@ from azure_auth import errors
 from azure_auth.error_texts import ERROR_TEXTS
 
 APP = sorted((ROOT / "azure_auth").rglob("*.py"))
-BASE = ["errors", "bounds", "return_target"]
+BASE = ["errors", "error_texts", "bounds", "return_target"]
 ROOMS: dict[str, tuple[list[str], set[str]]] = {
-    "errors": ([], set()),
+    "error_texts": ([], set()),
+    "errors": (["error_texts"], set()),
     "bounds": ([], set()),
     "return_target": ([], set()),
     "logs": (["bounds"], {"redis", "reflex_base"}),
