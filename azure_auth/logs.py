@@ -1,4 +1,4 @@
-"""What no log may have is taken out of every line of every logger: ours, Reflex's and the libraries'."""
+"""Redacts secrets from every log record, including those of Reflex and other libraries."""
 
 import logging
 import re
@@ -16,26 +16,26 @@ _SECRETS = re.compile(
     r"|\b((?i:bearer) )[^\s'\",;]+"
     r"|\beyJ[\w-]+(?:\.[\w-]*)*"
     r"|(?<![\w-])[\w-]{43}(?![\w-])"
-    # Long, with digits, lower and upper case: Entra's codes and tokens, which have no other mark.
+    # Long, with digits, lower and upper case: Entra's codes and tokens, which have no other pattern.
     r"|(?<![\w.~-])(?=[\w.~-]*\d)(?=[\w.~-]*[a-z])(?=[\w.~-]*[A-Z])[\w.~-]{60,}"
     r"|(?<![\w.+#-])[\w.+#-]+@[\w-]+\.[\w.-]+",
 )
-"""Each is linear in the length of the text: it begins at the start of a word, or is of bounded length."""
+"""Linear in the length of the text: each alternative begins at the start of a word, or has a maximum length."""
 _LONGEST_WORD = 200
 _CUT_WORD = re.compile(r"[^\s'\",;&]+$")
 _BREAKS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
-"""Whatever ends a line, or moves the terminal that shows it."""
+"""Characters that end a line, or control the terminal."""
 
 
 def clean(text: str) -> str:
-    """Return a text without codes, states, tokens, cookies, tickets and e-mail addresses."""
+    """Redact codes, states, tokens, cookies, tickets and e-mail addresses in a text."""
     return _SECRETS.sub(lambda found: f"{found[1] or found[2] or ''}[redacted]", text)
 
 
 def cut(text: str, longest: int = LOG_CHARACTERS) -> str:
-    """Return a text no longer than that, with the number of characters that are left out; half a word is left out too.
+    """Cut a text to a maximum length, and append the number of characters that are missing.
 
-    Half a token would not be recognised as one.
+    The cut is between words, because `clean` does not recognise half a token.
     """
     if len(text) <= longest:
         return text
@@ -45,10 +45,10 @@ def cut(text: str, longest: int = LOG_CHARACTERS) -> str:
 
 
 def install_redaction() -> None:
-    """Clean everything that is logged from here on; a line break from outside begins no line of its own.
+    """Redact all log records from now on, and escape line breaks, so that one record is one line.
 
-    The audit trail is left as it is: it cleans each value for itself, and its lines are JSON. Reflex's console would
-    wrap lines, and the rest of one could pass for another.
+    The audit trail is exempt: it redacts each value itself, and its lines are JSON. Reflex's console must not wrap
+    lines, because the second half of a forged message could pass for another record.
     """
     for console in (reflex_log._console, reflex_log._console_stderr):  # pyright: ignore[reportPrivateUsage]
         console.soft_wrap = True
@@ -73,7 +73,7 @@ def _clean(record: logging.LogRecord) -> None:
         text = f"{record.msg} {record.args}"
     record.msg, record.args = _on_one_line(clean(cut(text))), None
     if record.exc_info and isinstance(record.exc_info[1], RedisError):
-        # A Redis that is gone concerns every task there is: one sentence each, for where it was met tells nothing.
+        # When Redis is down, every task fails at once. One line for each is enough; their tracebacks add nothing.
         record.msg, record.exc_info = f"{record.msg} ({type(record.exc_info[1]).__name__})", None
     if record.exc_info and record.exc_info[0]:
         lines = clean(cut("".join(traceback.format_exception(*record.exc_info)), TRACEBACK_CHARACTERS)).split("\n")

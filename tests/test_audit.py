@@ -422,7 +422,7 @@ def trail_of():
     """Records events, and returns the lines that are written once all are, by a clock that stands."""
     stream, clock = io.StringIO(), Clock()
     with audit.writing(stream, clock):
-        (handler,), looks = audit._log.handlers, itertools.count()
+        (handler,), looks = logging.getLogger("azure_auth.audit").handlers, itertools.count()
 
         def lines() -> list[dict[str, object]]:
             last = json.dumps({"v": 0, "look": next(looks)})
