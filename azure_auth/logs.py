@@ -5,9 +5,9 @@ import re
 import traceback
 
 from redis.exceptions import RedisError
-from reflex_base.utils import log as reflex_log
 
 from azure_auth.bounds import LOG_CHARACTERS, TRACEBACK_CHARACTERS
+from azure_auth.reflex_build import keep_lines_whole
 
 _NAMES = "code|state|nonce|token|ticket|client_token|id_token|access_token|refresh_token|client_secret|client_assertion"
 _SECRETS = re.compile(
@@ -47,11 +47,9 @@ def cut(text: str, longest: int = LOG_CHARACTERS) -> str:
 def install_redaction() -> None:
     """Clean everything that is logged from here on; a line break from outside begins no line of its own.
 
-    The audit trail is left as it is: it cleans each value for itself, and its lines are JSON. Reflex's console would
-    wrap lines, and the rest of one could pass for another.
+    The audit trail is left as it is: it cleans each value for itself, and its lines are JSON.
     """
-    for console in (reflex_log._console, reflex_log._console_stderr):  # pyright: ignore[reportPrivateUsage]
-        console.soft_wrap = True
+    keep_lines_whole()
     made = logging.getLogRecordFactory()
     if getattr(made, "cleans", False):
         return

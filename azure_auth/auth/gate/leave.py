@@ -1,14 +1,14 @@
 """Leaves the pages by a full navigation, without `eval`."""
 
 # Components are partly untyped.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportPrivateUsage=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from typing import Any
 
 import reflex as rx
-from reflex.vars import VarData
 
 from azure_auth.auth.core import State
+from azure_auth.auth.gate.reflex_internals import var_data
 
 
 class Leave(rx.Fragment):
@@ -28,7 +28,7 @@ class Leave(rx.Fragment):
     def add_hooks(self) -> list[str | rx.Var[Any]]:
         """Navigate when the state says so; once, though React's strict mode runs effects twice in development."""
         to, ticket = rx.Var.create(State.leaving_to), rx.Var.create(State.ticket)
-        data = VarData.merge(to._get_all_var_data(), ticket._get_all_var_data())
+        data = var_data(to, ticket)
         session_url = f"{State.sign_in.settings.backend_url}/auth/session"
         start_url = f"{State.sign_in.settings.backend_url}/auth/sign-in?"
         effect = f"""useEffect(() => {{

@@ -4,8 +4,6 @@ import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from reflex.utils.prerequisites import get_web_dir
-from reflex_base.constants import Dirs
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -22,6 +20,7 @@ from azure_auth.auth.web.fetch_metadata import is_navigation, is_of_old_browser,
 from azure_auth.auth.web.headers import FRONT_CHANNEL
 from azure_auth.auth.web.requests import NO_STORE
 from azure_auth.errors import StoreUnavailable
+from azure_auth.reflex_build import static_build
 
 _log = logging.getLogger(__name__)
 
@@ -129,7 +128,7 @@ class ServePages:
 
 def build() -> Path:
     """Return where the static build lies."""
-    return get_web_dir() / Dirs.STATIC
+    return static_build()
 
 
 def is_built(path: str, is_page: Callable[[str], object]) -> bool:
