@@ -5,7 +5,6 @@ import re
 import traceback
 
 from redis.exceptions import RedisError
-from reflex_base.utils import log as reflex_log
 
 from azure_auth.bounds import LOG_CHARACTERS, TRACEBACK_CHARACTERS
 
@@ -47,11 +46,8 @@ def cut(text: str, longest: int = LOG_CHARACTERS) -> str:
 def install_redaction() -> None:
     """Redact all log records from now on, and escape line breaks, so that one record is one line.
 
-    The audit trail is exempt: it redacts each value itself, and its lines are JSON. Reflex's console must not wrap
-    lines, because the second half of a forged message could pass for another record.
+    The audit trail is exempt: it redacts each value itself, and its lines are JSON.
     """
-    for console in (reflex_log._console, reflex_log._console_stderr):  # pyright: ignore[reportPrivateUsage]
-        console.soft_wrap = True
     made = logging.getLogRecordFactory()
     if getattr(made, "cleans", False):
         return

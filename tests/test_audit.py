@@ -20,6 +20,7 @@ from jar import Jar
 from azure_auth import audit
 from azure_auth.errors import AuthError, FlowForeign, TooManyRequests
 from azure_auth.logs import clean, install_redaction
+from azure_auth.reflex_build import keep_lines_whole
 
 pytestmark = pytest.mark.anyio
 ADA = ("c0ffee00-0000-4000-8000-00000000cafe", "ada00000-0000-4000-8000-000000000001")
@@ -66,6 +67,7 @@ def shapes() -> dict[str, tuple[object, ...]]:
 def written(monkeypatch):
     """A guarded log: everything that any logger writes while the test runs; the factory is put back."""
     before = logging.getLogRecordFactory()
+    keep_lines_whole()
     install_redaction()
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)

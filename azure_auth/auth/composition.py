@@ -24,7 +24,6 @@ from azure_auth.auth.gate import links
 from azure_auth.auth.gate.gate import Gate
 from azure_auth.auth.gate.leave import leave
 from azure_auth.auth.gate.notice import notice
-from azure_auth.auth.gate.reflex_internals import build_folder
 from azure_auth.auth.gate.sockets import Sockets
 from azure_auth.auth.gate.states import SharedStates, instead_of
 from azure_auth.auth.gate.tabs import Tabs
@@ -40,6 +39,7 @@ from azure_auth.auth.web.pages import ServePages, is_built
 from azure_auth.auth.web.routes import routes
 from azure_auth.auth.web.site import Site
 from azure_auth.logs import install_redaction
+from azure_auth.reflex_build import keep_lines_whole, static_build
 from azure_auth.settings import Settings
 
 DATA, SECRET = Path(".data"), Path(".secret/session")
@@ -93,10 +93,10 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
             Router(routes(sign_in), middleware=[cors]),
             api,
             api.routes[-1],  # where Reflex has mounted itself
-            lambda path: is_built(build_folder(), path, app.router),
+            lambda path: is_built(static_build(), path, app.router),
         )
         framed_by = settings.backend_url if settings.demo else settings.authority_host
-        return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, build_folder())
+        return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, static_build())
 
     _wrap(app, connections)
     app.register_lifespan_task(_lifespan, sign_in=sign_in, client=client, store=store)
@@ -123,6 +123,7 @@ async def _lifespan(sign_in: SignIn, client: Client, store: Store) -> AsyncGener
     settings = sign_in.settings
     whom = "the demo directory" if settings.demo else f"{settings.authority_host}/{settings.tenant_id}"
     print(f"Sign-in asks {whom}; the redirect URI is {settings.public_url}/callback", flush=True)
+    keep_lines_whole()
     install_redaction()
     listening = asyncio.create_task(sign_in.sessions.listen())
     with audit.output(settings.audit_file) as trail, audit.writing(trail):

@@ -12,9 +12,8 @@ import logging
 from typing import Any
 
 import reflex as rx
-from reflex_base.event.context import EventContext
 
-from azure_auth.auth.gate.gate import client_update
+from azure_auth.auth.gate import reflex_internals
 from azure_auth.auth.gate.tabs import Tab
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.policy import public
@@ -122,7 +121,7 @@ class State(rx.State):
     def __getstate__(self) -> dict[str, Any]:
         """Leave out computed vars, because they show the user, and a pickle may be stored."""
         kept: dict[str, Any] = super().__getstate__()
-        return {name: value for name, value in kept.items() if not name.startswith(("__cached_", "__last_delta_"))}
+        return {name: value for name, value in kept.items() if not name.startswith(reflex_internals.COMPUTED)}
 
     def _who(self) -> Identity | None:
         """Return the user of this state's tab; None when nobody is signed in."""
@@ -158,7 +157,7 @@ class State(rx.State):
 
     async def _update_client(self, **values: object) -> None:
         """Set vars in the browser alone. What navigates once must not stay in a state."""
-        await EventContext.get().emit_delta(client_update(State, **values))
+        await reflex_internals.EventContext.get().emit_delta(reflex_internals.delta(State, **values))
 
     async def _show(self, failure: AuthError) -> None:
         tab, return_to = self._tab().id, failure.return_to

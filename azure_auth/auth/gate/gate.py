@@ -19,31 +19,28 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import reflex as rx
 from redis.exceptions import RedisError
-from reflex.middleware.middleware import Middleware
-from reflex.state import BaseState, StateUpdate
-from reflex.utils.token_manager import RedisTokenManager
-from reflex_base.constants import CompileVars
-from reflex_base.constants.state import FIELD_MARKER
-from reflex_base.event import Event
-from reflex_base.event.context import EventContext
-from reflex_base.utils.exceptions import LockExpiredError
 
 from azure_auth import audit
 from azure_auth.auth.gate import states
 from azure_auth.auth.gate.frames import Frames, Outgoing
 from azure_auth.auth.gate.links import SharedLinks
-from azure_auth.auth.gate.messages import (
+from azure_auth.auth.gate.messages import fits_upload, is_event, is_report, is_user_activity, takes, takes_files
+from azure_auth.auth.gate.reflex_internals import (
+    FRAMEWORK_STATES,
     HYDRATING,
     LOADING,
     STORING,
-    fits_upload,
-    is_event,
-    is_reflexs,
-    is_report,
-    is_user_activity,
+    Event,
+    EventContext,
+    LockExpiredError,
+    Middleware,
+    RedisTokenManager,
+    StateUpdate,
+    delta,
+    last_queued,
+    loading_event,
+    page_at,
     registered,
-    takes,
-    takes_files,
 )
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.policy import is_public
@@ -74,17 +71,12 @@ LATE_SECONDS = 4.0
 """How long an event may be on its way to the gate before the store is asked whether it is there at all."""
 
 
-def _is_for_strangers(state: type[BaseState]) -> bool:
-    return is_reflexs(state) or is_public(state)
+def _is_for_strangers(state: type[Any]) -> bool:
+    return state in FRAMEWORK_STATES or is_public(state)
 
 
 def _is_for_all(var: str) -> bool:
     return _is_for_strangers(rx.State.get_class_substate(var.rpartition(".")[0]))
-
-
-def client_update(state: type[rx.State], **values: object) -> dict[str, dict[str, object]]:
-    """Return the delta that sets vars of a state in the browser, and nothing on the server."""
-    return {state.get_full_name(): {f"{name}{FIELD_MARKER}": value for name, value in values.items()}}
 
 
 class Gate(Middleware):
@@ -146,7 +138,7 @@ class Gate(Middleware):
             sockets = cast("dict[str, Any]", self._server.eio.sockets)
             queue: Outgoing = sockets[cast("Any", self._server.manager).eio_sid_from_sid(sid, self._path)].queue
             queue.on_full, tab.frames.outgoing = tab.end, queue
-        loading = cast("dict[str, Any]", auth).get(CompileVars.CONNECT_AUTH_EVENT) if isinstance(auth, dict) else None
+        loading = loading_event(auth)
         if is_event(loading) and not await self._is_turned_away(tab, loading):
             await self._link(tab, _address_of(loading), auth)
 
@@ -221,12 +213,11 @@ class Gate(Middleware):
         tab.stall_timer = tab.stall_timer or asyncio.get_running_loop().call_later(
             LATE_SECONDS, lambda: self._soon(self._ask_why(tab, sid))
         )
-        futures = self._app.event_processor._futures  # pyright: ignore[reportPrivateUsage]
-        before = next(reversed(futures), None)
+        before = last_queued(self._app)
         await self._receive(sid, data)
         is_background = tab.session and registered(data["name"]).handler.is_background  # they are counted as they run
-        if tab.frames and not is_background and (last := next(reversed(futures), None)) and last != before:
-            tab.frames.hold(futures[last])
+        if tab.frames and not is_background and (queued := last_queued(self._app)) and queued is not before:
+            tab.frames.hold(queued)
 
     async def on_client_error(self, sid: str, data: Any = None, *_: Any) -> None:
         """Take what a browser reports of an update that it could not apply; only as Reflex's client says it."""
@@ -263,7 +254,7 @@ class Gate(Middleware):
         except StoreUnavailable as failure:
             await self._namespace.emit("event", self._failure_update(failure), to=sid)
 
-    async def preprocess(self, app: rx.App, state: BaseState, event: Event) -> StateUpdate | None:  # noqa: ARG002
+    async def preprocess(self, app: rx.App, state: Any, event: Event) -> StateUpdate | None:  # noqa: ARG002
         """Let an event pass (None), or answer in its handler's place."""
         context = EventContext.get()
         tab = self._tabs.at(context.token)
@@ -333,9 +324,7 @@ class Gate(Middleware):
         return None if event in LOADING | STORING else StateUpdate()
 
     def _is_public_page(self, path: str) -> bool:
-        # What `app.add_page` was given; Reflex has no public name for it.
-        page = self._app._unevaluated_pages.get(self._app.router(path) or "")  # pyright: ignore[reportPrivateUsage]
-        return page is not None and is_public(page.component)
+        return is_public(page_at(self._app, path))
 
     async def emit_update(self, update: StateUpdate, token: str) -> None:
         """Send a browser what it may see: all of it with a session that stands, else what is public."""
@@ -361,7 +350,7 @@ class Gate(Middleware):
 
     def client_update(self, **values: Any) -> StateUpdate:
         """Return an update that tells the browser vars of the shared state."""
-        return StateUpdate(delta=client_update(self._state, **values))
+        return StateUpdate(delta=delta(self._state, **values))
 
     def report(self, exception: Exception) -> None:
         """Tell a person that a handler failed, and the log where; Reflex's own message needs `eval` in the browser."""

@@ -1,13 +1,14 @@
 """The browser's half of the gate: leave a page by a full navigation, without `eval`."""
 
 # Components are partly untyped.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportPrivateUsage=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 from string import Template
 from typing import Any
 
 import reflex as rx
-from reflex.vars import VarData
+
+from azure_auth.auth.gate.reflex_internals import var_data
 
 _FRAGMENT = """const here = () => window.location.pathname.replace(/\\/$/, "") + window.location.search;
 useEffect(() => {
@@ -69,8 +70,7 @@ def leave(state: Any, backend_url: str) -> rx.Component:
         def add_hooks(self) -> list[str | rx.Var[Any]]:
             to, ticket = rx.Var.create(state.leaving_to), rx.Var.create(state.ticket)
             script = _LEAVE.substitute(to=str(to), ticket=str(ticket), backend=backend_url)
-            data = VarData.merge(to._get_all_var_data(), ticket._get_all_var_data())
-            return ['const left = useRef("");', _FRAGMENT, rx.Var(script, _var_data=data), _MEMORY]
+            return ['const left = useRef("");', _FRAGMENT, rx.Var(script, _var_data=var_data(to, ticket)), _MEMORY]
 
     def leave_page() -> rx.Component:
         return Leave.create()

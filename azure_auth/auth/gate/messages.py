@@ -12,47 +12,26 @@ from typing import Annotated, Any, TypeGuard, Union, cast, get_args, get_origin,
 from urllib.parse import urlsplit
 
 import reflex as rx
-import reflex.istate.dynamic
-from reflex.state import BaseState, FrontendEventExceptionState, OnLoadInternalState, UpdateVarsInternalState
-from reflex_base.constants.state import FIELD_MARKER
-from reflex_base.event import Event, resolve_upload_chunk_handler_param, resolve_upload_handler_param
-from reflex_base.event.context import EventContext
-from reflex_base.event.processor.base_state_processor import (
-    _transform_event_arg,  # pyright: ignore[reportPrivateUsage]
-)
-from reflex_base.registry import RegisteredEventHandler, RegistrationContext
-from reflex_base.utils.exceptions import UploadTypeError, UploadValueError
-from reflex_base.utils.format import format_event_handler
 
+from azure_auth.auth.gate import reflex_internals
+from azure_auth.auth.gate.reflex_internals import (
+    EXCEPTION,
+    FRAMEWORK_STATES,
+    HYDRATING,
+    ON_LOAD,
+    SENT_BY_CLIENT,
+    STORING,
+    Event,
+    EventContext,
+    is_client_storage,
+    is_registered,
+    registered,
+    transforms,
+)
 from azure_auth.auth.gate.tabs import Tab
 from azure_auth.bounds import REPORT_CHARACTERS, ROUTE_CHARACTERS
 
-_ON_LOAD = format_event_handler(OnLoadInternalState.event_handlers["on_load_internal"])
-LOADING = {
-    _ON_LOAD,
-    format_event_handler(OnLoadInternalState.event_handlers["set_is_hydrated"]),
-    *(HYDRATING := {format_event_handler(rx.State.event_handlers[name]) for name in ("hydrate", "hydrate_and_load")}),
-}
-"""What Reflex itself does to load a page."""
-STORING = {
-    *HYDRATING,
-    format_event_handler(UpdateVarsInternalState.event_handlers["update_vars_internal"]),
-}
-"""What brings values that the browser keeps."""
-_EXCEPTION = format_event_handler(FrontendEventExceptionState.event_handlers["handle_frontend_exception"])
-_OF_REFLEX = {_ON_LOAD, _EXCEPTION, *STORING}
-"""The events of the framework itself that its client sends; the others come from its server alone."""
 _SCALARS, _CONTAINERS = (str, int, float, bool), (list, tuple, set, frozenset)
-
-
-def registered(event: str) -> RegisteredEventHandler:
-    """Return what Reflex knows of the handler that an event names."""
-    return RegistrationContext.get().event_handlers[event]
-
-
-def is_reflexs(state: type[BaseState]) -> bool:
-    """Tell whether a state is the framework's own; `rx.ComponentState` makes developers' states in a module of it."""
-    return state.__module__.startswith("reflex.") and state.__module__ != reflex.istate.dynamic.__name__
 
 
 def is_event(data: Any) -> TypeGuard[dict[str, Any]]:
@@ -63,10 +42,10 @@ def is_event(data: Any) -> TypeGuard[dict[str, Any]]:
     name, payload, route = fields.get("name"), fields.get("payload", {}), fields.get("router_data", {})
     if not (isinstance(name, str) and isinstance(payload, dict) and isinstance(route, dict)):
         return False
-    found = RegistrationContext.get().event_handlers.get(name)
-    if found is None or not _is_route(cast("dict[str, Any]", route)):
+    if not is_registered(name) or not _is_route(cast("dict[str, Any]", route)):
         return False
-    if is_reflexs(found.states[0]) and name not in _OF_REFLEX:
+    found = registered(name)
+    if found.states[0] in FRAMEWORK_STATES and name not in SENT_BY_CLIENT:
         return False
     arguments = cast("dict[str, Any]", payload)
     try:
@@ -79,18 +58,10 @@ def is_event(data: Any) -> TypeGuard[dict[str, Any]]:
 
 def takes_files(event: str) -> bool:
     """Tell whether an event names a handler that is for uploads."""
-    return event in RegistrationContext.get().event_handlers and _takes_files(event)
+    return is_registered(event) and _takes_files(event)
 
 
-@cache
-def _takes_files(event: str) -> bool:
-    handler = registered(event).handler
-    resolve = resolve_upload_chunk_handler_param if handler.is_background else resolve_upload_handler_param
-    try:
-        resolve(handler)
-    except (UploadTypeError, UploadValueError):
-        return False
-    return True
+_takes_files = cache(reflex_internals.takes_files)
 
 
 def fits_upload(event: Event) -> bool:
@@ -118,7 +89,7 @@ def takes(event: dict[str, Any]) -> bool:
         return False
     if name in STORING and arguments.get("vars"):  # None is what a browser sends for a value that is gone
         arguments["vars"] = {var: value for var, value in arguments["vars"].items() if value is not None}
-    if name == _EXCEPTION:
+    if name == EXCEPTION:
         event["payload"] = {argument: value[:REPORT_CHARACTERS] for argument, value in arguments.items()}
     return True
 
@@ -139,13 +110,7 @@ def _hints(handler: Callable[..., Any]) -> dict[str, Any]:
 def _fits(value: Any, hint: Any) -> bool:
     if value is None or hint is Any:
         return True
-    if not _is_shaped(value, hint):
-        return False
-    try:
-        _transform_event_arg(value, hint)
-    except Exception:  # whatever a developer's type raises
-        return False
-    return True
+    return _is_shaped(value, hint) and transforms(value, hint)
 
 
 def _is_shaped(value: Any, hint: Any) -> bool:
@@ -208,16 +173,8 @@ def _are_stored(values: Any) -> bool:
     """Tell whether these are values of vars that browsers keep for the app (`rx.LocalStorage` and its like)."""
     if not isinstance(values, dict):
         return False
-    for name, value in cast("dict[str, Any]", values).items():
-        state, _, var = name.rpartition(".")
-        if not isinstance(value, (str, NoneType)):  # browsers keep nothing else
-            return False
-        try:
-            if not rx.State.get_class_substate(state)._is_client_storage(var.removesuffix(FIELD_MARKER)):  # pyright: ignore[reportPrivateUsage]
-                return False
-        except (ValueError, KeyError):
-            return False
-    return True
+    stored = cast("dict[str, Any]", values)  # browsers keep nothing but text
+    return all(isinstance(value, (str, NoneType)) and is_client_storage(var) for var, value in stored.items())
 
 
 def is_user_activity(tab: Tab, event: Event, context: EventContext) -> bool:
@@ -226,9 +183,9 @@ def is_user_activity(tab: Tab, event: Event, context: EventContext) -> bool:
     if event.name in HYDRATING:
         tab.returned = "hashes" not in event.payload  # a page load sends them, connecting again does not
         return False
-    if event.name == _ON_LOAD and chained:
+    if event.name == ON_LOAD and chained:
         return not tab.returned
-    if chained or (event.name != _ON_LOAD and is_reflexs(registered(event.name).states[0])):
+    if chained or (event.name != ON_LOAD and registered(event.name).states[0] in FRAMEWORK_STATES):
         return False
     tab.returned = False
     return True

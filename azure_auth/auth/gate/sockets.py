@@ -7,11 +7,9 @@ import asyncio
 import re
 from collections.abc import Hashable
 from contextlib import suppress
-from dataclasses import fields
 from urllib.parse import parse_qsl, urlencode
 from weakref import WeakValueDictionary
 
-from reflex.istate.data import HeaderData
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,7 +17,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from azure_auth import audit
 from azure_auth.auth.gate.frames import Frames
 from azure_auth.auth.gate.gate import TAB, Gate
-from azure_auth.auth.gate.messages import registered, takes_files
+from azure_auth.auth.gate.messages import takes_files
+from azure_auth.auth.gate.reflex_internals import NAMED_HEADERS, registered
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.policy import is_public
 from azure_auth.auth.sessions.limits import Pace, Paces
@@ -33,12 +32,8 @@ from azure_auth.errors import StoreUnavailable, whereabouts
 _CLIENT_TOKEN = re.compile(r"[0-9A-Za-z-]{1,64}")
 _VERSION = re.compile(r"[\w.+-]{1,32}")
 _TOKEN_HEADER, _HANDLER_HEADER = b"reflex-client-token", b"reflex-event-handler"
-_KEPT_HEADERS = {
-    "x-forwarded-for",
-    "sec-websocket-protocol",
-    *(field.name.replace("_", "-") for field in fields(HeaderData) if field.name != "raw_headers"),
-} - {"cookie"}
-"""The headers of a socket that Reflex has names for; it keeps all that it gets in the tab's state."""
+_KEPT_HEADERS = {"x-forwarded-for", "sec-websocket-protocol", *NAMED_HEADERS} - {"cookie"}
+"""The headers of a socket that reach Reflex."""
 
 
 class Sockets:

@@ -1,0 +1,121 @@
+"""What Reflex reads before there is an app: its configuration, the lines of its build, its servers and its console.
+
+The second file of the seam (`auth/gate/reflex_internals.py` is the first), because `rxconfig.py` and `logs.py` come
+before the app and lie below `auth/`. It alone names what is private here.
+"""
+
+import os
+from collections.abc import MutableMapping
+from functools import partialmethod
+from pathlib import Path
+from typing import Any, Unpack
+
+import reflex as rx
+from granian.constants import HTTPModes
+from granian.http import HTTP1Settings
+from granian.server import Server
+from reflex.compiler import utils
+from reflex.constants import PackageJson, Reflex, StateManagerMode
+from reflex.plugins import PreCompileContext
+from reflex.utils.prerequisites import get_web_dir
+from reflex_base.constants import Dirs
+from reflex_base.utils import log as reflex_log
+
+from azure_auth.bounds import COOKIE_BYTES, FRAME_CHARACTERS
+from azure_auth.errors import NotConfigured
+from azure_auth.settings import Settings
+
+STATE_FILE = "utils/state.js"
+VERSION_FILE_LINE = 'import reflexEnvironment from "$/reflex.json";'
+VERSION_LINE = f'const reflexEnvironment = {{ version: "{Reflex.VERSION}" }};'
+VITE_ON_LOOPBACK = "react-router dev --host localhost"
+_start_granian, _listed_storage = Server.__init__, utils.compile_client_storage
+"""As they were, for what is set here is set at each reading."""
+
+
+def config_for(environ: MutableMapping[str, str], plugins: list[Any] | None = None, **options: Any) -> rx.Config:
+    """Return the configuration of an app that signs people in; what it needs of Reflex's servers is set on the way.
+
+    Args:
+        environ: The environment, with what `.env` adds. Defaults of variables that Reflex and Granian read are set.
+        plugins: The app's own; `SameBuild` follows them.
+        options: The app's own; they win.
+
+    Raises:
+        SystemExit: When a setting is missing or wrong; all faults are named.
+    """
+    environ.setdefault("REFLEX_SOCKET_MAX_HTTP_BUFFER_SIZE", str(FRAME_CHARACTERS))  # Reflex takes a million
+    _limit_servers()
+    settings: dict[str, Any] = {"cors_allowed_origins": []}  # exactly ours; Reflex's default is everybody's
+    # `reflex run` reads this twice; only the second time is it known whether this is development or production.
+    if "REFLEX_ENV_MODE" in environ:
+        try:
+            public_url = Settings.load(environ).public_url
+        except NotConfigured as fault:
+            raise SystemExit(str(fault)) from None
+        settings["cors_allowed_origins"] = [public_url]
+        if environ["REFLEX_ENV_MODE"] != "dev":
+            # Reflex would build each replica's own port into its pages, whose files another replica then does not have,
+            # and over https would look for the socket at 443 alone.
+            settings["api_url"] = public_url
+    # In memory, so that nothing of a person is written to disk. A mode that is given wins over REFLEX_REDIS_URL, so it
+    # is given only without Redis: several workers, each with states of its own, would lose people.
+    if environ.get("REFLEX_REDIS_URL"):
+        environ.setdefault("GRANIAN_WORKERS", str(os.cpu_count() or 1))  # more than that, and Granian warns
+    else:
+        settings["state_manager_mode"] = StateManagerMode.MEMORY
+    settings["backend_host"] = "127.0.0.1"  # a proxy on this machine reaches it; elsewhere: REFLEX_BACKEND_HOST
+    return rx.Config(plugins=[*(plugins or []), SameBuild()], **{**settings, **options})
+
+
+def _limit_servers() -> None:
+    """Reflex starts Granian and Vite without these settings, and has none for them.
+
+    HTTP/2 would take 16 MB of headers per request, before the app sees any of them; whoever needs it has it from the
+    proxy. Vite would listen on all interfaces.
+    """
+    Server.__init__ = partialmethod(  # pyright: ignore[reportAttributeAccessIssue]
+        _start_granian, http=HTTPModes.http1, http1_settings=HTTP1Settings(max_buffer_size=2 * COOKIE_BYTES)
+    )
+    PackageJson.Commands.DEV = VITE_ON_LOOPBACK  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class SameBuild(rx.plugins.Plugin):
+    """Makes all replicas' builds of one source alike, so that a page of one finds its files at another.
+
+    Reflex bundles a file for the sake of its own version in it, and the time of the start is in there as well. What
+    browsers keep for states (`rx.LocalStorage`) it lists in the order of a set.
+    """
+
+    def pre_compile(self, **context: Unpack[PreCompileContext]) -> None:
+        """Name the version instead, and sort the list."""
+        utils.compile_client_storage = _sorted_storage
+        context["add_modify_task"](STATE_FILE, name_version)
+
+
+def _sorted_storage(state: Any) -> dict[str, dict[str, dict[str, Any]]]:
+    return {kind: dict(sorted(listed.items())) for kind, listed in _listed_storage(state).items()}
+
+
+def name_version(text: str) -> str:
+    """Return the text of `state.js` with the version in the place of the file that has it.
+
+    Raises:
+        ValueError: When it has neither; the build stops, for replicas would not be alike.
+    """
+    if VERSION_LINE in text:  # built before
+        return text
+    if VERSION_FILE_LINE not in text:
+        raise ValueError(f"{STATE_FILE} has no line {VERSION_FILE_LINE!r}: is this another version of Reflex?")
+    return text.replace(VERSION_FILE_LINE, VERSION_LINE)
+
+
+def static_build() -> Path:
+    """Return where the static build lies; the variable that moves it is Reflex's own."""
+    return get_web_dir() / Dirs.STATIC
+
+
+def keep_lines_whole() -> None:
+    """Let Reflex's console wrap no line: the rest of one could pass for another."""
+    for console in (reflex_log._console, reflex_log._console_stderr):  # pyright: ignore[reportPrivateUsage]
+        console.soft_wrap = True
