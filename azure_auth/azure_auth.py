@@ -28,7 +28,7 @@ from azure_auth.auth.policy import public
 from azure_auth.auth.sessions.server_keys import ServerKeys, kept_in
 from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.auth.sessions.store.redis import RedisStore
-from azure_auth.auth.sessions.store.store import EmbeddedStore
+from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.connections import Connections, Site
 from azure_auth.auth.web.headers import FRONT_CHANNEL, SecurityHeaders
