@@ -21,7 +21,7 @@ import pytest
 from azure_auth.auth.entra.client import Client
 from azure_auth.auth.sessions.server_keys import ServerKeys
 from azure_auth.auth.sessions.sessions import Sessions
-from azure_auth.auth.sessions.store.store import EmbeddedStore
+from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.demo.people import PEOPLE
 from azure_auth.settings import Settings

@@ -281,4 +281,4 @@ async def test_a_fresh_browsers_first_flow_knows_its_name(app, sign_in, director
     jar = Jar(**start.cookies)
     answer = directory.answer(start.headers["location"], "Ada Lovelace")
     ticket = await jar.finish(sign_in, answer)
-    assert (await sign_in._tickets.look(ticket, jar.binding(sign_in, answer))).browser == jar.cookies[NAME]
+    assert (await sign_in._tickets.peek(ticket, jar.binding(sign_in, answer))).browser == jar.cookies[NAME]

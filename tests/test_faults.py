@@ -17,7 +17,7 @@ from running import app_and_directory, children, cloned
 
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions.sessions import Sessions
-from azure_auth.auth.sessions.store.store import EmbeddedStore
+from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.demo.people import PEOPLE
 from azure_auth.errors import StoreUnavailable
 from azure_auth.settings import Settings

@@ -284,7 +284,7 @@ async def test_a_clock_that_is_behind_changes_no_words(sign_in, directory, monke
     """The store forgot the flow; the process thinks that some seconds are left."""
     jar, now = Jar(), time.time()
     answer = directory.answer(await jar.begin(sign_in, "/reports"), "Ada Lovelace")
-    sign_in._store._once.clear()
+    sign_in._store._one_time.clear()
     monkeypatch.setattr("time.time", lambda: now + FLOW_SECONDS - behind)
     with pytest.raises(FlowExpired):
         await jar.finish(sign_in, answer)
@@ -295,13 +295,13 @@ async def test_only_a_page_in_a_tab_starts_a_flow(app, sign_in, kind):
     """Images, frames, scripts and prefetches start nothing, and set and delete no cookie."""
     jar = Jar()
     await jar.begin(sign_in)
-    before = dict(sign_in._store._once["flow"]._things)
+    before = dict(sign_in._store._one_time["flow"]._entries)
     for path in ("/auth/sign-in", "/auth/sign-in?return_to=/reports", "/", "/callback?state=x", "/reports"):
         async with over(app, **jar.cookies) as http:
             answer = await http.get(path, headers=KINDS[kind])
         assert not any("_flow_" in cookie for cookie in answer.headers.get_list("set-cookie"))
         assert not answer.headers.get("location", "").startswith("http")
-    assert dict(sign_in._store._once["flow"]._things) == before
+    assert dict(sign_in._store._one_time["flow"]._entries) == before
     async with over(app, **jar.cookies) as http:  # the control
         answer = await http.get("/auth/sign-in", headers=NAVIGATION)
         assert "/oauth2/" in answer.headers["location"]

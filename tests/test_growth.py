@@ -20,7 +20,7 @@ from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions.session import Session
 from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.auth.sessions.store.redis import RedisStore
-from azure_auth.auth.sessions.store.store import EmbeddedStore
+from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.auth.web.streams import Streams
 from azure_auth.settings import Settings
 

@@ -22,7 +22,8 @@ from azure_auth.auth.gate.gate import Gate
 from azure_auth.auth.gate.messages import is_event
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.sessions.limits import Limit
-from azure_auth.auth.sessions.store.store import Once, OneTime
+from azure_auth.auth.sessions.store.contract import OneTimeEntry
+from azure_auth.auth.sessions.store.one_time import OneTimeEntries
 from azure_auth.auth.web.client_address import client_address
 from azure_auth.errors import FlowUnknown, TooManyRequests
 
@@ -69,22 +70,22 @@ def test_nobody_can_fill_it():
     assert "19999" in starts._passed
 
 
-def put(things: OneTime, number: int, address: str) -> str:
+def put(things: OneTimeEntries, number: int, address: str) -> str:
     name = f"{address} {number}"
-    things.put(name, Once("browser", address, name.encode()), 600)
+    things.put(name, OneTimeEntry("browser", address, name.encode()), 600)
     return name
 
 
-def waits(things: OneTime, name: str) -> bool:
+def waits(things: OneTimeEntries, name: str) -> bool:
     try:
-        return things.take(name, "browser")[0] == name.encode()
+        return things.consume(name, "browser")[0] == name.encode()
     except FlowUnknown:
         return False
 
 
 def test_when_it_is_full_the_heaviest_address_loses_first():
     """However many an attacker begins, it is the attacker's own oldest that go, and nobody else's."""
-    things = OneTime(most=100)
+    things = OneTimeEntries(most=100)
     office = [put(things, number, "192.0.2.7") for number in range(30)]
     attack = [put(things, number, "198.51.100.1") for number in range(10_000)]
     assert all(waits(things, name) for name in office)
@@ -94,7 +95,7 @@ def test_when_it_is_full_the_heaviest_address_loses_first():
 def test_what_is_given_out_ends_with_its_time():
     """Nothing is taken after its time, and what nobody took is not kept."""
     clock = Clock()
-    things = OneTime(clock=clock)
+    things = OneTimeEntries(clock=clock)
     first, second = put(things, 1, "a"), put(things, 2, "a")
     clock.now = 599.9
     assert waits(things, first)
@@ -103,7 +104,7 @@ def test_what_is_given_out_ends_with_its_time():
     put(things, 3, "a")
     clock.now = 1200
     put(things, 4, "a")
-    assert len(things._things) == 1
+    assert len(things._entries) == 1
     assert things._of == {"a": ({}, {"a 4": None}, {})}
 
 

@@ -13,13 +13,14 @@ from redis_server import running_redis
 
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions import codec
-from azure_auth.auth.sessions.flows import Flow, OnceOnly, Outcome
+from azure_auth.auth.sessions.flows import Flow, OneTime, Outcome
 from azure_auth.auth.sessions.records import Arrival
 from azure_auth.auth.sessions.sealing import Seal, hashed
 from azure_auth.auth.sessions.session import Session
 from azure_auth.auth.sessions.sessions import Sessions
+from azure_auth.auth.sessions.store.contract import OneTimeEntry
 from azure_auth.auth.sessions.store.redis import RedisStore
-from azure_auth.auth.sessions.store.store import EmbeddedStore, Once
+from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.errors import AuthError, FlowUnknown, Refused, SignedOutMeanwhile, SignInFailed
 from azure_auth.settings import Settings
 
@@ -234,26 +235,26 @@ async def test_what_cannot_be_read_asks_for_a_new_sign_in(make, caplog, fault):
 
 async def test_flows_and_tickets_of_other_releases(store):
     """Fields of a later one are passed over, an earlier one's are enough, and what cannot be read is no flow."""
-    flows = OnceOnly(store, "flow", 600, Flow.unpacked)
-    tickets = OnceOnly(store, "ticket", 30, Outcome.unpacked)
+    flows = OneTime(store, "flow", 600, Flow.unpacked)
+    tickets = OneTime(store, "ticket", 30, Outcome.unpacked)
 
     async def put(kind: str, secret: str, plain: bytes) -> None:
         seal = Seal.of(kind, secret)
-        await store.put(kind, seal.name, Once(hashed("owner"), "", seal.seal(plain)), 30)
+        await store.put(kind, seal.name, OneTimeEntry(hashed("owner"), "", seal.seal(plain)), 30)
 
     await put("flow", "later", codec.packed({**Flow({"state": "s"}, "/").packed(), "acr": "c1"}))
     await put("flow", "earlier", codec.packed({"msal": {}, "return_to": "/"}))
-    assert (await flows.take("later", "owner")).msal == {"state": "s"}
-    assert (await flows.take("earlier", "owner")).browser == ""
+    assert (await flows.consume("later", "owner")).msal == {"state": "s"}
+    assert (await flows.consume("earlier", "owner")).browser == ""
     outcome = Outcome("/", ADA, asked=1.0, begun=2.0).packed()
     await put("ticket", "later", codec.packed({**outcome, "identity": {**outcome["identity"], "roles": []}}))
     await put("ticket", "earlier", codec.packed({"return_to": "/", "identity": outcome["identity"]}))
-    assert (await tickets.take("later", "owner")).identity == ADA
-    assert (await tickets.take("earlier", "owner")).begun == 0.0  # any sign-out since stops it
+    assert (await tickets.consume("later", "owner")).identity == ADA
+    assert (await tickets.consume("earlier", "owner")).begun == 0.0  # any sign-out since stops it
     for plain in (b"no JSON", b"{}", b'{"v": 99, "msal": {}, "return_to": "/"}', codec.packed({"return_to": "/"})):
         await put("flow", "unreadable", plain)
         with pytest.raises(FlowUnknown):
-            await flows.take("unreadable", "owner")
+            await flows.consume("unreadable", "owner")
 
 
 @pytest.mark.parametrize(
@@ -269,11 +270,11 @@ async def test_flows_and_tickets_of_other_releases(store):
 )
 async def test_a_flow_that_cannot_be_read_is_none(store, caplog, plain):
     """It asks for a new sign-in with one line in the log, and never raises anything else."""
-    flows = OnceOnly(store, "flow", 600, Flow.unpacked)
+    flows = OneTime(store, "flow", 600, Flow.unpacked)
     seal = Seal.of("flow", "secret")
-    await store.put("flow", seal.name, Once(hashed("owner"), "", seal.seal(plain)), 30)
+    await store.put("flow", seal.name, OneTimeEntry(hashed("owner"), "", seal.seal(plain)), 30)
     with pytest.raises(FlowUnknown):
-        await flows.take("secret", "owner")
+        await flows.consume("secret", "owner")
     (line,) = warnings(caplog)
     assert line.exc_info is None
 

@@ -17,7 +17,7 @@ from azure_auth.auth.sessions.sealing import Seal, SealBroken, handle_of
 from azure_auth.auth.sessions.session import Session
 from azure_auth.auth.sessions.sessions import _LOOK_SECONDS, Sessions
 from azure_auth.auth.sessions.store.redis import RedisStore
-from azure_auth.auth.sessions.store.store import EmbeddedStore
+from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.errors import StoreUnavailable
 from azure_auth.settings import Settings
 

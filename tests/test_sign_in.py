@@ -13,7 +13,8 @@ from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions.flows import FLOW_SECONDS, TICKET_SECONDS, Outcome
 from azure_auth.auth.sessions.sealing import ticket_of
 from azure_auth.auth.sessions.sessions import Sessions
-from azure_auth.auth.sessions.store.store import MARK_SECONDS, TAKEN_SECONDS, Once, OneTime
+from azure_auth.auth.sessions.store.contract import CONSUMED_SECONDS, MARK_SECONDS, OneTimeEntry
+from azure_auth.auth.sessions.store.one_time import OneTimeEntries
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.errors import AnswerIncomplete, FlowForeign, FlowUnknown, Refused, Unavailable
 from azure_auth.settings import Settings
@@ -24,7 +25,7 @@ THERE_BEFORE = Identity("a tenant", "somebody else")
 
 async def finished(jar, sign_in, answer) -> Outcome:
     """How a sign-in ended for which a ticket was handed out."""
-    return await sign_in._tickets.look(await jar.finish(sign_in, answer), jar.binding(sign_in, answer))
+    return await sign_in._tickets.peek(await jar.finish(sign_in, answer), jar.binding(sign_in, answer))
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ async def test_a_reload_in_the_middle_ends_well(sign_in, worker, directory, jar,
         await other.finish(worker, answer)
     with pytest.raises(FlowUnknown):
         await jar.finish(worker, answer, signed_in=THERE_BEFORE)
-    ada = (await worker._tickets.look(tickets[0], jar.binding(worker, answer))).identity
+    ada = (await worker._tickets.peek(tickets[0], jar.binding(worker, answer))).identity
     assert await jar.finish(worker, answer, signed_in=ada) == tickets[0]
     assert (await other.exchange(worker, tickets[0])).session_cookie is None
     led = await jar.exchange(worker, tickets[1])
@@ -189,7 +190,7 @@ async def test_a_reload_while_another_person_signs_in_still_signs_them_in(sign_i
 
 async def test_failures_of_one_address_cost_nobody_else_a_ticket(sign_in, directory, jar):
     """What a stranger leaves behind counts for their own address, which alone loses when there is too much."""
-    sign_in._store._once["ticket"]._most = 6
+    sign_in._store._one_time["ticket"]._most = 6
     answer = directory.answer(await jar.begin(sign_in, "", address="192.0.2.1"), "Ada Lovelace")
     ticket = await jar.finish(sign_in, answer, "192.0.2.1")
     for _ in range(10):
@@ -202,9 +203,9 @@ async def test_failures_of_one_address_cost_nobody_else_a_ticket(sign_in, direct
 
 async def test_nobody_waits_for_a_worker_that_is_gone(sign_in, directory, monkeypatch, jar):
     """A redemption that died with its worker is over when the longest one would be."""
-    monkeypatch.setattr("azure_auth.auth.sessions.store.store.TAKEN_SECONDS", 0.5)
+    monkeypatch.setattr("azure_auth.auth.sessions.store.one_time.CONSUMED_SECONDS", 0.5)
     answer = directory.answer(await jar.begin(sign_in, ""), "Ada Lovelace")
-    await sign_in._flows.take(answer["state"], jar.binding(sign_in, answer))
+    await sign_in._flows.consume(answer["state"], jar.binding(sign_in, answer))
     with pytest.raises(FlowUnknown):
         await jar.finish(sign_in, answer)
 
@@ -212,12 +213,12 @@ async def test_nobody_waits_for_a_worker_that_is_gone(sign_in, directory, monkey
 async def test_whoever_waits_asks_ever_less_often(sign_in, directory, monkeypatch, jar):
     """A stranger who keeps many pages waiting for a flow that is lost makes the store little work."""
     monkeypatch.setattr("azure_auth.auth.sign_in._LOOK_AGAIN_SECONDS", 0.02)
-    monkeypatch.setattr("azure_auth.auth.sessions.store.store.TAKEN_SECONDS", 0.6)
+    monkeypatch.setattr("azure_auth.auth.sessions.store.one_time.CONSUMED_SECONDS", 0.6)
     looked = []
-    look = sign_in._store.look
-    monkeypatch.setattr(sign_in._store, "look", lambda *which: looked.append(which) or look(*which))
+    peek = sign_in._store.peek
+    monkeypatch.setattr(sign_in._store, "peek", lambda *which: looked.append(which) or peek(*which))
     answer = directory.answer(await jar.begin(sign_in, ""), "Ada Lovelace")
-    await sign_in._flows.take(answer["state"], jar.binding(sign_in, answer))
+    await sign_in._flows.consume(answer["state"], jar.binding(sign_in, answer))
     with pytest.raises(FlowUnknown):
         await jar.finish(sign_in, answer)
     assert 2 < len(looked) < 15
@@ -259,28 +260,28 @@ async def test_a_directory_that_is_down_is_told_at_the_callback(environ, make_si
 async def test_a_flow_ends_after_ten_minutes():
     """A flow lasts 600 s, and flows that ended are swept when new ones begin."""
     clock = Clock()
-    kept = OneTime(clock=clock)
-    kept.put("early", Once("me", "", b"early"), FLOW_SECONDS)
-    kept.put("late", Once("me", "", b"late"), FLOW_SECONDS)
+    kept = OneTimeEntries(clock=clock)
+    kept.put("early", OneTimeEntry("me", "", b"early"), FLOW_SECONDS)
+    kept.put("late", OneTimeEntry("me", "", b"late"), FLOW_SECONDS)
     clock.now = 599.9
-    assert kept.take("early", "me") == (b"early", 0.0)
+    assert kept.consume("early", "me") == (b"early", 0.0)
     clock.now = 600
     with pytest.raises(FlowUnknown):
-        kept.take("late", "me")
+        kept.consume("late", "me")
     for number in range(100):
         clock.now += 60
-        kept.put(str(number), Once("me", "", b""), FLOW_SECONDS)
-    assert len(kept._things) == 10
+        kept.put(str(number), OneTimeEntry("me", "", b""), FLOW_SECONDS)
+    assert len(kept._entries) == 10
 
 
 async def test_state_and_ticket_open_nothing_without_the_cookie(sign_in, directory, jar):
     """Who knows only these, and brings the binding of another flow, leaves both in place for their browser."""
     answer = directory.answer(await jar.begin(sign_in), "Ada Lovelace")
     with pytest.raises(FlowForeign):
-        await sign_in._flows.take(answer["state"], "another")
+        await sign_in._flows.consume(answer["state"], "another")
     ticket = await jar.finish(sign_in, answer)
     with pytest.raises(FlowForeign):
-        await sign_in._tickets.take(ticket, "another")
+        await sign_in._tickets.consume(ticket, "another")
     assert (await jar.exchange(sign_in, ticket)).session_cookie
 
 
@@ -288,7 +289,7 @@ async def test_state_and_ticket_open_nothing_without_the_cookie(sign_in, directo
 async def test_a_ticket_lasts_half_a_minute(sign_in, directory, jar, seconds, good):
     """The page exchanges it at once; what lies around for 30 s starts no session."""
     clock = Clock(time.time())
-    sign_in._store._once["ticket"] = OneTime(clock=clock)
+    sign_in._store._one_time["ticket"] = OneTimeEntries(clock=clock)
     ticket = await jar.finish(sign_in, directory.answer(await jar.begin(sign_in), "Ada Lovelace"))
     clock.now += seconds
     assert bool((await jar.exchange(sign_in, ticket)).session_cookie) is good
@@ -297,16 +298,16 @@ async def test_a_ticket_lasts_half_a_minute(sign_in, directory, jar, seconds, go
 def test_what_is_remembered_outlasts_what_it_is_for():
     """A sign-out stops each sign-in begun before it, and a flow is known to be taken while it is redeemed."""
     assert MARK_SECONDS > FLOW_SECONDS + LONGEST_WAIT_SECONDS + TICKET_SECONDS
-    assert TAKEN_SECONDS > LONGEST_WAIT_SECONDS
+    assert CONSUMED_SECONDS > LONGEST_WAIT_SECONDS
 
 
 async def test_no_state_lies_in_the_store(sign_in, jar):
     """What is stored tells neither which `state` would take it, nor the verifier, nor the browser."""
     uri = await jar.begin(sign_in, "/reports")
     asked = dict(parse_qsl(urlsplit(uri).query))
-    kept, binding = str(sign_in._store._once["flow"]._things), jar.binding(sign_in, asked)
+    kept, binding = str(sign_in._store._one_time["flow"]._entries), jar.binding(sign_in, asked)
     for secret in (asked["state"], asked["nonce"], binding, "/reports", "code_verifier"):
         assert secret not in kept
-    flow = await sign_in._flows.take(asked["state"], binding)
+    flow = await sign_in._flows.consume(asked["state"], binding)
     assert flow.msal["code_verifier"]
     assert flow.return_to == "/reports"

@@ -19,8 +19,9 @@ from azure_auth.auth.sessions.sealing import handle_of
 from azure_auth.auth.sessions.server_keys import ServerKeys
 from azure_auth.auth.sessions.session import GRACE_SECONDS, Session
 from azure_auth.auth.sessions.sessions import Sessions
+from azure_auth.auth.sessions.store.contract import OneTimeEntry, Store
 from azure_auth.auth.sessions.store.redis import RedisStore
-from azure_auth.auth.sessions.store.store import EmbeddedStore, Once, Store
+from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.errors import FlowTaken, SignedOutMeanwhile, StoreUnavailable
 from azure_auth.settings import Settings
 
@@ -103,8 +104,8 @@ async def tidied(sessions: Sessions) -> None:
 
 async def ticket(sessions: Sessions, name: str = "ticket", **known: object) -> Arrival:
     """A sign-in that came back now, with its ticket."""
-    await sessions._store.put("ticket", name, Once("", "", b"sealed"), 30)
-    _, put = await sessions._store.look("ticket", name, "")
+    await sessions._store.put("ticket", name, OneTimeEntry("", "", b"sealed"), 30)
+    _, put = await sessions._store.peek("ticket", name, "")
     return Arrival(**{"ticket": name, "begun": put, "begun_in": BROWSER, **known})
 
 

@@ -97,7 +97,7 @@ async def test_the_reference_is_in_the_log_and_the_code_is_not(tab, directory, c
 async def test_no_repr_shows_a_secret_or_a_person(tab, directory):
     """What a log line or a traceback would print of flow, sign-in, tab and session names none of what they hold."""
     answer = directory.answer(await tab.jar.begin(services().sign_in, ""), "Ada Lovelace")
-    done = await services().sign_in._tickets.look(
+    done = await services().sign_in._tickets.peek(
         await tab.jar.finish(services().sign_in, answer), tab.jar.binding(services().sign_in, answer)
     )
     assert await sign_in_as(tab, directory, "Ada Lovelace")

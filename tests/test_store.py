@@ -13,21 +13,23 @@ from redis.asyncio.connection import AbstractConnection
 from redis_server import running_redis
 
 from azure_auth.auth.sessions.server_keys import ServerKeys
-from azure_auth.auth.sessions.store.redis import RedisStore
-from azure_auth.auth.sessions.store.store import (
+from azure_auth.auth.sessions.store.contract import (
     KNOWN,
     OVER,
     WAITING,
-    EmbeddedStore,
+    Changed,
     Gone,
     Handle,
-    Once,
-    OneTime,
+    OneTimeEntry,
     Record,
     Start,
     Started,
     Store,
+    TabWanted,
 )
+from azure_auth.auth.sessions.store.one_time import OneTimeEntries
+from azure_auth.auth.sessions.store.redis import RedisStore
+from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.bounds import SESSION_STATES
 from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, StoreUnavailable, TooManyRequests
 
@@ -41,10 +43,10 @@ def record(name: str, *, person: str = "p", browser: str = "", ends: float = LAT
     return Record(name, 1, ends, person, f"sid of {person}", browser or f"browser of {name}", b"sealed")
 
 
-async def start(store: Store, new: Record, now: float = NOW, **more: object) -> Started:
+async def start(store: Store, new: Record, **more: object) -> Started:
     """Start a session with one handle, in the browser that its record names."""
     handle = Handle(f"handle of {new.reference}", b"data key")
-    return await store.start(Start(new, handle, now, persons=[new.person], browsers=[new.browser], **more))
+    return await store.start(Start(new, handle, persons=[new.person], browsers=[new.browser], **more))
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +193,7 @@ async def test_what_is_over_is_swept(store, place):
         await start(store, record(str(number), ends=time.time() + 0.3))
     await store.end(["0"], time.time() + 0.3, "idle")
     await asyncio.sleep(0.4)
-    await start(store, record("new", ends=LATER), time.time() + 1)
+    await start(store, record("new", ends=LATER))
     end = time.monotonic() + 5
     while place.size() > 5 and time.monotonic() < end:
         await asyncio.sleep(0.05)
@@ -252,8 +254,8 @@ async def test_a_redis_that_is_gone_says_so_and_heals(tmp_path):
         await store.close()
 
 
-def once(address: str = "", owner: str = "me", rank: int = WAITING) -> Once:
-    return Once(owner, address, f"for {address}".encode(), rank)
+def once(address: str = "", owner: str = "me", rank: int = WAITING) -> OneTimeEntry:
+    return OneTimeEntry(owner, address, f"for {address}".encode(), rank)
 
 
 async def test_a_connection_that_is_closed_under_a_command_says_so(tmp_path, monkeypatch):
@@ -279,24 +281,25 @@ async def test_a_thing_is_taken_once_and_by_its_owner(store):
     await store.put("flow", "a", once("here"), 60)
     for thief in ("you", ""):
         with pytest.raises(FlowForeign):
-            await store.take("flow", "a", thief)
-    taken = await asyncio.gather(*(store.take("flow", "a", "me") for _ in range(5)), return_exceptions=True)
+            await store.consume("flow", "a", thief)
+    taken = await asyncio.gather(*(store.consume("flow", "a", "me") for _ in range(5)), return_exceptions=True)
     assert [sealed for sealed, _ in (one for one in taken if isinstance(one, tuple))] == [b"for here"]
     assert sum(isinstance(outcome, FlowUnknown) for outcome in taken) == 4
     with pytest.raises(FlowUnknown):
-        await store.take("ticket", "a", "me")
+        await store.consume("ticket", "a", "me")
 
 
-async def test_it_is_known_for_a_while_that_a_thing_was_taken(store, monkeypatch):
+async def test_it_is_known_for_a_while_that_a_thing_was_taken(place, monkeypatch):
     """To its owner alone; looking leaves it in place, and afterwards nobody remembers."""
-    for module in ("store", "redis"):
-        monkeypatch.setattr(f"azure_auth.auth.sessions.store.{module}.TAKEN_SECONDS", 0.3)
+    for module in ("one_time", "redis"):
+        monkeypatch.setattr(f"azure_auth.auth.sessions.store.{module}.CONSUMED_SECONDS", 0.3)
+    store = place.open()
     await store.put("flow", "a", once("here"), 60)
-    assert [(await store.look("flow", "a", "me"))[0] for _ in range(2)] == [b"for here"] * 2
+    assert [(await store.peek("flow", "a", "me"))[0] for _ in range(2)] == [b"for here"] * 2
     with pytest.raises(FlowForeign):
-        await store.look("flow", "a", "you")
-    await store.take("flow", "a", "me")
-    for way in (store.look, store.take):
+        await store.peek("flow", "a", "you")
+    await store.consume("flow", "a", "me")
+    for way in (store.peek, store.consume):
         with pytest.raises(FlowTaken):
             await way("flow", "a", "me")
         with pytest.raises(FlowForeign):
@@ -304,8 +307,9 @@ async def test_it_is_known_for_a_while_that_a_thing_was_taken(store, monkeypatch
     await asyncio.sleep(0.4)
     for owner in ("me", "you"):
         with pytest.raises(FlowUnknown) as forgotten:
-            await store.look("flow", "a", owner)
+            await store.peek("flow", "a", owner)
         assert not isinstance(forgotten.value, FlowTaken)
+    await store.close()
 
 
 async def test_a_thing_lasts_its_time(store):
@@ -313,21 +317,23 @@ async def test_a_thing_lasts_its_time(store):
     await store.put("ticket", "a", once(), 0.2)
     await asyncio.sleep(0.3)
     with pytest.raises(FlowUnknown):
-        await store.take("ticket", "a", "me")
+        await store.consume("ticket", "a", "me")
 
 
 @pytest.fixture
-def small(store, monkeypatch):
+async def small(place, monkeypatch):
     """A store that keeps ten things of a kind."""
-    monkeypatch.setattr("azure_auth.auth.sessions.store.redis.MOST_ONCE", 10)
+    monkeypatch.setattr("azure_auth.auth.sessions.store.redis.MAX_ENTRIES", 10)
+    store = place.open()
     if isinstance(store, EmbeddedStore):
-        store._once.default_factory = lambda: OneTime(10)
-    return store
+        store._one_time.default_factory = lambda: OneTimeEntries(10)
+    yield store
+    await store.close()
 
 
 async def waits(store, kind: str, name: str) -> bool:
     try:
-        return bool(await store.look(kind, name, "me"))
+        return bool(await store.peek(kind, name, "me"))
     except FlowUnknown:
         return False
 
@@ -337,7 +343,7 @@ async def test_the_heaviest_address_loses_first(small):
     await small.put("flow", "mine", once("office"), 60)
     for number in range(30):
         await small.put("flow", f"flood {number}", once("flood"), 60)
-    assert (await small.take("flow", "mine", "me"))[0] == b"for office"
+    assert (await small.consume("flow", "mine", "me"))[0] == b"for office"
     assert [number for number in range(30) if await waits(small, "flow", f"flood {number}")] == [*range(21, 30)]
 
 
@@ -422,7 +428,7 @@ async def test_what_is_for_a_while_goes_by_nobodys_clock(place, monkeypatch, off
     await ours.put("ticket", "another", once(), 30)
     assert await ours.admit({"tab": 2}, 30) == "tab"
     for name in ("ours", "theirs", "another"):
-        assert (await ours.take("ticket", name, "me"))[0] == b"for "
+        assert (await ours.consume("ticket", name, "me"))[0] == b"for "
     await ours.close()
     await theirs.close()
 
@@ -436,7 +442,15 @@ async def test_several_counts_are_taken_in_turn_up_to_the_first_that_is_full(sto
 
 
 @pytest.mark.parametrize(
-    "said", [b"no JSON", b"\xff\xfe", b"[]", b"{}", json.dumps({"v": 1, "ended": None, "why": "idle"}).encode()]
+    "said",
+    [
+        b"no JSON",
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        json.dumps({"v": 1, "ended": None, "why": "idle"}).encode(),
+        json.dumps({"v": 1, "ended": ["a tab alone"], "why": "asked"}).encode(),
+    ],
 )
 @pytest.mark.parametrize("known", [False, True])
 async def test_a_message_that_is_none_is_passed_over(server, said, known):
@@ -444,13 +458,14 @@ async def test_a_message_that_is_none_is_passed_over(server, said, known):
     place = InRedis(server)
     store = place.open()
     proof = KEYS.proof(said) if known else "\u00e9".encode() * 64
-    heard = store.announced()
-    assert await anext(heard) == ([], "")
+    heard = store.receive()
+    assert await anext(heard) == Changed()
     place.client.publish("azure_auth:ended", proof + b" " + said)
     forged = json.dumps({"v": 1, "ended": ["b"], "why": "idle"}).encode()
     place.client.publish("azure_auth:ended", ServerKeys(lambda: [b"another"]).proof(forged) + b" " + forged)
-    await store.announce(["a"], "idle")
-    assert await asyncio.wait_for(anext(heard), 5) == (["a"], "idle")
+    for message in (Changed(["a"]), TabWanted("key of a tab", "socket")):
+        await store.send(message)
+        assert await asyncio.wait_for(anext(heard), 5) == message
     await heard.aclose()
     await store.close()
     place.client.close()

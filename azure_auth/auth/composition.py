@@ -30,8 +30,9 @@ from azure_auth.auth.gate.tabs import Tabs
 from azure_auth.auth.registry import Services, register
 from azure_auth.auth.sessions.server_keys import ServerKeys, kept_in
 from azure_auth.auth.sessions.sessions import Sessions
+from azure_auth.auth.sessions.store.contract import Store
 from azure_auth.auth.sessions.store.redis import RedisStore
-from azure_auth.auth.sessions.store.store import EmbeddedStore, Store
+from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.connections import Connections
 from azure_auth.auth.web.headers import SecurityHeaders

@@ -13,13 +13,13 @@ from azure_auth.auth.cookies.cookie import Cookie
 from azure_auth.auth.cookies.flow_cookies import MOST, FlowCookie, FlowCookies
 from azure_auth.auth.entra.client import LONGEST_WAIT_SECONDS, Client
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.sessions.flows import FLOW_SECONDS, TICKET_SECONDS, Flow, OnceOnly, Outcome
+from azure_auth.auth.sessions.flows import FLOW_SECONDS, TICKET_SECONDS, Flow, OneTime, Outcome
 from azure_auth.auth.sessions.records import Arrival
 from azure_auth.auth.sessions.sealing import flow_id, ticket_of
 from azure_auth.auth.sessions.server_keys import ServerKeys
 from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sessions.sessions import Sessions
-from azure_auth.auth.sessions.store.store import KNOWN, OVER, WAITING, Store
+from azure_auth.auth.sessions.store.contract import KNOWN, OVER, WAITING, Store
 from azure_auth.errors import (
     REFERENCE,
     AuthError,
@@ -124,8 +124,8 @@ class SignIn:
         self._keys = keys
         self._client = client
         self._store = store
-        self._flows = OnceOnly(store, "flow", FLOW_SECONDS, Flow.unpacked)
-        self._tickets = OnceOnly(store, "ticket", TICKET_SECONDS, Outcome.unpacked)
+        self._flows = OneTime(store, "flow", FLOW_SECONDS, Flow.unpacked)
+        self._tickets = OneTime(store, "ticket", TICKET_SECONDS, Outcome.unpacked)
         self._redeeming: set[asyncio.Task[str]] = set()
 
     async def session(self, cookies: Iterable[str]) -> Held | None:
@@ -293,7 +293,7 @@ class SignIn:
             own = next((cookie for cookie in flows if ticket.startswith(cookie.id)), None)
             if own is None:
                 raise FlowForeign("no cookie of this ticket's flow")
-            outcome = await self._tickets.look(ticket, own.binding)
+            outcome = await self._tickets.peek(ticket, own.binding)
             if outcome.identity is None:
                 raise FlowUnknown("the ticket of a failure")
             target, identity = outcome.return_to, outcome.identity
@@ -389,7 +389,7 @@ class SignIn:
 
     async def _redeem(self, state: str, answer: Mapping[str, str], cookie: FlowCookie, address: str) -> str:
         try:
-            flow = await self._flows.take(state, cookie.binding)
+            flow = await self._flows.consume(state, cookie.binding)
         except FlowUnknown as unknown:
             if type(unknown) is FlowUnknown and cookie.age(time.time()) >= FLOW_SECONDS - _CLOCKS_DIFFER:
                 raise FlowExpired("by the store's clock") from None
@@ -420,7 +420,7 @@ class SignIn:
         ticket, waits = ticket_of(state, cookie.binding), 0
         while True:
             try:
-                outcome = await self._tickets.look(ticket, cookie.binding)
+                outcome = await self._tickets.peek(ticket, cookie.binding)
             except FlowTaken:  # its session was fetched
                 raise
             except FlowUnknown:
@@ -434,7 +434,7 @@ class SignIn:
                     raise outcome.failure
                 return ticket
             with suppress(FlowTaken):
-                await self._flows.look(state, cookie.binding)
+                await self._flows.peek(state, cookie.binding)
 
 
 def _record(failure: AuthError, address: str) -> None:

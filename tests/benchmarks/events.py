@@ -23,7 +23,8 @@ from azure_auth.auth.gate.gate import TAB, Gate
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions.sessions import Sessions
-from azure_auth.auth.sessions.store.store import EmbeddedStore, Start, Started
+from azure_auth.auth.sessions.store.contract import Start, Started
+from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.settings import Settings
 
 OPENED = 1_000

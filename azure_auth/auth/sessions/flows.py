@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions import codec
 from azure_auth.auth.sessions.sealing import Seal, SealBroken, hashed
-from azure_auth.auth.sessions.store.store import Once, Store
+from azure_auth.auth.sessions.store.contract import OneTimeEntry, OneTimeStore
 from azure_auth.errors import AuthError, FlowUnknown
 
 _log = logging.getLogger(__name__)
@@ -90,11 +90,11 @@ class Outcome:
         )
 
 
-class OnceOnly(Generic[_T]):
+class OneTime(Generic[_T]):
     """Things of one kind, each taken once."""
 
     def __init__(
-        self, store: Store, kind: str, seconds: float, unpacked: Callable[[dict[str, Any], float], _T]
+        self, store: OneTimeStore, kind: str, seconds: float, unpacked: Callable[[dict[str, Any], float], _T]
     ) -> None:
         """Keep things of a kind in `store` for so long; `unpacked` makes one of its record."""
         self._store = store
@@ -114,17 +114,17 @@ class OnceOnly(Generic[_T]):
             owner: The binding of its flow's cookie.
             thing: What to keep.
             address: The client's.
-            rank: Its rank; see `store.RANKS`.
+            rank: Its rank; see `contract.RANKS`.
 
         Raises:
             StoreUnavailable: When it cannot be kept.
             TooManyRequests: When there is no room for it.
         """
         seal = Seal.of(self._kind, secret)
-        once = Once(hashed(owner), address, seal.seal(codec.packed(thing.packed())), rank)
-        await self._store.put(self._kind, seal.name, once, self._seconds)
+        entry = OneTimeEntry(hashed(owner), address, seal.seal(codec.packed(thing.packed())), rank)
+        await self._store.put(self._kind, seal.name, entry, self._seconds)
 
-    async def take(self, secret: str, owner: str) -> _T:
+    async def consume(self, secret: str, owner: str) -> _T:
         """Return a thing and forget it; another browser's attempt leaves it in place.
 
         Raises:
@@ -133,11 +133,11 @@ class OnceOnly(Generic[_T]):
             FlowUnknown: When it expired, was taken before, never was, or is of another release.
             StoreUnavailable: When that cannot be told.
         """
-        return await self._found(self._store.take, secret, owner)
+        return await self._found(self._store.consume, secret, owner)
 
-    async def look(self, secret: str, owner: str) -> _T:
-        """Return a thing and leave it in place; raises what `take` raises."""
-        return await self._found(self._store.look, secret, owner)
+    async def peek(self, secret: str, owner: str) -> _T:
+        """Return a thing and leave it in place; raises what `consume` raises."""
+        return await self._found(self._store.peek, secret, owner)
 
     async def _found(
         self, way: Callable[[str, str, str], Awaitable[tuple[bytes, float]]], secret: str, owner: str

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 from azure_auth import audit
@@ -12,7 +11,7 @@ from azure_auth.auth.sessions import codec
 from azure_auth.auth.sessions.sealing import SealBroken, SessionKeys, handle_of
 from azure_auth.auth.sessions.server_keys import ServerKeys
 from azure_auth.auth.sessions.session import Session
-from azure_auth.auth.sessions.store.store import MarkKind, Record, Spend
+from azure_auth.auth.sessions.store.contract import Checks, MarkKind, Record
 from azure_auth.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -25,7 +24,7 @@ class Arrival:
     Attributes:
         asked: When the app redeemed the code; seconds since 1970. None means now.
         ticket: The name of the ticket. The step that starts or renews the session also uses it up.
-        begun: When the flow began, by the store's clock.
+        begun: When the flow began, by the store's clock. None: earlier sign-outs do not matter.
         begun_in: The browser's name when the flow began.
         bindings: What binds flows to the browser (`FlowCookie.binding`), this one's first. Sign-ins that finish at the
             same time in one browser share one session.
@@ -36,7 +35,7 @@ class Arrival:
 
     asked: float | None = None
     ticket: str = ""
-    begun: float = inf
+    begun: float | None = None
     begun_in: str = ""
     bindings: Sequence[str] = ()
     left: str = ""
@@ -79,8 +78,10 @@ class Records:
         allowed = not self._allowed_tenants or session.identity.tenant_id in self._allowed_tenants
         return session if allowed else None
 
-    def spend(self, identity: Identity, browser: str, arrival: Arrival) -> Spend:
+    def checks(self, identity: Identity, browser: str, arrival: Arrival) -> Checks:
         """Return the checks of a sign-in: its ticket, and the sign-outs that reject it if they came after its start."""
+        if arrival.begun is None:
+            return Checks(arrival.ticket)
         persons = self.persons(identity)
         browsers = self.browsers(browser, arrival.begun_in, arrival.left)
         browsers += [handle_of(arrival.presented).name] if arrival.presented else []
@@ -89,7 +90,7 @@ class Records:
             "sid": self.sids(identity.sid),
             "browser": [f"{b} {p}" for b in browsers for p in persons],
         }
-        return Spend(arrival.ticket, arrival.begun, tuple((kind, n) for kind, names in marks.items() for n in names))
+        return Checks(arrival.ticket, arrival.begun, [(kind, n) for kind, names in marks.items() for n in names])
 
     def marks(self, session: Session) -> list[tuple[MarkKind, str]]:
         """Return what is remembered of a sign-out in one browser: by its name, and by the cookies that it still has."""

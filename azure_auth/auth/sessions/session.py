@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions import codec
 from azure_auth.auth.sessions.sealing import SealBroken, SessionKeys, handle_of
-from azure_auth.auth.sessions.store.store import Handle
+from azure_auth.auth.sessions.store.contract import Handle
 
 GRACE_SECONDS = 30.0
 """How long an earlier value of the cookie goes on after a new one was given out."""

@@ -20,7 +20,17 @@ from azure_auth.auth.sessions.records import Arrival, Records
 from azure_auth.auth.sessions.sealing import Seal, SealBroken, handle_of, tab_prefix
 from azure_auth.auth.sessions.server_keys import ServerKeys
 from azure_auth.auth.sessions.session import GRACE_SECONDS, Ending, Held, Session, opened
-from azure_auth.auth.sessions.store.store import Gone, Join, MarkKind, Record, Start, Store, Successor
+from azure_auth.auth.sessions.store.contract import (
+    Changed,
+    Gone,
+    Join,
+    MarkKind,
+    Record,
+    Start,
+    Store,
+    Successor,
+    TabWanted,
+)
 from azure_auth.errors import StoreUnavailable
 from azure_auth.settings import Settings
 
@@ -36,8 +46,6 @@ _TRIES = 10
 
 
 _UNKNOWN = Arrival()
-_ASKED = "asked"
-"""Why a message between processes names a tab, and not sessions."""
 
 
 class Sessions:
@@ -245,7 +253,7 @@ class Sessions:
 
     async def ask_for(self, tab_key: str, asking: str) -> None:
         """Ask the process that has a tab whether its client still answers; `asking` is the socket that wants it."""
-        await self._store.announce([tab_key, asking], _ASKED)
+        await self._store.send(TabWanted(tab_key, asking))
 
     def admits(self, session: Session, handle: str) -> bool:
         """Tell whether a session and a value of its cookie count, as far as this process knows."""
@@ -259,12 +267,11 @@ class Sessions:
         """Listen to other processes for ever. A message only triggers a look-up; it is never trusted by itself."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._look_now_and_then())
-            async for names, why in self._store.announced():
-                if why == _ASKED:
-                    if self.on_asked and len(names) == 2:
-                        self.on_asked(*names)
-                else:
-                    await self._look([self._open.get(name) for name in names or list(self._open)])
+            async for message in self._store.receive():
+                if isinstance(message, Changed):
+                    await self._look([self._open.get(name) for name in message.references or list(self._open)])
+                elif self.on_asked:
+                    self.on_asked(*message)
 
     def _new(self, identity: Identity, browser: str, arrival: Arrival) -> tuple[str, Start]:
         """Return the first cookie value of a new session, and the request that starts it in the store."""
@@ -273,8 +280,7 @@ class Sessions:
         start = Start(
             self._records.row(session, 1, session.touched()),
             handle,
-            now,
-            self._records.spend(identity, browser, arrival),
+            self._records.checks(identity, browser, arrival),
             self._records.persons(identity),
             self._records.browsers(browser, arrival.left),
         )
@@ -295,12 +301,12 @@ class Sessions:
             sealed = Seal("next", held.handle, presented.encode()).seal(renewal.value.encode())
             successor = Successor(renewal.handle, held.handle, sealed, GRACE_SECONDS)
         row = self._records.row(session, version + 1, record)
-        if not await self._store.renew(row, version, successor, self._records.spend(identity, browser, arrival)):
+        if not await self._store.renew(row, version, successor, self._records.checks(identity, browser, arrival)):
             await self.is_active(session)
             return None
         session.take_over(version + 1, record, now)
         self._refresh(session)
-        await self._store.announce([session.reference], "")
+        await self._store.send(Changed([session.reference]))
         return renewal.value if renewal else newest
 
     async def _write_seen(self, session: Session) -> None:
@@ -355,7 +361,7 @@ class Sessions:
             audit.record("signed_out", person=who.key if who else None, reason=reason, **known)
             self._end_here(one.reference, why)
         if gone:
-            await self._store.announce([one.reference for one in gone], why)
+            await self._store.send(Changed([one.reference for one in gone]))
         if self.on_gone:
             for one in gone:
                 await self._quietly(self.on_gone(await self._store.tabs(one.reference)))
@@ -444,7 +450,7 @@ class Sessions:
 
     async def _settle(self, twins: Sequence[str]) -> None:
         try:
-            gone = await self._store.settle(twins, self._until(), "joined")
+            gone = await self._store.end_twins(twins, self._until(), "joined")
         except StoreUnavailable:
             self._settle_later(twins)
         else:
