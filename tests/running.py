@@ -79,7 +79,7 @@ def reflex_run(
     mode = mode or ["--env", "prod", "--frontend-port", str(frontend)]
     site, log_path = site or cloned(folder), folder / "console.log"
     # No venv is activated, and nothing but what README's command needs is set.
-    environ = {**clean_environ(), **environ, "REFLEX_WEB_WORKDIR": str(folder / "web"), "PATH": "/usr/bin:/bin"}
+    environ = {**clean_environ(), "PATH": "/usr/bin:/bin", **environ, "REFLEX_WEB_WORKDIR": str(folder / "web")}
     command = [str(Path(sys.executable).parent / "reflex"), "run", *mode]
     if supervised:
         command = ["/bin/sh", "-c", _SUPERVISOR, "supervisor", *command]
