@@ -5,6 +5,7 @@ import time
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from conftest import Clock
 from jar import Jar
 from tab import State, finishes, open_tab, sign_in_as
 
@@ -206,12 +207,16 @@ async def test_no_forgery_signs_anybody_in(tab, directory, forgery):
     assert tab.state.check_auth
 
 
-async def test_keys_that_roll_over_lock_nobody_out(tab, directory):
+async def test_keys_that_roll_over_lock_nobody_out(directory, settings, make_sign_in, monkeypatch):
     """After a roll-over the new key is fetched, once the cool-down allows it."""
+    clock = Clock()
+    monkeypatch.setattr(State, "sign_in", make_sign_in(settings, clock), raising=False)
+    monkeypatch.setattr(State, "tabs", Tabs(), raising=False)
+    tab = open_tab()
     await sign_in_as(tab, directory, "Ada Lovelace")
     tab.cookies.pop("azure_auth_session")
     with directory.fault(endpoint="keys", roll_over=True):
-        State.sign_in._client._keys._tried -= 61
+        clock.now += 61
         await sign_in_as(tab, directory, "Ada Lovelace")
     assert tab.state.check_auth
 
