@@ -81,7 +81,7 @@ def full_page_link(text: str, address: rx.Var[str] | str, look: str) -> rx.Compo
 
 
 def with_mark(mark: rx.Component, *lines: rx.Component) -> rx.Component:
-    """Return a round mark with lines beside it. Greeting and `waiting` share this layout, so nothing moves between them."""
+    """Return a round mark with lines beside it. Greeting and `waiting` share it, so nothing moves between them."""
     return rx.el.div(mark, rx.el.div(*lines, class_name="min-w-0"), class_name="flex items-center gap-4")
 
 

@@ -1,8 +1,7 @@
 """The client of the directory: MSAL over one HTTP client, in its own threads.
 
-The first request goes out at the first sign-in, so the app starts while Entra is down. People share no state: each
-redemption has its own token cache, and its own copy of MSAL's HTTP cache, which would otherwise repeat one person's
-error to everybody.
+The first sign-in sends the first request, so the app starts while Entra is down. Each redemption has its own token
+cache and its own copy of MSAL's HTTP cache, which would otherwise repeat one person's error to everybody.
 """
 
 # MSAL has no types.
@@ -66,6 +65,7 @@ class Client:
         """Prepare the client, without using network or files.
 
         Args:
+            settings: The directory, the app and its credential.
             mounts: httpx transports by address, for a directory in this process.
             clock: Returns seconds; decides when discovery and keys are fetched again.
         """

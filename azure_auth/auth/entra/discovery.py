@@ -1,22 +1,14 @@
 """Reads the discovery document, which must name the authority's own host and issuer (OpenID Connect Discovery §4.3)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from azure_auth.errors import SignInFailed
 from azure_auth.settings.parsing import GUID, MANY_TENANTS
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoints:
-    """What the app uses of the discovery document.
-
-    Attributes:
-        issuer: The issuer of ID tokens; it contains `{tenantid}` for `organizations` and `common`.
-        keys: The address of the signing keys (`jwks_uri`).
-        end_session: The address for signing out.
-    """
+class Endpoints(NamedTuple):
+    """The issuer, which contains `{tenantid}` for `organizations` and `common`, and the addresses that the app uses."""
 
     issuer: str
     keys: str
@@ -24,12 +16,7 @@ class Endpoints:
 
 
 def read_discovery(document: Mapping[str, Any], host: str, tenant: str) -> Endpoints:
-    """Return the endpoints that a discovery document names.
-
-    Args:
-        document: The document.
-        host: The authority's origin.
-        tenant: The tenant of the settings: a GUID, a domain, `organizations` or `common`.
+    """Return what the discovery document of a tenant (a GUID, a domain, `organizations` or `common`) names.
 
     Raises:
         SignInFailed: When the document names another issuer, or keys on another host.
