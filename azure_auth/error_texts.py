@@ -1,18 +1,10 @@
 """What the person reads about each failure, and what the operator can do about it. Microsoft's text is never shown."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorText:
-    """The words for one failure.
-
-    Attributes:
-        heading: What the person reads first.
-        message: What happened and what to do.
-        advice: What the operator can do; shown in the log alone.
-        numbers: The AADSTS numbers that the directory gives for this refusal.
-    """
+class ErrorText(NamedTuple):
+    """What the person reads, advice for the log alone, and the AADSTS numbers if it is a refusal by the directory."""
 
     heading: str
     message: str

@@ -1,4 +1,4 @@
-"""Where a sign-in may lead: a page of this app, and nowhere else."""
+"""Checks the page to which a sign-in returns: it must be a page of this app."""
 
 import re
 import unicodedata
@@ -7,17 +7,18 @@ from urllib.parse import unquote
 _LONGEST = 2000
 _URL = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*(\?[A-Za-z0-9\-._~!$&'()*+,;=:@/?%\[\]|{}^`]*)?")
 _OURS = {"logout", "callback", "auth"}
-"""First segments that a sign-in never leads to: they end or start one."""
+"""First path segments that are no return target, because they start or end a sign-in."""
 
 
 def return_target(raw: str) -> str | None:
     """Return `raw` if it is the path and query of a page of this app, else None.
 
-    Only what every browser and router reads in one way is taken: one leading slash, no empty or dot segment, no
-    backslash, control character, broken UTF-8 or fragment, also after decoding twice and folding look-alikes (NFKC).
+    All browsers and routers must read it the same way: one leading slash, no empty or dot segment, no backslash,
+    control character, broken UTF-8 or fragment. This also holds after decoding twice, and after normalising look-alikes
+    (NFKC).
 
     Args:
-        raw: What came with the request; nothing is known about it.
+        raw: Untrusted text of a request.
     """
     if len(raw) > _LONGEST or not _URL.fullmatch(raw):
         return None
@@ -31,7 +32,7 @@ def _is_page(path: str) -> bool:
     *segments, last = path.split("/")[1:]
     if any(segment in ("", ".", "..") for segment in segments) or last in (".", ".."):
         return False
-    # U+FFFD stands for what is no UTF-8, such as an overlong encoding of a slash.
+    # U+FFFD replaces invalid UTF-8, such as an overlong encoding of a slash.
     if any(c in "\\\ufffd" or unicodedata.category(c).startswith("C") for c in path) or "//" in path:
         return False
     return (segments or [last])[0].casefold() not in _OURS

@@ -182,12 +182,12 @@ def settings(environ: dict[str, str]) -> Settings:
 
 
 @pytest.fixture
-def make_sign_in(tmp_path: Path) -> Iterator[Callable[[Settings], SignIn]]:
-    """Builds what does the work for given settings, and closes it after the test."""
+def make_sign_in(tmp_path: Path) -> Iterator[Callable[..., SignIn]]:
+    """Builds what does the work for given settings (its client by a clock), and closes it after the test."""
     clients: list[Client] = []
 
-    def make(settings: Settings) -> SignIn:
-        clients.append(Client(settings))
+    def make(settings: Settings, clock: Callable[[], float] = time.monotonic) -> SignIn:
+        clients.append(Client(settings, clock=clock))
         store = EmbeddedStore(tmp_path / "sessions.sqlite")
         return SignIn(settings, clients[-1], Sessions(store, settings, KEYS), store, KEYS)
 

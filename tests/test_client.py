@@ -11,6 +11,7 @@ import jwt
 import msal
 import pytest
 import respx
+from conftest import Clock
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -322,13 +323,15 @@ async def test_a_forged_token_is_refused_end_to_end(client, entra):
         await redeem(client, flow)
 
 
-async def test_rolled_over_keys_are_fetched_once(client, entra):
+async def test_rolled_over_keys_are_fetched_once(settings, entra):
     """A new `kid` renews the keys; an unknown one right after does not ask again."""
+    clock = Clock()
+    client = Client(settings, clock=clock)
     first = await client.begin("http://localhost:3000/callback", None)
     entra.post(TOKEN, name="token").respond(json=tokens(first))
     assert await redeem(client, first)
     assert entra["keys"].call_count == 1
-    client._keys._tried -= 61
+    clock.now += 61
     entra["keys"].respond(json={"keys": [jwk(OTHER_KEY, "key-2")]})
     for _ in range(2):
         flow = await client.begin("http://localhost:3000/callback", None)
@@ -340,6 +343,7 @@ async def test_rolled_over_keys_are_fetched_once(client, entra):
     with pytest.raises(TokenInvalid):
         await redeem(client, flow)
     assert entra["keys"].call_count == 2
+    client.close()
 
 
 @pytest.mark.parametrize(

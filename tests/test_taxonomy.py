@@ -5,6 +5,7 @@ import time
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
+from conftest import Clock
 from jar import Jar
 from tab import finishes, open_tab, registered, sign_in_as
 
@@ -204,12 +205,15 @@ async def test_no_forgery_signs_anybody_in(tab, directory, forgery):
     assert tab.state.check_auth
 
 
-async def test_keys_that_roll_over_lock_nobody_out(tab, directory):
+async def test_keys_that_roll_over_lock_nobody_out(directory, settings, make_sign_in):
     """After a roll-over the new key is fetched, once the cool-down allows it."""
+    clock = Clock()
+    registered(make_sign_in(settings, clock))
+    tab = open_tab()
     await sign_in_as(tab, directory, "Ada Lovelace")
     tab.cookies.pop("azure_auth_session")
     with directory.fault(endpoint="keys", roll_over=True):
-        services().sign_in._client._keys._tried -= 61
+        clock.now += 61
         await sign_in_as(tab, directory, "Ada Lovelace")
     assert tab.state.check_auth
 

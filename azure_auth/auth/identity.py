@@ -1,4 +1,4 @@
-"""Who signed in, as far as this app needs to know."""
+"""The person who signed in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A person, keyed by tenant and object id; a user name or e-mail address is never a key, for it can change hands.
+    """A person. Tenant and object id are the key; a user name or e-mail address can pass to another person.
 
     Attributes:
         tenant_id: The GUID of the person's tenant (`tid`).
         object_id: The person's id in it (`oid`).
         name: The display name, or the user name where there is none.
-        username: What the person types to sign in (`preferred_username`); to show, not to decide by.
-        logout_hint: The `login_hint` claim, which spares the account picker at sign-out; empty when Entra sends none.
-        sid: The `sid` claim, by which Entra names its session when it signs the person out; empty when it sends none.
+        username: The name that the person types to sign in (`preferred_username`); for display only.
+        logout_hint: The `login_hint` claim, which skips the account picker at sign-out; empty if Entra sends none.
+        sid: The `sid` claim, Entra's session id, which front-channel logout sends; empty if Entra sends none.
     """
 
     tenant_id: str
@@ -27,7 +27,7 @@ class Identity:
 
     @classmethod
     def from_claims(cls, claims: Mapping[str, Any]) -> "Identity":
-        """Read a person from the claims of a *validated* ID token."""
+        """Return the person of a *validated* ID token."""
         username = _text(claims, "preferred_username")
         return cls(
             tenant_id=claims["tid"].lower(),
@@ -40,7 +40,7 @@ class Identity:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Tenant and object id, by which a person is known."""
+        """Tenant and object id, which identify a person."""
         return self.tenant_id, self.object_id
 
     @property

@@ -1,1 +1,1 @@
-"""What pages share."""
+"""Elements that all pages share."""

@@ -5,12 +5,12 @@ from typing import Any
 APP_NAME = "Company site"
 _COLOURS = {
     "brand": {
-        "DEFAULT": "#1d4ed8",  # behind white text
-        "strong": "#1e40af",  # the same, under the pointer
+        "DEFAULT": "#1d4ed8",  # background of white text
+        "strong": "#1e40af",  # the same, on hover
         "light": "#60a5fa",  # on a dark background
     }
 }
-TAILWIND: dict[str, Any] = {
+TAILWIND: Any = {
     "darkMode": "media",
     "theme": {
         "extend": {

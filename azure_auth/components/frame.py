@@ -1,4 +1,4 @@
-"""What every page has around it: the app's name, the demo banner, one column; and the few elements that pages share."""
+"""The frame of every page (app name, demo banner, one column), and the elements that pages share."""
 
 import reflex as rx
 
@@ -19,7 +19,7 @@ QUIET = "text-slate-600 dark:text-slate-300"
 
 
 def frame(*children: rx.Component) -> rx.Component:
-    """Return a page: the children in a card below the app's name, or what went wrong in their place."""
+    """Return a page: the app's name, and below it a card with the children, or with the failure if there is one."""
     banner = rx.el.p(
         "Demo directory: the people are made up, and nobody is really signed in.",
         role="note",
@@ -72,28 +72,28 @@ def _failed() -> rx.Component:
 
 
 def heading(text: rx.Var[str] | str) -> rx.Component:
-    """Return the one heading of a page."""
+    """Return the heading of a page; each page has one."""
     return rx.el.h1(text, class_name="text-xl font-semibold tracking-tight wrap-anywhere sm:text-2xl")
 
 
 def full_page_link(text: str, address: rx.Var[str] | str, look: str) -> rx.Component:
-    """Return a link to an address that is no page; a plain link would look for a page even there."""
+    """Return a link that loads its address anew, for addresses that are no page of the router."""
     return rx.el.a(text, href=address, reload_document=True, class_name=look)
 
 
 def with_mark(mark: rx.Component, *lines: rx.Component) -> rx.Component:
-    """Return a round mark and lines beside it; greeting and waiting are built alike, so nothing moves between them."""
+    """Return a round mark with lines beside it. Greeting and `waiting` share it, so nothing moves between them."""
     return rx.el.div(mark, rx.el.div(*lines, class_name="min-w-0"), class_name="flex items-center gap-4")
 
 
 def waiting(text: str) -> rx.Component:
-    """Return the calm sight while something happens that the person need not act on.
+    """Return a spinner with a heading, for steps in which the person does nothing.
 
-    After 3 s it says that it takes long, after 10 s it offers a way back: by style sheet alone (`rxconfig.py`), so also
-    when the server is silent, and with room kept, so nothing moves.
+    After 3 s it says that it takes long, after 10 s it offers a link to start again. The style sheet alone does this
+    (`rxconfig.py`), so it works without an answer of the server. The space is reserved, so nothing moves.
     """
     ring = rx.el.span(
-        key="ring",  # else React makes the avatar of it, and browsers count that as a jump
+        key="ring",  # otherwise React reuses it for the avatar, and browsers count that as a layout shift
         aria_hidden="true",
         class_name="size-14 shrink-0 rounded-full border-4 border-slate-200 border-t-brand motion-safe:animate-spin"
         " dark:border-slate-700 dark:border-t-brand-light",

@@ -1,4 +1,4 @@
-"""`/callback`: where the directory sends the browser back to; stays only to say what went wrong, as every page can."""
+"""`/callback`: the redirect URI. It is visible while the sign-in finishes, and shows the failure if there is one."""
 
 import reflex as rx
 

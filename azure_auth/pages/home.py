@@ -1,4 +1,4 @@
-"""`/`: a greeting, for those who are signed in."""
+"""`/`: greets the signed-in person."""
 
 import reflex as rx
 
@@ -12,7 +12,7 @@ def home() -> rx.Component:
 
 
 def auth_view() -> rx.Component:
-    """Return what a signed-in person sees."""
+    """Return the content for a signed-in person."""
     return rx.el.div(
         with_mark(
             rx.el.span(
@@ -41,5 +41,5 @@ def auth_view() -> rx.Component:
 
 
 def unauth_view() -> rx.Component:
-    """Return what is seen on the way to the directory."""
+    """Return the content for an anonymous visitor, whose browser is about to go to the directory."""
     return waiting("One moment…")

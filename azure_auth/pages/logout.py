@@ -1,4 +1,4 @@
-"""`/logout`: ends the session, and says so; tells as well why one has ended."""
+"""`/logout`: ends the session, and says that it has ended and why."""
 
 import reflex as rx
 

@@ -1,1 +1,1 @@
-"""What we ask of the directory, and how its answers are validated."""
+"""Requests to the directory, and the validation of its answers. Only this package imports MSAL, httpx and PyJWT."""

@@ -1,4 +1,4 @@
-"""The HTTP client for the directory: time limits, one more try where nothing was sent, and plain words for bad days."""
+"""The HTTP client for the directory: timeouts, one retry when no connection came about, and errors of this app."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,30 +11,30 @@ from azure_auth.errors import Throttled, Unavailable
 
 
 class DirectoryHttp(httpx.Client):
-    """One client for all requests to the directory; trust and proxies follow the environment.
+    """Sends all requests to the directory. TLS trust and proxies follow the environment.
 
-    Answers that only say "not now" are raised here, before MSAL could take them for an answer.
+    Status 429 and 5xx raise here, because MSAL would cache them or read them as an answer.
     """
 
     def __init__(self, at_once: int, mounts: Mapping[str, httpx.BaseTransport] | None) -> None:
-        """Allow `at_once` connections; `mounts` are transports by address, as in httpx."""
+        """Open `at_once` connections at most; `mounts` are transports by address, as in httpx."""
         limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
         super().__init__(timeout=httpx.Timeout(25, connect=5, pool=5), limits=limits, mounts=mounts)
 
     def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:
-        """Build a request; MSAL gives a client assertion as bytes, which httpx would send as Python writes them."""
+        """Build a request. MSAL passes a client assertion as bytes, which httpx would send as their Python repr."""
         form: dict[str, Any] | None = options.get("data")
         if form:
             options["data"] = {k: v.decode() if isinstance(v, bytes) else v for k, v in form.items()}
         return super().build_request(method, url, **options)
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        """Send a request, once more when no connection came about, for then nothing was sent.
+        """Send a request. Retry once when no connection came about, because then nothing was sent.
 
         Raises:
             Throttled: At status 429.
             Unavailable: At status 500 and above.
-            httpx.HTTPError: When no answer came.
+            httpx.HTTPError: When there is no answer.
         """
         try:
             response = super().send(request, **options)

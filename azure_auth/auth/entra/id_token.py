@@ -1,6 +1,6 @@
 """Validates an ID token (OpenID Connect Core §3.1.3.7; Microsoft's "ID token claims"). MSAL validates none of it.
 
-PyJWT does the cryptography; which algorithm, which key, which issuer and which tenant are decided here.
+PyJWT does the cryptography. This module decides which algorithm, key, issuer and tenant are valid.
 """
 
 from collections.abc import Mapping
@@ -24,17 +24,17 @@ SigningKeys = RefreshingValue[Mapping[str, "SigningKey"]]
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """One key of the directory, and the issuer it may sign for, where the directory says so."""
+    """A signing key of the directory. Tokens that it signs must have `issuer`, if the directory names one."""
 
     key: jwt.PyJWK
     issuer: str | None
 
 
 def read_keys(document: Mapping[str, Any]) -> dict[str, SigningKey]:
-    """Read a JSON Web Key Set; keys that are not RSA signing keys are passed over.
+    """Read a JSON Web Key Set; only RSA signing keys count.
 
     Raises:
-        ValueError: When it holds no key at all.
+        ValueError: When it has none.
     """
     keys: dict[str, SigningKey] = {}
     entries: list[dict[str, Any]] = document.get("keys") or []
@@ -49,14 +49,14 @@ def read_keys(document: Mapping[str, Any]) -> dict[str, SigningKey]:
 def validate(
     token: object, *, keys: SigningKeys, client_id: str, issuer: str, allowed_tenants: frozenset[str], nonce: str
 ) -> Mapping[str, Any]:
-    """Return the claims of an ID token that proves who signed in, for this app and this very flow.
+    """Return the claims of an ID token, which must be valid for this app and this flow.
 
     Args:
-        token: What the token endpoint gave as `id_token`.
+        token: The `id_token` of the token endpoint's answer.
         keys: The directory's signing keys.
-        client_id: This app, the only audience.
-        issuer: The issuer as discovery names it, with `{tenantid}` in it for `organizations` and `common`.
-        allowed_tenants: The tenants whose people may enter; empty means the issuer's one tenant.
+        client_id: The app's id; the token must have this audience alone.
+        issuer: The issuer of the discovery document; it contains `{tenantid}` for `organizations` and `common`.
+        allowed_tenants: The tenants whose people may sign in; empty means the issuer's one tenant.
         nonce: The flow's nonce; MSAL sends the hash of it.
 
     Raises:
@@ -99,7 +99,7 @@ def validate(
 
 
 def _key_for(header: Mapping[str, Any], keys: SigningKeys) -> SigningKey:
-    """Return the key that the header names; keys inside the token (`jwk`, `jku`, `x5u`, `x5c`) are never looked at."""
+    """Return the key that the header names by `kid`; keys inside the token (`jwk`, `jku`, `x5u`, `x5c`) are ignored."""
     kid = str(header.get("kid", ""))
     key = keys.get().get(kid) or keys.get(renew=True).get(kid)
     if key is None:

@@ -1,4 +1,4 @@
-"""A value from the network that everybody shares: fetched once for all who wait, kept while it cannot be renewed."""
+"""A value from the network that all threads share. One fetch serves all callers; the old value stays if it fails."""
 
 import time
 from collections.abc import Callable
@@ -13,14 +13,14 @@ _LONGEST_WAIT_SECONDS = 30.0
 
 
 class RefreshingValue(Generic[_T]):
-    """Fetches on first use and again after a day; safe to use from many threads.
+    """Fetches its value on first use, and again after a day. It is thread-safe.
 
-    A failed fetch reaches those who waited for it and is not remembered: the next caller fetches anew, except where
-    there is an older value to keep, which is then tried to renew once a minute.
+    Without an older value, a failed fetch raises in all callers that waited for it, and the next caller fetches again.
+    With an older value, `get` returns that, and fetches again at most once a minute.
     """
 
     def __init__(self, fetch: Callable[[], _T], clock: Callable[[], float] = time.monotonic) -> None:
-        """Keep what `fetch` returns; it must have a time limit of its own. `clock` counts seconds."""
+        """Call `fetch` for the value; it must have its own timeout. `clock` returns seconds."""
         self._fetch = fetch
         self._clock = clock
         self._lock = Lock()
@@ -32,11 +32,11 @@ class RefreshingValue(Generic[_T]):
         """Return the value.
 
         Args:
-            renew: Fetch anew even if the value is young, but at most once a minute.
+            renew: Fetch again even if the value is less than a day old, but at most once a minute.
 
         Raises:
-            TimeoutError: When another's fetch takes longer than anybody should wait, and there is no older value.
-            Exception: What `fetch` raised, if there is no older value.
+            TimeoutError: When another thread's fetch takes too long, and there is no older value.
+            Exception: The error of `fetch`, if there is no older value.
         """
         with self._lock:
             value, flight, mine = self._value, self._flight, False
@@ -59,7 +59,7 @@ class RefreshingValue(Generic[_T]):
     def _run(self, flight: "Future[_T]") -> None:
         try:
             fetched = self._fetch()
-        except BaseException as failure:  # whatever it is, those who wait must hear of it
+        except BaseException as failure:  # other threads wait for the result, so they get any failure
             with self._lock:
                 self._flight, self._tried = None, self._clock()
             flight.set_exception(failure)

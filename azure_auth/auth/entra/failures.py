@@ -1,13 +1,16 @@
-"""Reads an OAuth error response of the directory, from the token endpoint or from the browser's query."""
+"""Turns what the directory and the libraries report into errors of this app, without text of theirs."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import httpx
 
 from azure_auth.error_texts import ERROR_TEXTS
-from azure_auth.errors import AuthError, Refused, Unavailable
+from azure_auth.errors import AnswerIncomplete, AuthError, Refused, Slow, TokenInvalid, Unavailable, whereabouts
 from azure_auth.settings.parsing import GUID
 
+_T = TypeVar("_T")
 _BY_NUMBER = {number: code for code, text in ERROR_TEXTS.items() for number in text.numbers}
 _BY_OAUTH_ERROR = {
     "access_denied": "cancelled",
@@ -19,9 +22,10 @@ _BY_OAUTH_ERROR = {
 
 
 def refusal(result: Mapping[str, Any]) -> AuthError:
-    """Return the failure that an error response stands for: by its first known AADSTS number, else by OAuth's code.
+    """Return the error for an OAuth error response of the token endpoint, or of the browser's query.
 
-    Its detail has OAuth's code, the numbers and Microsoft's ids; other text of the response could hold personal data.
+    The first known AADSTS number decides, else OAuth's code. The detail has only these and Microsoft's ids: the text of
+    the response may contain personal data.
 
     Args:
         result: The response, with `error` (RFC 6749 §4.1.2.1 and §5.2).
@@ -37,7 +41,23 @@ def refusal(result: Mapping[str, Any]) -> AuthError:
 
 
 def _numbers(result: Mapping[str, Any]) -> list[int]:
-    """Return the AADSTS numbers, the most specific first; the browser's query has one in its description alone."""
+    """Return the AADSTS numbers, most specific first. The browser's query has one in its description."""
     codes: list[Any] = result["error_codes"] if isinstance(result.get("error_codes"), list) else []
     described = re.findall(r"AADSTS(\d{1,9})", str(result.get("error_description", "")))[:1]
     return [code for code in codes if isinstance(code, int)] or [int(number) for number in described]
+
+
+def translated(ask: Callable[[], _T]) -> _T:
+    """Call `ask`, and turn what httpx and MSAL raise into errors of this app."""
+    try:
+        return ask()
+    except AuthError as why:
+        raise why.again() from None  # callers that wait for one fetch share its failure, but not its reference and page
+    except (httpx.TimeoutException, TimeoutError) as why:
+        raise Slow(type(why).__name__) from why
+    except httpx.HTTPError as why:
+        raise Unavailable(type(why).__name__) from why
+    except RuntimeError as why:  # MSAL raises it for the nonce of another flow
+        raise TokenInvalid(whereabouts(why)) from why
+    except Exception as why:  # MSAL has no error of its own for an unreadable answer
+        raise AnswerIncomplete(whereabouts(why)) from why
