@@ -1,7 +1,6 @@
 """What a request may cost: its headers, its body, and how many are answered at once."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from types import SimpleNamespace
@@ -14,11 +13,15 @@ from azure_auth import bounds
 from azure_auth.auth.web import requests
 from azure_auth.auth.web.cookie_headers import split_cookies
 from azure_auth.auth.web.requests import Body, too_much
-from azure_auth.auth.web.room import Crowd, Share
+from azure_auth.auth.web.room import Crowd
 
 pytestmark = pytest.mark.anyio
-ROOM = Share(Counter(), {})
 FORM = "multipart/form-data; boundary=the-boundary"
+
+
+def take(_: int) -> bool:
+    """There is always room."""
+    return True
 
 
 def scope_of(*headers: tuple[str, str]) -> dict[str, object]:
@@ -54,7 +57,7 @@ async def asked(
         sent.append(message)
 
     endless = app == "endless"
-    await (body or Body(reading, most, parts, ROOM, 20.0 if seconds is None else seconds))(
+    await (body or Body(reading, most, parts, take, 20.0 if seconds is None else seconds))(
         scope_of(*headers), receive, send
     )
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent).decode(), read
@@ -117,7 +120,7 @@ async def test_an_answer_that_has_begun_is_not_answered_again():
         await send({"type": "http.response.body", "body": b"late"})
         raise ClientDisconnect
 
-    assert (await asked(Body(eager, 3, 3, ROOM, 20.0), [b"xx", b"xx"]))[:2] == (200, "")
+    assert (await asked(Body(eager, 3, 3, take, 20.0), [b"xx", b"xx"]))[:2] == (200, "")
 
 
 async def test_a_handler_that_takes_its_time_is_not_the_bodys():
@@ -127,7 +130,7 @@ async def test_a_handler_that_takes_its_time_is_not_the_bodys():
         await asyncio.sleep(0.2)
         await PlainTextResponse(str(len(await Request(scope, receive).body())))(scope, receive, send)
 
-    assert (await asked(Body(slow, 100, 3, ROOM, 0.1), [b"x"]))[:2] == (200, "1")
+    assert (await asked(Body(slow, 100, 3, take, 0.1), [b"x"]))[:2] == (200, "1")
 
 
 async def test_bodies_at_once_share_their_senders_room():
@@ -141,8 +144,8 @@ async def test_bodies_at_once_share_their_senders_room():
         await PlainTextResponse(text)(scope, receive, send)
 
     async def of(owner: str) -> tuple[int, str]:
-        with crowd.room({owner: 100}) as share:
-            return (await asked(Body(holding, 100, 3, share, 20.0), [b"x" * 60]))[:2]
+        with crowd.room({owner: 100}) as room:
+            return (await asked(Body(holding, 100, 3, room, 20.0), [b"x" * 60]))[:2]
 
     first = asyncio.create_task(of("ada"))
     await reading.wait()
@@ -157,12 +160,12 @@ def test_a_crowd_counts_while_it_lasts():
     """By each of its names, and whoever is refused counts too until they are gone."""
     crowd = Crowd()
     with crowd.room({"ada": 2}) as first, crowd.room({"ada": 2, "all": 5}) as second, crowd.room({"ada": 2}) as third:
-        assert (first.take(1), second.take(1), third.take(1)) == (True, True, False)
-    with suppress(ZeroDivisionError), crowd.room({"ada": 1}) as share:
-        share.take(1)
+        assert (first(1), second(1), third(1)) == (True, True, False)
+    with suppress(ZeroDivisionError), crowd.room({"ada": 1}) as last:
+        last(1)
         raise ZeroDivisionError
     with crowd.room({"ada": 1}) as again:
-        assert again.take(1)
+        assert again(1)
     assert not crowd._now
 
 
