@@ -57,7 +57,7 @@ class Connections:
             await self._decide(with_cookies(scope, ours), others, receive, send)
 
     async def _decide(self, scope: Scope, others: Cookies, receive: Receive, send: Send) -> None:
-        endpoint, is_websocket = self._site.endpoint(scope), scope["type"] == "websocket"
+        endpoint = self._site.endpoint(scope)
         admitted = self._origin.admitted(scope, endpoint)
         if admitted is None:
             audit.record("suspicious", reason="a request from another origin", address=self._address(scope))
@@ -68,8 +68,9 @@ class Connections:
         elif admitted is None:
             await refuse(OTHER_ORIGIN, scope, receive, send)
         elif endpoint.what is Part.SOCKETS:
-            connect = self._site.tabs.connect if is_websocket else refusal(404, "For websockets.")
-            await connect(scope, receive, send)
+            is_websocket = scope["type"] == "websocket"
+            answer = self._site.tabs.connect if is_websocket else refusal(404, "For websockets.")
+            await answer(scope, receive, send)
         elif endpoint.what is Part.BUILT:
             await self._built(scope, receive, send)
         else:

@@ -16,23 +16,19 @@ from azure_auth.bounds import BOUNDARY_BYTES, COOKIE_BYTES, HEADER_BYTES, PATH_C
 
 
 def refused_unread(scope: Scope) -> Response | None:
-    """Refuse a path or headers that are too long (431: RFC 6585, section 5), or a path that no file system takes."""
+    """Refuse a path that is too long or that no file system takes, and headers that are too long (RFC 6585, 5)."""
     if len(scope["path"]) > PATH_CHARACTERS:
         return refusal(414, "There is no such address.")
     if "\0" in scope["path"]:
         return refusal(400, "There is no such address.")
-    words = too_much(scope)
-    return refusal(431, words) if words else None
-
-
-def too_much(scope: Scope) -> str:
-    """Return what to tell a client whose headers are too long; empty if they are not."""
     cookies = sum(len(value) for name, value in scope["headers"] if name == b"cookie")
     if cookies > COOKIE_BYTES:
-        return "Your browser sends too many cookies to this site. Delete those of this site and of its whole domain."
+        return refusal(
+            431, "Your browser sends too many cookies to this site. Delete those of this site and of its whole domain."
+        )
     if sum(len(name) + len(value) for name, value in scope["headers"]) - cookies > HEADER_BYTES:
-        return "The headers of this request are too long."
-    return ""
+        return refusal(431, "The headers of this request are too long.")
+    return None
 
 
 class Body:

@@ -83,7 +83,7 @@ class Streams:
 
     @contextmanager
     def answering(self, held: Held) -> Generator[Stream]:
-        """Know of a request while the current task answers it."""
+        """Register a request while the current task answers it."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a request is answered in a task")
