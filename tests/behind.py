@@ -1,4 +1,4 @@
-"""Connections before whatever a test puts behind them."""
+"""Connections in front of any app of a test."""
 
 from types import SimpleNamespace
 
@@ -13,6 +13,6 @@ from azure_auth.auth.web.site import Site
 
 
 def connections(app, sign_in, gate=None, tabs=None, *, api=None, is_built=lambda _: False) -> Connections:
-    """Connections before `app`, with sign-in's own routes; `api` has the developer's endpoints."""
+    """Connections in front of `app`, with sign-in's own routes; `api` has the developer's endpoints."""
     sockets = Sockets(app, sign_in, gate or SimpleNamespace(), tabs or Tabs())
     return Connections(Site(app, sockets, Router(routes(sign_in)), api or Starlette(), None, is_built), sign_in)

@@ -1033,9 +1033,9 @@ async def at_once(_: int) -> None:
     ]
     for most, room in limits:
         with ExitStack() as open_:
-            assert all(open_.enter_context(room(number)).take(1) for number in range(most))
-            assert not open_.enter_context(room(most)).take(1)
-            assert open_.enter_context(of(stranger(250), own, None)).take(1)  # nobody keeps others from signing in
+            assert all(open_.enter_context(room(number))(1) for number in range(most))
+            assert not open_.enter_context(room(most))(1)
+            assert open_.enter_context(of(stranger(250), own, None))(1)  # nobody keeps others from signing in
 
 
 def stranger(number: int, kind: str = "http") -> dict:
@@ -1043,11 +1043,22 @@ def stranger(number: int, kind: str = "http") -> dict:
 
 
 async def bodies_at_once(_: int) -> None:
+    """To the last byte: of a session, of strangers at one address and of all; sign-in reads no more than a ticket."""
     site, _ = connections_of()
     ada = SimpleNamespace(session=SimpleNamespace(reference="ada"))
-    most = site._room._most_bytes(stranger(1), Endpoint(None), None)
-    assert most == {("address", "192.0.2.1"): bounds.BODIES_OF_ADDRESS, "strangers": bounds.BODIES_OF_STRANGERS}
-    assert site._room._most_bytes(stranger(1), Endpoint(None), ada) == {"ada": 200_000_000}
+    of, plain, own = site._room.for_body, Endpoint(None), Endpoint(Part.SIGN_IN)
+    full = bounds.BODIES_OF_STRANGERS // bounds.BODIES_OF_ADDRESS
+    with ExitStack() as open_:
+        for number in range(full):
+            assert open_.enter_context(of(stranger(number), plain, None))(bounds.BODIES_OF_ADDRESS)
+        with of(stranger(full), plain, None) as one_more:
+            assert not one_more(1)
+        assert open_.enter_context(of(stranger(full), own, None))(200_000_001)
+        assert (one := open_.enter_context(of(stranger(1), plain, ada)))(200_000_000)
+        assert not one(1)
+    with of(stranger(1), plain, None) as one:
+        assert one(bounds.BODIES_OF_ADDRESS)
+        assert not one(1)
 
 
 async def a_slow_ticket(seconds: float) -> None:

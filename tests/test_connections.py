@@ -1,4 +1,4 @@
-"""The running app: developers' endpoints and websockets, uploads of strangers, and what a request may cost."""
+"""The running app: developers' endpoints and websockets, uploads, and what a request may cost."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ def ours(production, browser: Browser | None = None, **more: str) -> dict[str, s
 
 
 async def test_a_method_beside_a_public_one_is_not_a_strangers(production, ada):
-    """A public GET and a private POST on one path; the webhook takes a POST from anywhere, for nobody."""
+    """A public GET opens no private POST of its path; the webhook takes a POST of any origin, and sees no user."""
     before = production.work()
     async with httpx.AsyncClient(base_url=production.url) as http:
         assert (await http.get("/api/both")).text == "for all"
@@ -41,7 +41,7 @@ async def test_a_method_beside_a_public_one_is_not_a_strangers(production, ada):
 
 
 async def hears(url: str, headers: dict[str, str]) -> str:
-    """What a websocket says first; empty if it is refused."""
+    """Return what a websocket says first; empty if it is refused."""
     with suppress(websockets.InvalidStatus):
         async with websockets.connect(url.replace("http", "ws", 1), additional_headers=headers) as socket:
             said = str(await socket.recv())
@@ -52,7 +52,7 @@ async def hears(url: str, headers: dict[str, str]) -> str:
 
 
 async def test_a_developers_websocket_works_for_whom_it_is(production, ada):
-    """A private one for who is signed in, a public one for all, neither for a page of another origin."""
+    """A private one works for a signed-in user, a public one for all, neither for a page of another origin."""
     closed, open_ = f"{production.url}/ws/closed", f"{production.url}/ws/open"
     assert await hears(closed, ours(production, ada)) == "closed Ada Lovelace"
     assert await hears(closed, ours(production)) == ""
@@ -64,7 +64,7 @@ async def test_a_developers_websocket_works_for_whom_it_is(production, ada):
 
 
 async def test_who_leaves_in_the_middle_fills_no_log(production, ada):
-    """Half a body, and a websocket whose handler waits: no traceback of either."""
+    """Half a body, and a websocket whose handler waits, leave no traceback."""
     for line in ("Content-Length: 1000", "Transfer-Encoding: chunked"):
         _, writer = await asyncio.open_connection("127.0.0.1", int(production.url.rpartition(":")[2]))
         writer.write(f"POST /api/hook HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n5\r\nhello".encode())
@@ -81,11 +81,11 @@ async def test_who_leaves_in_the_middle_fills_no_log(production, ada):
 @pytest.mark.parametrize("way", ["waits", "pushes"])
 @pytest.mark.parametrize("end", ["a close", "an abort"])
 async def test_websockets_that_are_left_leave_their_room(production, way, end):
-    """Twice as many as a stranger may have at once, one after the other, whatever their handlers do."""
+    """An anonymous client opens twice its maximum, one after the other, whatever the handlers do."""
     url = f"{production.url}/ws/{way}".replace("http", "ws", 1)
     for _ in range(2 * WEBSOCKETS_OF_ADDRESS):
         async with asyncio.timeout(10):
-            while True:  # whoever was just left has three seconds to end by itself
+            while True:  # the handler that was just left has three seconds to end by itself
                 with suppress(websockets.InvalidStatus):
                     socket = await websockets.connect(url, additional_headers=ours(production))
                     break
@@ -98,7 +98,7 @@ async def test_websockets_that_are_left_leave_their_room(production, way, end):
 
 
 async def test_slow_bodies_keep_nobody_from_signing_in(production, directory):
-    """A stranger's 400 unfinished tickets are gone after five seconds; meanwhile somebody signs in."""
+    """400 unfinished tickets of one address time out after five seconds; meanwhile a user signs in."""
     port, held = int(production.url.rpartition(":")[2]), []
     head = f"POST /auth/session HTTP/1.1\r\nHost: localhost\r\nOrigin: {production.url}\r\nContent-Length: 100\r\n\r\nx"
     for _ in range(400):
@@ -113,7 +113,7 @@ async def test_slow_bodies_keep_nobody_from_signing_in(production, directory):
 
 
 async def test_http_2_is_the_proxys(production):
-    """Granian would take 16 MB of headers for a request; asked in HTTP/2, the app does not answer in it."""
+    """The app does not answer in HTTP/2, where Granian accepts 16 MB of headers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(production.url.rpartition(":")[2]))
     writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
     answer = await asyncio.wait_for(reader.read(9), 5)
@@ -122,7 +122,7 @@ async def test_http_2_is_the_proxys(production):
 
 
 async def test_an_answer_that_begins_after_its_session_is_refused(production, ada):
-    """A request that waits for news is not told them once its person has signed out."""
+    """A request that waits for data gets none once its user has signed out."""
     async with httpx.AsyncClient(base_url=production.url) as http:
         assert (await http.get("/api/later", headers=ours(production, ada))).text == CANARY
         waiting = asyncio.create_task(http.get("/api/later", headers=ours(production, ada)))
@@ -134,7 +134,7 @@ async def test_an_answer_that_begins_after_its_session_is_refused(production, ad
 
 
 async def test_a_sign_out_ends_a_developers_websocket(production, ada):
-    """Within a second of it, although its handler waits for a message for ever; Grace's goes on."""
+    """Within two seconds, although its handler waits for a message; Grace's websocket goes on."""
     grace = Browser(ada._http, production.url)
     await grace.sign_in(GRACE)
     url = f"{production.url}/ws/closed".replace("http", "ws", 1)
@@ -168,7 +168,7 @@ async def upload(production, browser: Browser, handler: str, parts: object, **he
 
 
 async def test_a_stranger_may_upload_to_a_public_handler(production, visitor):
-    """Twice, to the state of the page that they see; to no other handler, and Ada's state stays hers."""
+    """Twice, to the state of the page in the tab; to no other handler."""
     stranger = visitor()
     await loaded(stranger, "/guests")
     assert "0.txt" in (await upload(production, stranger, f"{GUESTS}.leave", files(1))).text
@@ -189,7 +189,7 @@ ARGUMENTS = {
 
 @pytest.mark.parametrize("who", ["a stranger", "Ada"])
 async def test_odd_uploads_leave_no_traceback(production, visitor, ada, who):
-    """Other arguments, files that are none, no form, a handler that takes no files: refused, in a line at most."""
+    """Wrong arguments, text in place of files, no form, and a handler that takes no files: one line each at most."""
     browser = ada if who == "Ada" else visitor()
     await loaded(browser, "/guests")
     before, lines = production.work(), len(production.console())
@@ -209,7 +209,7 @@ async def test_odd_uploads_leave_no_traceback(production, visitor, ada, who):
 
 
 async def test_an_upload_has_so_many_parts_and_so_many_bytes(production, ada):
-    """50 files are taken; the 51st, and 300 fields of 1 MB, are refused, by a sentence where it can be read."""
+    """50 files are accepted; 51 are refused with an explanation, and so are 300 fields of 1 MB."""
     await loaded(ada, "/guests")
     assert (await upload(production, ada, f"{GUESTS}.take", files(50))).status_code == 200
     assert production.work()[-1] == "take 50"
@@ -223,7 +223,7 @@ async def test_an_upload_has_so_many_parts_and_so_many_bytes(production, ada):
 
 
 async def test_what_a_strangers_browser_keeps_reaches_public_states_alone(visitor):
-    """When the page loads, and when another tab changes it; a protected state does not get it."""
+    """When the page loads, and when another tab changes it; a private state does not get it."""
     stranger = visitor()
     tab = await loaded(stranger, "/guests")
     kept = {f"{GUESTS}.colour_rx_state_": "blue", f"{DRAWER}.colour_rx_state_": "stolen"}

@@ -1,4 +1,4 @@
-"""HTTP is decided by the endpoint that will really run; our exact origin, and our cookies, are asked for where due."""
+"""The endpoint that will really run decides who may ask; private ones need our exact origin and our cookie."""
 
 import asyncio
 import itertools
@@ -33,7 +33,7 @@ OURS = {"Origin": APP}
 
 
 class Site:
-    """Connections before an app, what ran behind them, and a person who is signed in."""
+    """Connections in front of an app, and the cookie of a signed-in user."""
 
     def __init__(self, sign_in: SignIn, cookie: str, api: Starlette) -> None:
         self.cookie = f"azure_auth_session={cookie}"
@@ -54,7 +54,7 @@ async def site(sign_in) -> Callable[..., Site]:
 
 
 def said(what: str) -> Callable[[Request], PlainTextResponse]:
-    """An endpoint of its own that says something."""
+    """A new endpoint that says something."""
 
     async def endpoint(_: Request) -> PlainTextResponse:
         return PlainTextResponse(what)
@@ -65,7 +65,7 @@ def said(what: str) -> Callable[[Request], PlainTextResponse]:
 @pytest.mark.parametrize(("open_", "closed"), list(itertools.permutations(METHODS, 2)))
 @pytest.mark.parametrize("order", [1, -1])
 async def test_each_method_has_its_own_answer(site, open_, closed, order):
-    """A public method beside a private one, in both orders: a stranger gets the one and not the other."""
+    """An anonymous client gets a public method and not the private one beside it, in both orders of the routes."""
     routes = [
         Route("/rows", public(said("open")), methods=[open_]),
         Route("/rows", said("closed"), methods=[closed]),
@@ -79,7 +79,7 @@ async def test_each_method_has_its_own_answer(site, open_, closed, order):
 
 @pytest.mark.parametrize(("taken", "other"), list(itertools.permutations(METHODS, 2)))
 async def test_a_method_that_nothing_takes_is_refused(site, taken, other):
-    """405 on a public path, and to who is signed in; 401 to a stranger on a private one."""
+    """405 on a public path, and for a signed-in user; 401 for an anonymous client on a private path."""
     there = site(
         Route("/open", public(said("open")), methods=[taken]),
         Route("/closed", said("closed"), methods=[taken]),
@@ -93,7 +93,7 @@ async def test_a_method_that_nothing_takes_is_refused(site, taken, other):
 
 
 class Derived(Starlette):
-    """A developer's own; it may do anything."""
+    """A developer's own app; it may do anything."""
 
 
 class Passing(BaseHTTPMiddleware):
@@ -173,7 +173,7 @@ def prefix_of(routes: list[object]) -> str:
 
 @pytest.mark.parametrize("kind", FOLLOWED)
 async def test_the_endpoint_is_found_through_mounts_and_routers(site, kind):
-    """What it says of itself counts, wherever it is; what is beside it is as private as ever."""
+    """An endpoint's own mark counts wherever it is mounted; what is beside it stays private."""
     routes = FOLLOWED[kind]()
     there, prefix = site(*routes), prefix_of(routes)
     assert "open" in (await there.ask("GET", f"{prefix}/open")).text
@@ -184,7 +184,7 @@ async def test_the_endpoint_is_found_through_mounts_and_routers(site, kind):
 
 @pytest.mark.parametrize("kind", UNKNOWN)
 async def test_what_cannot_be_followed_is_private_as_a_whole(site, kind):
-    """Also what is marked as public in there, unless the app as a whole is; it works for who is signed in."""
+    """A public mark inside does not count, only one of the whole app; a signed-in user gets an answer."""
     there = site(*(routes := UNKNOWN[kind]()))
     path = "/open" if isinstance(routes[0], Host) else "/x/open"
     assert (await there.ask("GET", path)).status_code == 401
@@ -196,13 +196,13 @@ async def test_what_cannot_be_followed_is_private_as_a_whole(site, kind):
 
 
 async def test_middleware_around_all_endpoints_makes_all_private(site):
-    """It may lead a request elsewhere; what is Starlette's own does not."""
+    """It may lead a request elsewhere; Starlette's own middleware does not."""
     assert (await site(*rows(), middleware=[Middleware(Passing)]).ask("GET", "/open")).status_code == 401
     assert (await site(*rows(), middleware=[Middleware(GZipMiddleware)]).ask("GET", "/open")).text == "open"
 
 
 async def test_a_developers_route_for_everything_is_private_where_reflex_is_open(site, sign_in):
-    """What it takes before Reflex does is not open because a page, or the socket, has that path."""
+    """The path of a page, of the health check or of the socket does not make that route public."""
     there = site(Route("/{path:path}", said("everything"), methods=["GET", "POST"]))
     for path in ("/", "/ping", "/_event/", "/_upload"):
         assert (await there.ask("GET", path)).status_code == 401, path
@@ -221,7 +221,7 @@ ORIGINS = {
 @pytest.mark.parametrize("sender", ORIGINS)
 @pytest.mark.parametrize("method", [*METHODS, "TRACE", "PROPFIND"])
 async def test_what_changes_something_needs_our_exact_origin(site, sender, method):
-    """With a session cookie, that is, for a form on another port posts with it; reading needs no Origin."""
+    """With a session cookie, because a form on another port sends it too; reading needs no Origin."""
     headers, is_ours = ORIGINS[sender]
     endpoints = [Route(f"/{name}", mark(said("done")), methods=[method]) for name, mark in MARKS.items()]
     there = site(*endpoints)
@@ -241,7 +241,7 @@ MARKS = {"closed": lambda endpoint: endpoint, "open": public, "anywhere": cross_
 
 
 async def test_a_client_that_is_no_browser_needs_no_origin_where_it_needs_no_session(site):
-    """A public POST takes one without cookie and Origin; with a session cookie, even a bad one, it does not."""
+    """A public POST needs no cookie and no Origin; with a session cookie, even a bad one, it needs the Origin."""
     there = site(Route("/hook", public(said("done")), methods=["POST"]))
     assert (await there.ask("POST", "/hook", headers={})).text == "done"
     for cookie in ("azure_auth_session=x", "a=b; azure_auth_session=", f"{there.cookie}; {there.cookie}"):
@@ -261,7 +261,7 @@ async def test_a_client_that_is_no_browser_needs_no_origin_where_it_needs_no_ses
     ],
 )
 async def test_other_sites_load_no_private_answer(site, asked_by, what, headers):
-    """But for a link that opens in a tab, and our own pages, which live on another port in development."""
+    """Except by a link that opens a tab, and by our own pages, which have another port in development."""
     told: list[object] = []
 
     def telling() -> Callable[[Request], PlainTextResponse]:
@@ -277,7 +277,7 @@ async def test_other_sites_load_no_private_answer(site, asked_by, what, headers)
 
 
 async def test_an_endpoint_knows_who_asks_and_sees_no_cookie_of_ours(site):
-    """Others' cookies stay; ours are taken out, under whatever name; a stranger is None."""
+    """Other cookies stay; all of ours are removed; an anonymous client is None."""
     seen: list[tuple[object, dict[str, str], str]] = []
 
     def look() -> Callable[[Request], PlainTextResponse]:
@@ -294,7 +294,7 @@ async def test_an_endpoint_knows_who_asks_and_sees_no_cookie_of_ours(site):
 
 
 async def test_a_full_jar_of_others_locks_nobody_out(site):
-    """60 kB of cookies of a sibling site are cut away, and the person is in; above 64 kB there is a sentence."""
+    """60 kB of cookies of a sibling site are removed, and the user gets the answer; above 64 kB comes an explanation."""
     seen: list[int] = []
 
     async def look(request: Request) -> PlainTextResponse:
@@ -336,7 +336,7 @@ async def connected(site: Site, path: str, headers: dict[str, str], *, hold: asy
 @pytest.mark.parametrize("sender", ORIGINS)
 @pytest.mark.parametrize("owner", [True, False])
 async def test_a_developers_websocket_is_as_private_as_a_request(site, sender, owner):
-    """`@public` opens it to strangers, a session to its owner; a page of another origin gets neither."""
+    """`@public` opens it to anonymous clients, a session to its user; a page of another origin gets neither."""
     headers, is_ours = ORIGINS[sender]
     if sender == "two":
         headers = {"Origin": "http://evil.example"}
@@ -356,7 +356,7 @@ async def test_a_developers_websocket_is_as_private_as_a_request(site, sender, o
 
 
 def echoing() -> Callable[..., object]:
-    """A websocket endpoint of its own."""
+    """A new websocket endpoint."""
 
     async def endpoint(websocket: WebSocket) -> None:
         await websocket.accept()
@@ -369,7 +369,7 @@ def echoing() -> Callable[..., object]:
 
 @pytest.mark.parametrize("end", ["the session", "the cookie's value"])
 async def test_a_websocket_ends_with_its_session_or_cookie_value(site, end):
-    """Whatever its handler waits for; the page is told, and reconnects as who its cookie says."""
+    """Whatever its handler waits for; it is closed with 1008, so the page can reconnect."""
     there = site(WebSocketRoute("/closed", echoing()))
     hold = asyncio.Event()
     task = asyncio.create_task(connected(there, "/closed", {"Cookie": there.cookie, **OURS}, hold=hold))
@@ -389,7 +389,7 @@ async def test_a_websocket_ends_with_its_session_or_cookie_value(site, end):
 
 
 async def test_the_endpoints_of_readme_run_as_they_stand(site):
-    """Pasted into an app: private, public, for everybody, and within a mount."""
+    """Pasted into an app, they are private, public, open to all origins, and mounted."""
     text = (ROOT / "README.md").read_text().partition("## Add an endpoint")[2]
     (code,) = re.findall(r"```python\n(.*?)```", text.partition("\n## ")[0], re.DOTALL)
     api = Starlette()

@@ -129,7 +129,7 @@ async def test_pages_are_served_without_a_redirect():
 
 
 async def test_a_page_for_every_path_opens_no_more_than_pages(sign_in):
-    """Where a developer's page takes all paths, uploaded files and the socket's route stay closed to strangers."""
+    """If a developer's page takes all paths, uploaded files and the socket's route stay closed to anonymous clients."""
     behind = Starlette(routes=[Route("/{path:path}", lambda _: PlainTextResponse("let through"))])
     async with over(connections(behind, sign_in, is_built=lambda _: True)) as stranger:
         assert (await stranger.get("/anything")).text == "let through"
@@ -150,14 +150,14 @@ async def test_a_page_for_every_path_opens_no_more_than_pages(sign_in):
     ],
 )
 async def test_https_is_asked_for_on_https_alone(tmp_path, public_url, hsts, socket):
-    """HSTS and a `wss:` socket where the public address is https; on loopback's http neither."""
+    """HSTS and a `wss:` socket if the public address is https; neither on http, which is loopback only."""
     inner = Starlette(routes=[Route("/", lambda _: PlainTextResponse("", headers={"Referrer-Policy": "no-referrer"}))])
     wrapped = SecurityHeaders(inner, public_url, "https://directory.example", tmp_path / "none")
     async with over(wrapped, public_url) as browser:
         answer = await browser.get("/")
     assert answer.headers.get("strict-transport-security") == hsts
     assert socket in answer.headers["content-security-policy"].partition("connect-src")[2].partition(";")[0].split()
-    assert answer.headers["referrer-policy"] == "no-referrer"  # what an answer says of itself stays
+    assert answer.headers["referrer-policy"] == "no-referrer"  # a header that an answer has already stays
 
 
 @hypothesis.settings(derandomize=True, database=None, max_examples=500)
@@ -165,7 +165,7 @@ async def test_https_is_asked_for_on_https_alone(tmp_path, public_url, hsts, soc
     st.lists(st.one_of(st.text(max_size=80), st.from_regex(r"( ?c=[A-Za-z0-9_-]{42,44};?){1,3}")), max_size=4)
 )
 def test_no_header_makes_a_cookie_of_what_is_none(headers):
-    """Whatever Cookie headers come: nothing, or the one value of our form that they have under our name."""
+    """Any Cookie headers give nothing, or the one well-formed value that they have under our name."""
     value = Cookie("c", "http://localhost:3000", 600).read(headers)
     pairs = [pair.strip(" \t") for header in headers for pair in header.split(";")]
     ours = [pair for pair in pairs if pair.startswith("c=")]
@@ -173,7 +173,7 @@ def test_no_header_makes_a_cookie_of_what_is_none(headers):
 
 
 async def test_no_text_is_a_ticket(sign_in):
-    """Whatever is brought as a ticket, and with whatever cookies: no session starts."""
+    """No session starts, whatever the ticket and the cookies are."""
     texts = st.one_of(st.text(max_size=60), st.from_regex(r"\A[A-Za-z0-9_-]{43}\Z"))
     tried = 0
 

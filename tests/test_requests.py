@@ -1,7 +1,6 @@
 """What a request may cost: its headers, its body, and how many are answered at once."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from types import SimpleNamespace
@@ -13,12 +12,16 @@ from starlette.responses import PlainTextResponse
 from azure_auth import bounds
 from azure_auth.auth.web import requests
 from azure_auth.auth.web.cookie_headers import split_cookies
-from azure_auth.auth.web.requests import Body, too_much
-from azure_auth.auth.web.room import Crowd, Share
+from azure_auth.auth.web.requests import Body, refused_unread
+from azure_auth.auth.web.room import Crowd
 
 pytestmark = pytest.mark.anyio
-ROOM = Share(Counter(), {})
 FORM = "multipart/form-data; boundary=the-boundary"
+
+
+def take(_: int) -> bool:
+    """There is always room."""
+    return True
 
 
 def scope_of(*headers: tuple[str, str]) -> dict[str, object]:
@@ -54,7 +57,7 @@ async def asked(
         sent.append(message)
 
     endless = app == "endless"
-    await (body or Body(reading, most, parts, ROOM, 20.0 if seconds is None else seconds))(
+    await (body or Body(reading, most, parts, take, 20.0 if seconds is None else seconds))(
         scope_of(*headers), receive, send
     )
     return sent[0]["status"], b"".join(message.get("body", b"") for message in sent).decode(), read
@@ -67,7 +70,7 @@ def form(parts: int) -> bytes:
 
 @pytest.mark.parametrize("size", [1, 7, 1_000])
 async def test_a_body_is_as_long_as_it_may_be_and_no_longer(size):
-    """However it comes in pieces: to the last byte it is read; one more is refused, and nothing after it is read."""
+    """In pieces of any size, it is read to the last byte; one more is refused, and nothing after it is read."""
     whole = b"x" * 100
     status, text, read = await asked(None, pieces(whole, size))
     assert (status, text, b"".join(read)) == (200, "read", whole)
@@ -81,7 +84,7 @@ def pieces(whole: bytes, size: int) -> Iterable[bytes]:
 
 
 async def test_a_length_that_is_declared_too_long_is_refused_unread():
-    """Before the first byte; a length that is no number is left to the server."""
+    """Before the first byte; the server handles a length that is no number."""
     assert await asked(None, [b"x"], ("content-length", "101")) == (413, "A request may have 0.0001 MB at most.", [])
     assert (await asked(None, [b"x"], ("content-length", "9" * 5_000)))[0] == 200
 
@@ -91,7 +94,7 @@ async def test_a_length_that_is_declared_too_long_is_refused_unread():
     "kind", [FORM, 'multipart/form-data; boundary="the-boundary"', "multipart/mixed;BOUNDARY=the-boundary"]
 )
 async def test_a_form_has_so_many_parts(size, kind):
-    """However its delimiters are cut by the network; three are read, and a fourth is refused."""
+    """Three parts are read and a fourth is refused, wherever the network splits the delimiters."""
     for parts, status in ((3, 200), (4, 413)):
         answer = await asked(None, pieces(form(parts), size), ("content-type", kind), most=10_000)
         assert answer[0] == status
@@ -100,7 +103,7 @@ async def test_a_form_has_so_many_parts(size, kind):
 
 
 async def test_a_body_that_does_not_end_is_refused_in_time():
-    """Whether nothing comes or a trickle; what the handler does with the disconnect is its own affair."""
+    """The timeout answers with 408."""
     assert (await asked(None, [b"x"], app="endless", seconds=0.05))[:2] == (
         408,
         "This request took too long to arrive.",
@@ -108,7 +111,7 @@ async def test_a_body_that_does_not_end_is_refused_in_time():
 
 
 async def test_an_answer_that_has_begun_is_not_answered_again():
-    """Who answers while reading is told of a disconnect, and its later words are dropped."""
+    """A handler that answers while it reads sees a disconnect, and the rest of its answer is dropped."""
 
     async def eager(scope, receive, send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -117,21 +120,21 @@ async def test_an_answer_that_has_begun_is_not_answered_again():
         await send({"type": "http.response.body", "body": b"late"})
         raise ClientDisconnect
 
-    assert (await asked(Body(eager, 3, 3, ROOM, 20.0), [b"xx", b"xx"]))[:2] == (200, "")
+    assert (await asked(Body(eager, 3, 3, take, 20.0), [b"xx", b"xx"]))[:2] == (200, "")
 
 
 async def test_a_handler_that_takes_its_time_is_not_the_bodys():
-    """What has come counts as in time, however late it is read."""
+    """A body that has arrived in time may be read late."""
 
     async def slow(scope, receive, send) -> None:
         await asyncio.sleep(0.2)
         await PlainTextResponse(str(len(await Request(scope, receive).body())))(scope, receive, send)
 
-    assert (await asked(Body(slow, 100, 3, ROOM, 0.1), [b"x"]))[:2] == (200, "1")
+    assert (await asked(Body(slow, 100, 3, take, 0.1), [b"x"]))[:2] == (200, "1")
 
 
 async def test_bodies_at_once_share_their_senders_room():
-    """A second one waits outside while the first is there; who is somebody else is let in."""
+    """A second body of one owner is refused while the first is there; that of another owner is read."""
     crowd, reading, go_on = Crowd(), asyncio.Event(), asyncio.Event()
 
     async def holding(scope, receive, send) -> None:
@@ -141,8 +144,8 @@ async def test_bodies_at_once_share_their_senders_room():
         await PlainTextResponse(text)(scope, receive, send)
 
     async def of(owner: str) -> tuple[int, str]:
-        with crowd.room({owner: 100}) as share:
-            return (await asked(Body(holding, 100, 3, share, 20.0), [b"x" * 60]))[:2]
+        with crowd.room({owner: 100}) as room:
+            return (await asked(Body(holding, 100, 3, room, 20.0), [b"x" * 60]))[:2]
 
     first = asyncio.create_task(of("ada"))
     await reading.wait()
@@ -154,34 +157,39 @@ async def test_bodies_at_once_share_their_senders_room():
 
 
 def test_a_crowd_counts_while_it_lasts():
-    """By each of its names, and whoever is refused counts too until they are gone."""
+    """By each owner, and what is refused counts too until it has ended."""
     crowd = Crowd()
     with crowd.room({"ada": 2}) as first, crowd.room({"ada": 2, "all": 5}) as second, crowd.room({"ada": 2}) as third:
-        assert (first.take(1), second.take(1), third.take(1)) == (True, True, False)
-    with suppress(ZeroDivisionError), crowd.room({"ada": 1}) as share:
-        share.take(1)
+        assert (first(1), second(1), third(1)) == (True, True, False)
+    with suppress(ZeroDivisionError), crowd.room({"ada": 1}) as last:
+        last(1)
         raise ZeroDivisionError
     with crowd.room({"ada": 1}) as again:
-        assert again.take(1)
+        assert again(1)
     assert not crowd._now
+
+
+def refused(*headers: tuple[str, str]) -> str:
+    """Return the text that refuses headers with 431; empty if they are not refused."""
+    if (answer := refused_unread(scope_of(*headers))) is None:
+        return ""
+    assert answer.status_code == 431
+    return answer.body.decode()
 
 
 async def longest_headers(most: int) -> None:
     """Names and values count, and cookies do not."""
-    size = most - len("authorization") - len("cookie")
+    size, words = most - len("authorization") - len("cookie"), "The headers of this request are too long."
     cookies = ("cookie", "x" * 60_000)
-    assert too_much(scope_of(("authorization", "x" * size), cookies)) == ""
-    assert (
-        too_much(scope_of(("authorization", "x" * (size + 1)), cookies)) == "The headers of this request are too long."
-    )
-    assert too_much(scope_of(*((f"{n:x}", "") for n in range(most)))) != ""
+    assert refused(("authorization", "x" * size), cookies) == ""
+    assert refused(("authorization", "x" * (size + 1)), cookies) == words
+    assert refused(*((f"{n:x}", "") for n in range(most))) == words
 
 
 async def longest_cookies(most: int) -> None:
-    assert too_much(scope_of(("cookie", "x" * (most // 2)), ("cookie", "x" * (most // 2)))) == ""
-    assert too_much(scope_of(("cookie", "x" * (most // 2)), ("cookie", "x" * (most // 2 + 1)))).endswith(
-        "whole domain."
-    )
+    half = ("cookie", "x" * (most // 2))
+    assert refused(half, half) == ""
+    assert refused(half, ("cookie", "x" * (most // 2 + 1))).endswith("whole domain.")
 
 
 async def longest_others(most: int) -> None:
@@ -191,7 +199,7 @@ async def longest_others(most: int) -> None:
 
 
 async def body_in_time(_: float) -> None:
-    """So many seconds, and one more for each so many bytes that came."""
+    """The timeout grows by a second for each `SLOWEST_BYTES` that have come."""
     asks: list[float] = []
     timeout = asyncio.timeout
 

@@ -1,4 +1,4 @@
-"""Developers' websockets: whoever has left is noticed, and whoever is to leave leaves."""
+"""Developers' websockets: the app notices a client that has left, and disconnects one that breaks a limit."""
 
 import asyncio
 from collections.abc import Callable
@@ -59,7 +59,7 @@ async def swallows(socket: WebSocket) -> None:
 
 @pytest.mark.parametrize("endpoint", [pushes, waits, swallows])
 async def test_a_handler_does_not_outlive_its_client(monkeypatch, endpoint):
-    """Whether it only sends, only waits, or swallows its cancellation: then it says nothing any more."""
+    """A handler that only sends or waits is cancelled; one that swallows its cancellation can send nothing more."""
     monkeypatch.setattr(websockets, "GONE_SECONDS", 0.1)
     client = Client()
     talk = asyncio.create_task(client.with_(endpoint))
@@ -73,7 +73,7 @@ async def test_a_handler_does_not_outlive_its_client(monkeypatch, endpoint):
 
 
 async def test_what_was_said_before_leaving_is_heard():
-    """In order, then the end, as often as it is asked for."""
+    """In order, then the disconnect, as often as the handler asks."""
     client, heard = Client(), []
 
     async def endpoint(socket: WebSocket) -> None:
@@ -90,7 +90,7 @@ async def test_what_was_said_before_leaving_is_heard():
 
 
 async def test_an_error_of_a_handler_is_told():
-    """As Starlette tells it; only a client that leaves is no error."""
+    """It is raised; a client that leaves is no error."""
 
     async def broken(socket: WebSocket) -> None:
         await socket.accept()
@@ -127,7 +127,7 @@ async def longest_message(most: int) -> None:
 
 
 async def messages_ahead(most: int) -> None:
-    """So many wait for their handler; who sends one more, and waits in vain, is ended."""
+    """So many messages wait for their handler; one more that waits too long ends the websocket."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(websockets, "SEND_SECONDS", 0.1)
         patch.setattr(websockets, "GONE_SECONDS", 0.1)
@@ -143,7 +143,7 @@ async def messages_ahead(most: int) -> None:
 
 
 async def a_strangers_websocket(_: float) -> None:
-    """It lasts so long; a session's lasts as long as the session."""
+    """A websocket of an anonymous client lasts so long."""
     api = Starlette(routes=[WebSocketRoute("/open", public(waits))])
     client = Client()
     with pytest.MonkeyPatch.context() as patch:
@@ -163,7 +163,7 @@ def _site(api: Starlette) -> object:
 
 
 async def test_a_time_out_of_a_handlers_own_is_its_error():
-    """It is told like any other, and is not taken for the end of a stranger's time."""
+    """It is raised like any other, and not confused with the end of an anonymous websocket."""
 
     async def late(socket: WebSocket) -> None:
         await socket.accept()

@@ -1,4 +1,4 @@
-"""Where a request comes from, as far as that can be known."""
+"""The IP address that a request comes from."""
 
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
@@ -11,11 +11,11 @@ def client_address(scope: Scope, proxy_hops: int) -> str:
 
     Args:
         scope: The connection.
-        proxy_hops: How many proxies in front are ours; that many entries at the end of X-Forwarded-For are true, and
-            nothing else that a client sends counts. With fewer entries than that, the peer's own address counts.
+        proxy_hops: How many proxies of ours are in front. That many entries at the end of X-Forwarded-For are trusted,
+            and nothing else that a client sends. With fewer entries, the peer's own address counts.
 
     Returns:
-        The address, without the port that Azure's gateways add; of IPv6 the network, for a host has all of it.
+        The address, without the port that Azure's gateways add. IPv6: the /64 network, because one host has all of it.
     """
     peer = str((scope.get("client") or ("",))[0])
     entries = [entry.strip() for line in Headers(scope=scope).getlist("x-forwarded-for") for entry in line.split(",")]

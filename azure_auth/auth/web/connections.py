@@ -6,6 +6,7 @@ Everything from outside comes through here first. What is not public needs a ses
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -66,10 +67,10 @@ class Connections:
             await self._site.app(with_cookies(scope, []), receive, send)
         elif admitted is None:
             await refuse(OTHER_ORIGIN, scope, receive, send)
-        elif endpoint.what is Part.SOCKETS and scope["type"] == "websocket":
-            await self._site.tabs.connect(scope, receive, send)
         elif endpoint.what is Part.SOCKETS:
-            await refuse(refusal(404, "For websockets."), scope, receive, send)
+            is_websocket = scope["type"] == "websocket"
+            answer = self._site.tabs.connect if is_websocket else refusal(404, "For websockets.")
+            await answer(scope, receive, send)
         elif endpoint.what is Part.BUILT:
             await self._built(scope, receive, send)
         else:
@@ -79,46 +80,49 @@ class Connections:
         self, endpoint: Endpoint, scope: Scope, others: Cookies, receive: Receive, send: Send
     ) -> None:
         """Answer an endpoint's request if its session, or the lack of one, and the room allow that."""
-        try:
-            held = await self._held(scope, endpoint)
-        except StoreUnavailable as failure:
-            await refuse(unavailable(failure), scope, receive, send)
-            return
+        is_websocket, held = scope["type"] == "websocket", None
+        if endpoint.what is not Part.SIGN_IN:  # sign-in looks for a session itself
+            try:
+                held = await self._sign_in.session(Headers(scope=scope).getlist("cookie"))
+            except StoreUnavailable as failure:
+                if not (endpoint.is_public or is_websocket):
+                    await unavailable(failure)(scope, receive, send)
+                    return
         if held is None and not endpoint.is_public:
-            self._note_refused(scope, endpoint)
+            why = "a websocket that needs a session" if is_websocket else "an HTTP path that needs a session"
+            handler = "" if is_websocket else getattr(endpoint.what, "__qualname__", "")
+            audit.record("refused", reason=why, address=self._address(scope), handler=handler)
             await refuse(sign_in_first(scope), scope, receive, send)
         elif endpoint.methods:
-            answer = refusal(405, "This address takes no such method.", Allow=", ".join(endpoint.methods))
-            await refuse(answer, scope, receive, send)
+            allow = ", ".join(endpoint.methods)
+            await refusal(405, "This address takes no such method.", Allow=allow)(scope, receive, send)
         else:
-            with self._room.for_connection(scope, endpoint, held) as room:
-                if room.take(1):
-                    answer = self._websocket if scope["type"] == "websocket" else self._http
-                    await answer(endpoint, held, scope, others, receive, send)
-                else:
+            with self._room.for_connection(scope, endpoint, held) as take:
+                if not take(1):
                     audit.record("limited", reason="requests at once", address=self._address(scope))
                     await refuse(TOO_MANY, scope, receive, send)
+                elif is_websocket:
+                    await self._websocket(held, scope, others, receive, send)
+                else:
+                    await self._http(endpoint, held, scope, others, receive, send)
 
     async def _http(
         self, endpoint: Endpoint, held: Held | None, scope: Scope, others: Cookies, receive: Receive, send: Send
     ) -> None:
-        async def uploads(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._site.tabs.upload(scope, receive, send, held)
-
-        is_own, is_upload, settings = endpoint.what is Part.SIGN_IN, endpoint.what is Part.UPLOADS, self._settings
-        app = self._site.own if is_own else uploads if is_upload else self._site.app
-        is_form = (Headers(scope=scope).get("content-type") or "").startswith("multipart/")
-        most = settings.upload_bytes if held and is_form else BODY_BYTES
-        with self._room.for_body(scope, endpoint, held) as share:
-            app = Body(app, most, settings.upload_parts, share, TICKET_SECONDS if is_own else BODY_SECONDS)
-            if is_own or is_upload:
-                await app(scope, receive, send)
+        is_form = Headers(scope=scope).get("content-type", "").startswith("multipart/")
+        most = self._settings.upload_bytes if held and is_form else BODY_BYTES
+        parts = self._settings.upload_parts
+        with self._room.for_body(scope, endpoint, held) as take:
+            if endpoint.what is Part.SIGN_IN:
+                await Body(self._site.own, most, parts, take, TICKET_SECONDS)(scope, receive, send)
+            elif endpoint.what is Part.UPLOADS:
+                upload = partial(self._site.tabs.upload, held=held)
+                await Body(upload, most, parts, take, BODY_SECONDS)(scope, receive, send)
             else:
+                app = Body(self._site.app, most, parts, take, BODY_SECONDS)
                 await self._run(app, held, scope, others, receive, send)
 
-    async def _websocket(
-        self, _: Endpoint, held: Held | None, scope: Scope, others: Cookies, receive: Receive, send: Send
-    ) -> None:
+    async def _websocket(self, held: Held | None, scope: Scope, others: Cookies, receive: Receive, send: Send) -> None:
         limit = asyncio.timeout(None if held else STRANGER_WEBSOCKET_SECONDS)
         try:
             async with limit:
@@ -152,27 +156,6 @@ class Connections:
         cookies = Headers(scope=scope).getlist("cookie")
         presented = self._sign_in.session_cookie.read(cookies)
         return setting_cookies(self._sign_in.flow_cookies.tidied(cookies, presented, time.time()), send)
-
-    async def _held(self, scope: Scope, endpoint: Endpoint) -> Held | None:
-        """Return the session that a request comes with.
-
-        Raises:
-            StoreUnavailable: When the store cannot tell, and the request is for a private HTTP endpoint.
-        """
-        if endpoint.what is Part.SIGN_IN:  # it asks by itself
-            return None
-        try:
-            return await self._sign_in.session(Headers(scope=scope).getlist("cookie"))
-        except StoreUnavailable:
-            if endpoint.is_public or scope["type"] == "websocket":
-                return None
-            raise
-
-    def _note_refused(self, scope: Scope, endpoint: Endpoint) -> None:
-        is_websocket = scope["type"] == "websocket"
-        why = "a websocket that needs a session" if is_websocket else "an HTTP path that needs a session"
-        handler = "" if is_websocket else getattr(endpoint.what, "__qualname__", "")
-        audit.record("refused", reason=why, address=self._address(scope), handler=handler)
 
     def _address(self, scope: Scope) -> str:
         return client_address(scope, self._settings.proxy_hops)

@@ -10,20 +10,17 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Match, Mount, Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Scope
 
-from azure_auth.auth.policy import is_cross_origin, is_public
+from azure_auth.auth.policy import is_public
 
 _KNOWN = "starlette", "fastapi"
-"""The packages whose routers are followed; what a developer derives from their classes may do anything."""
+"""The packages whose routers are followed. A class that a developer derives from theirs may do anything."""
 _HARMLESS = {
-    f"starlette.middleware.{name}"
-    for name in (
-        "cors.CORSMiddleware",
-        "gzip.GZipMiddleware",
-        "sessions.SessionMiddleware",
-        "trustedhost.TrustedHostMiddleware",
-    )
+    "starlette.middleware.cors.CORSMiddleware",
+    "starlette.middleware.gzip.GZipMiddleware",
+    "starlette.middleware.sessions.SessionMiddleware",
+    "starlette.middleware.trustedhost.TrustedHostMiddleware",
 }
-"""Middleware that answers by itself, or passes a request on to the endpoint that it is for."""
+"""Middleware that answers a request itself, or passes it on to its endpoint."""
 
 
 class Part(Enum):
@@ -49,22 +46,17 @@ class Endpoint:
     is_public: bool = False
     methods: Sequence[str] = ()
 
-    @property
-    def is_cross_origin(self) -> bool:
-        """Whether pages of other origins may ask."""
-        return self.is_public and is_cross_origin(self.what)
-
 
 UNKNOWN = Endpoint(None)
 
 
 def find(app: Starlette, scope: Scope, last: BaseRoute | None = None) -> Endpoint | None:
-    """Return the endpoint of an app that a request or a websocket's handshake will run, through mounts and routers.
+    """Return the endpoint of an app that a request or websocket will run; mounts and routers are followed.
 
     Args:
-        app: With all that is mounted in it.
+        app: The app, with everything mounted in it.
         scope: The connection.
-        last: A route of the app that is not looked into, nor what comes after it.
+        last: The route of the app at which the search stops.
 
     Returns:
         The endpoint; None if no route matches.
@@ -78,8 +70,8 @@ def find(app: Starlette, scope: Scope, last: BaseRoute | None = None) -> Endpoin
 def first(routes: Iterable[BaseRoute], scope: Scope, last: BaseRoute | None = None) -> Endpoint | None:
     """Return the endpoint among routes, like `find`.
 
-    The router takes the first route that matches in full. One that takes another method answers, by 405, only when no
-    other route matches.
+    The router takes the first route that matches in full. If there is none, the first one that takes another method
+    answers with 405.
     """
     other_method: Endpoint | None = None
     for route in takewhile(lambda route: route is not last, routes):
@@ -102,10 +94,10 @@ def _of(route: BaseRoute, scope: Scope) -> Endpoint:
 
 
 def _within(app: ASGIApp, scope: Scope) -> Endpoint:
-    """Return the endpoint within a mounted app. One that is public is so with all that is in it."""
+    """Return the endpoint within a mounted app. A public app is public as a whole."""
     if is_public(app):
         return Endpoint(app, is_public=True)
-    if not _is_known(app) or getattr(app, "root_path", ""):  # with one, FastAPI would match another path
+    if not _is_known(app) or getattr(app, "root_path", ""):  # with a root path, FastAPI matches another path
         return UNKNOWN
     router = app.router if isinstance(app, Starlette) else app
     if not (isinstance(router, Router) and _is_known(router) and router.middleware_stack == router.app):

@@ -1,4 +1,4 @@
-"""What every answer says to the browser about how to treat it (OWASP ASVS 5.0, 3.4)."""
+"""The security headers of every answer (OWASP ASVS 5.0, 3.4)."""
 
 import re
 from base64 import b64encode
@@ -15,13 +15,13 @@ _YEAR_SECONDS = 365 * 24 * 3600
 
 
 class SecurityHeaders:
-    """Sets the headers of every answer; what an answer says of itself, such as a stricter policy, stays."""
+    """Sets the headers of every answer; those that an answer has already, such as a stricter policy, stay."""
 
     def __init__(self, app: ASGIApp, public_url: str, framed_by: str, build: Path) -> None:
-        """Wrap everything.
+        """Wrap the whole app.
 
         Args:
-            app: All that answers.
+            app: The whole app.
             public_url: The origin under which browsers reach the app.
             framed_by: The directory's origin, which alone may frame the front-channel sign-out.
             build: The folder of the static build; its inline scripts are the only ones that may run.
@@ -30,7 +30,7 @@ class SecurityHeaders:
         self._public_url, self._framed_by, self._build = public_url, framed_by, build
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and set the headers of its answer."""
+        """Pass the request on; set the headers of its answer."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -45,12 +45,12 @@ class SecurityHeaders:
         await self.app(scope, receive, send_with_headers)
 
     def _headers(self, path: str, status: int) -> dict[str, str]:
-        framed = path == FRONT_CHANNEL
+        is_https, framed = self._public_url.startswith("https://"), path == FRONT_CHANNEL
         hashed_asset = path.startswith("/assets/") and status in (200, 304)
         return {
             "Content-Security-Policy": self._policy.format(frame_ancestors=self._framed_by if framed else "'none'"),
             **({} if framed else {"X-Frame-Options": "DENY"}),
-            **({"Strict-Transport-Security": f"max-age={_YEAR_SECONDS}"} if self._is_https else {}),
+            **({"Strict-Transport-Security": f"max-age={_YEAR_SECONDS}"} if is_https else {}),
             "X-Content-Type-Options": "nosniff",
             # The code in an address does not leave, and our own POSTs keep their Origin.
             "Referrer-Policy": "same-origin",
@@ -59,10 +59,6 @@ class SecurityHeaders:
             "Cross-Origin-Resource-Policy": "same-origin",
             "Cache-Control": f"public, max-age={_YEAR_SECONDS}, immutable" if hashed_asset else "no-store",
         }
-
-    @property
-    def _is_https(self) -> bool:
-        return self._public_url.startswith("https://")
 
     @cached_property
     def _policy(self) -> str:

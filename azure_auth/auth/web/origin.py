@@ -4,6 +4,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from azure_auth.auth.cookies.cookie import pairs
+from azure_auth.auth.policy import is_cross_origin
 from azure_auth.auth.web.cookie_headers import with_cookies
 from azure_auth.auth.web.endpoints import Endpoint, Part
 from azure_auth.auth.web.fetch_metadata import is_navigation
@@ -29,7 +30,7 @@ class OriginCheck:
         with a request that may change something.
         """
         anonymous, headers = with_cookies(scope, []), Headers(scope=scope)
-        if endpoint.is_cross_origin:
+        if is_cross_origin(endpoint.what):
             return anonymous
         is_safe = scope["type"] == "http" and scope["method"] in _SAFE
         if self._is_foreign(scope, headers):

@@ -1,7 +1,7 @@
 """How many requests, websockets, uploads and bytes of bodies there may be at once, and of whom."""
 
 from collections import Counter
-from collections.abc import Generator, Hashable, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 from starlette.types import Scope
@@ -28,6 +28,8 @@ _MOST = {
     "websocket": (WEBSOCKETS_OF_SESSION, WEBSOCKETS_OF_ADDRESS, WEBSOCKETS_OF_STRANGERS),
 }
 """Connections at once, by type: of a session, of anonymous clients at one address, of all anonymous clients."""
+Take = Callable[[int], bool]
+"""Takes so much more of the room; tells whether all owners are within their maximum."""
 
 
 class Crowd:
@@ -38,65 +40,54 @@ class Crowd:
         self._now: Counter[Hashable] = Counter()
 
     @contextmanager
-    def room(self, most: Mapping[Hashable, int]) -> Generator["Share"]:
-        """Give a share of the room of each of these owners, up to its maximum, while something goes on."""
-        share = Share(self._now, most)
+    def room(self, most: Mapping[Hashable, int]) -> Generator[Take]:
+        """Let one thing take room of each of these owners, up to their maximum, and give it all back at the end."""
+        size = 0
+
+        def take(more: int) -> bool:
+            nonlocal size
+            size += more
+            for owner in most:
+                self._now[owner] += more
+                if not self._now[owner]:
+                    del self._now[owner]
+            return all(self._now[owner] <= maximum for owner, maximum in most.items())
+
         try:
-            yield share
+            yield take
         finally:
-            share.take(-share.size)
-
-
-class Share:
-    """What one thing takes of the room of its owners."""
-
-    def __init__(self, now: Counter[Hashable], most: Mapping[Hashable, int]) -> None:
-        """Begin with nothing of what is taken `now`."""
-        self._now, self._most = now, most
-        self.size = 0
-
-    def take(self, more: int) -> bool:
-        """Take so much more; tell whether all owners are within their maximum."""
-        self.size += more
-        for owner in self._most:
-            self._now[owner] += more
-            if not self._now[owner]:
-                del self._now[owner]
-        return all(self._now[owner] <= most for owner, most in self._most.items())
+            take(-size)
 
 
 class Room:
-    """The room that this process has for what it answers."""
+    """The room that this process has for connections and bodies, for each owner: a session, or an address."""
 
     def __init__(self, settings: Settings) -> None:
         """Begin with nothing."""
-        self._settings = settings
-        self._connections, self._bytes = Crowd(), Crowd()
+        self._settings, self._crowd = settings, Crowd()
 
-    def for_connection(self, scope: Scope, endpoint: Endpoint, held: Held | None) -> AbstractContextManager[Share]:
+    def for_connection(self, scope: Scope, endpoint: Endpoint, held: Held | None) -> AbstractContextManager[Take]:
         """Return the room for one more request or websocket."""
         owner, kind = self._owner(scope, held), scope["type"]
         if endpoint.what is Part.SIGN_IN:
-            return self._connections.room({("sign-in", owner): REQUESTS_OF_STRANGERS})
+            return self._crowd.room({("sign-in", owner): REQUESTS_OF_STRANGERS})
         of_session, of_address, of_strangers = _MOST[kind]
         most: dict[Hashable, int] = {(kind, owner): of_session if held else of_address}
         if held is None:
             most[kind, "strangers"] = of_strangers
         if endpoint.what is Part.UPLOADS:
             most["upload", owner] = UPLOADS_OF_OWNER
-        return self._connections.room(most)
+        return self._crowd.room(most)
 
-    def for_body(self, scope: Scope, endpoint: Endpoint, held: Held | None) -> AbstractContextManager[Share]:
+    def for_body(self, scope: Scope, endpoint: Endpoint, held: Held | None) -> AbstractContextManager[Take]:
         """Return the room for the bytes of one more body."""
-        return self._bytes.room(self._most_bytes(scope, endpoint, held))
-
-    def _most_bytes(self, scope: Scope, endpoint: Endpoint, held: Held | None) -> dict[Hashable, int]:
-        owner = self._owner(scope, held)
-        if endpoint.what is Part.SIGN_IN:
-            return {}  # it reads no more than a ticket
+        owner = "bytes", self._owner(scope, held)
+        most: dict[Hashable, int] = {}
         if held:
-            return {owner: max(self._settings.upload_bytes, BODY_BYTES)}
-        return {owner: BODIES_OF_ADDRESS, "strangers": BODIES_OF_STRANGERS}
+            most[owner] = max(self._settings.upload_bytes, BODY_BYTES)
+        elif endpoint.what is not Part.SIGN_IN:  # sign-in reads no more than a ticket
+            most = {owner: BODIES_OF_ADDRESS, ("bytes", "strangers"): BODIES_OF_STRANGERS}
+        return self._crowd.room(most)
 
     def _owner(self, scope: Scope, held: Held | None) -> Hashable:
         return held.session.reference if held else ("address", client_address(scope, self._settings.proxy_hops))

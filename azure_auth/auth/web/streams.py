@@ -39,7 +39,7 @@ class Streams:
     """The requests that this process is answering."""
 
     def __init__(self, sessions: Sessions) -> None:
-        """Stop the endless answers of each session of `sessions` that ends, or whose cookie value expires."""
+        """Stop the endless answers of a session of `sessions` when it ends or its cookie value expires."""
         self._sessions = sessions
         self._by_session: defaultdict[str, set[Stream]] = defaultdict(set)
         sessions.on_end.append(self._stop)
@@ -83,7 +83,7 @@ class Streams:
 
     @contextmanager
     def answering(self, held: Held) -> Generator[Stream]:
-        """Know of a request while the current task answers it."""
+        """Register a request while the current task answers it."""
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a request is answered in a task")

@@ -1,4 +1,4 @@
-"""The websockets of developers' own endpoints: what comes is read ahead, so it is noticed when the client has left."""
+"""The websockets of developers' own endpoints: messages are read ahead, so it is noticed when the client has left."""
 
 import asyncio
 from contextlib import suppress
@@ -10,91 +10,68 @@ from azure_auth.bounds import GONE_SECONDS, MESSAGE_CHARACTERS, MESSAGES_AHEAD, 
 
 
 class Conversation:
-    """Lets an endpoint speak with a client, until either of them is gone."""
+    """One websocket: lets an endpoint speak with a client, until either of them is gone."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Stand before `app`."""
+        """Wrap `app`."""
         self._app = app
+        self._ahead: asyncio.Queue[Message] = asyncio.Queue(MESSAGES_AHEAD)
+        self._gone: Message | None = None
+        self._is_over = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one websocket.
+        """Serve the websocket.
 
-        Servers do not tell a handler that only sends or waits that its client has left (Granian), so it is cancelled
-        a moment later. So is one whose messages are too long, or are not taken.
+        Some servers (Granian) do not tell a handler that only sends or waits that its client has left, so it is
+        cancelled a moment later. The same happens if messages are too long, or if the handler does not take them.
         """
-        speaking = _Speaking(receive, send)
-        reader = asyncio.create_task(speaking.read())
-        handler = asyncio.create_task(self._handle(scope, speaking))
+        reader = asyncio.create_task(self._read(receive, send))
+        handler = asyncio.create_task(self._handle(scope, send))
         try:
             await asyncio.wait({reader, handler}, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait({handler}, timeout=GONE_SECONDS)
         finally:
-            speaking.is_over = True
+            self._is_over = True
             reader.cancel()
-            handler.cancel()  # one that swallows this goes on, but says nothing any more
+            handler.cancel()  # one that swallows this goes on, but can send nothing any more
         with suppress(asyncio.CancelledError):
             await asyncio.wait({handler}, timeout=GONE_SECONDS)
         if handler.done() and not handler.cancelled():
             handler.result()
 
-    async def _handle(self, scope: Scope, speaking: "_Speaking") -> None:
+    async def _handle(self, scope: Scope, send: Send) -> None:
+        async def send_on(message: Message) -> None:
+            if self._is_over or (self._gone and message["type"] == "websocket.send"):
+                # Starlette makes a `WebSocketDisconnect` of it (ASGI, "Disconnected client").
+                raise OSError("the websocket is closed")
+            if not self._gone:
+                await send(message)
+
         try:
-            await self._app(scope, speaking.receive, speaking.send)
-        except (WebSocketDisconnect, OSError) as end:  # a client that leaves is no error, and fills no log
-            if isinstance(end, OSError) and not speaking.is_left:
+            await self._app(scope, self._receive, send_on)
+        except WebSocketDisconnect:  # a client that leaves is no error, and fills no log
+            pass
+        except OSError:
+            if not (self._is_over or self._gone):
                 raise
 
+    async def _receive(self) -> Message:
+        """Return the next message; after the last one, the disconnect again and again."""
+        return self._gone if self._gone and self._ahead.empty() else await self._ahead.get()
 
-class _Speaking:
-    """What both say."""
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive, self._send = receive, send
-        self._ahead: asyncio.Queue[Message] = asyncio.Queue(MESSAGES_AHEAD)
-        self._gone: Message | None = None
-        self.is_over = False
-
-    @property
-    def is_left(self) -> bool:
-        """Whether the client has left, or is to leave."""
-        return self.is_over or self._gone is not None
-
-    async def read(self) -> None:
-        """Read until the client has left, or is to leave."""
-        while True:
-            message = await self._receive()
-            if len(message.get("text") or message.get("bytes") or "") > MESSAGE_CHARACTERS:
-                message = await self._end(1009)
-            if message["type"] == "websocket.disconnect":
-                break
-            try:
-                async with asyncio.timeout(SEND_SECONDS):
-                    await self._ahead.put(message)
-            except TimeoutError:
-                message = await self._end(1008)
-                break
+    async def _read(self, receive: Receive, send: Send) -> None:
+        """Read until the client has left, or is made to leave."""
+        while (message := await receive())["type"] != "websocket.disconnect":
+            is_short = len(message.get("text") or message.get("bytes") or "") <= MESSAGE_CHARACTERS
+            if is_short:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SEND_SECONDS):
+                        await self._ahead.put(message)
+                    continue
+            code = 1008 if is_short else 1009
+            await send({"type": "websocket.close", "code": code})
+            message = {"type": "websocket.disconnect", "code": code}
+            break
         self._gone = message
         with suppress(asyncio.QueueFull):
             self._ahead.put_nowait(message)
-
-    async def receive(self) -> Message:
-        """Return what the client said next."""
-        if self._gone and self._ahead.empty():
-            return self._gone
-        return await self._ahead.get()
-
-    async def send(self, message: Message) -> None:
-        """Tell the client something.
-
-        Raises:
-            OSError: When the conversation is over; Starlette makes a `WebSocketDisconnect` of it (ASGI, "Disconnected
-                client").
-        """
-        if self.is_over or (self._gone and message["type"] == "websocket.send"):
-            raise OSError("the websocket is closed")
-        if not self._gone:
-            await self._send(message)
-
-    async def _end(self, code: int) -> Message:
-        await self._send({"type": "websocket.close", "code": code})
-        return {"type": "websocket.disconnect", "code": code}
