@@ -81,7 +81,7 @@ async def test_starts_in_parallel_all_end_on_their_own_page(sign_in, app, direct
     exchanged = await asyncio.gather(*(sign_in.start_session(ticket, headers) for ticket in tickets))
     assert [led.address for led in exchanged] == [f"{APP}{page}" for page in pages]
     assert len({led.session_cookie for led in exchanged}) == 1
-    assert not sign_in.sessions._settling
+    assert not sign_in.sessions._twin_timers
 
 
 async def test_a_cookie_is_random_and_its_name_tells_nothing(app):

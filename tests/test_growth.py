@@ -134,7 +134,7 @@ async def test_no_statement_of_a_sessions_life_reads_a_whole_table(tmp_path):
     session = (await sessions.find(cookie)).session
     await sessions.touch(session)
     assert await sessions.is_active(session)
-    await sessions._settle([session.reference, (await sessions.find(twin)).session.reference])
+    await sessions._end_twins((session.reference, (await sessions.find(twin)).session.reference))
     await sessions.start(Identity(TENANT, "grace"), name, cookie)
     await sessions.end_everywhere(session)
     await sessions.end_by_directory(person.sid)
@@ -188,8 +188,8 @@ async def test_nobody_is_kept_who_left(tmp_path):
     streams = Streams(sessions)
     held = await sessions.find(await sessions.start(ADA, "", None))
     await sessions.touch(held.session)
-    assert sessions._wakes
-    assert sessions._writes
+    assert sessions._expiry_timers
+    assert sessions._save_timers
     for failure in (ZeroDivisionError, asyncio.CancelledError):
         two = Tab.of("one", held), Tab.of("two", None)
         with pytest.raises(failure), tabs.connected(two[0]), tabs.connected(two[1]), streams.answering(held):
@@ -197,7 +197,7 @@ async def test_nobody_is_kept_who_left(tmp_path):
     assert not any((tabs._holders, tabs._uploads, tabs._by_session, tabs._strangers, streams._by_session))
     del held, two
     gc.collect()
-    assert not any((len(sessions._open), sessions._wakes, sessions._writes))
+    assert not any((len(sessions._open), sessions._expiry_timers, sessions._save_timers))
     await sessions._store.close()
 
 
@@ -264,7 +264,7 @@ async def test_a_socket_that_ends_by_exception_leaves_nothing(gate, sign_in, fai
     assert tab.timer is None or tab.timer.cancelled()
     assert bool(gate._left) is not signed_in  # a stranger's state waits a while for its tab
     gc.collect()
-    assert not any((len(sign_in.sessions._open), sign_in.sessions._wakes, sign_in.sessions._writes))
+    assert not any((len(sign_in.sessions._open), sign_in.sessions._expiry_timers, sign_in.sessions._save_timers))
     for timer in gate._left.values():
         timer.cancel()
 
@@ -325,5 +325,5 @@ async def test_a_stranger_who_comes_back_is_not_forgotten(gate):
 
 def test_a_session_that_is_open_is_small():
     """An open session takes no more than a few kilobytes of a process."""
-    session, _, _ = Session.begun(ADA, 0.0, "b" * 64, 0.0)
-    assert len(str(session.touched())) < 2_000
+    session, _ = Session.begun(ADA, 0.0, "b" * 64, 0.0)
+    assert len(str(session.record())) < 2_000

@@ -69,7 +69,7 @@ async def opened(sessions: Sessions, cookie: str) -> Session | None:
 
 async def written(sessions: Sessions, session: Session, record: dict[str, object]) -> None:
     """Let another release write a session's record; its indexes stay."""
-    row = sessions._records.row(session, session.version + 1, session.touched())
+    row = sessions._records.row(session, session.version + 1, session.record())
     sealed = session.seal(session.version + 1, {**record, "fingerprint": SETTINGS.fingerprint})
     assert await sessions._store.replace(replace(row, sealed=sealed), session.version)
 
@@ -89,7 +89,7 @@ async def test_a_later_releases_fields_are_passed_over_and_kept(make, clock):
     older, newer = make(), make()
     cookie = await older.start(ADA, "", None)
     here, there = await opened(older, cookie), await opened(newer, cookie)
-    record = there.touched()
+    record = there.record()
     record |= {"identity": {**record["identity"], "roles": ["Admin"]}, "device": {"kind": "phone"}}
     await written(newer, there, record)
     assert await older.is_active(here)
@@ -107,7 +107,7 @@ async def test_a_new_identity_replaces_the_old_one_with_all_of_it(make, clock):
     older, newer = make(), make()
     cookie = await newer.start(ADA, "", None)
     session = await opened(newer, cookie)
-    record = session.touched()
+    record = session.record()
     await written(newer, session, {**record, "identity": {**record["identity"], "roles": ["Admin"]}})
     clock.now += 60
     await older.start(ADA, "", cookie)
@@ -120,7 +120,7 @@ async def test_an_earlier_releases_record_is_read(make):
     sessions = make()
     cookie = await sessions.start(replace(ADA, sid="", logout_hint=""), "", None)
     session = await opened(sessions, cookie)
-    record = session.touched()
+    record = session.record()
     for name in ("asked", "browser", "rotated"):
         del record[name]
     record["identity"] = {name: record["identity"][name] for name in ("tenant_id", "object_id", "name", "username")}
@@ -135,7 +135,7 @@ async def test_an_earlier_releases_session_goes_on(make, clock):
     earlier, now = make(), make()
     cookie = await earlier.start(replace(ADA, sid="", logout_hint=""), "", None)
     session = await opened(earlier, cookie)
-    record = session.touched()
+    record = session.record()
     for name in ("asked", "browser", "rotated"):
         del record[name]
     record["identity"] = {name: record["identity"][name] for name in ("tenant_id", "object_id")}
@@ -158,7 +158,7 @@ async def test_two_releases_work_side_by_side(make, clock):
     here, there = await opened(older, cookie), await opened(newer, cookie)
     for day in range(5):
         assert await newer.is_active(there)
-        record = there.touched()
+        record = there.record()
         record |= {"identity": {**record["identity"], "roles": [f"role {day}"]}, f"field of day {day}": day}
         await written(newer, there, record)
         clock.now += 61
@@ -182,7 +182,7 @@ async def test_a_record_that_cannot_be_read_is_no_session(make, caplog, fault):
     sessions = make()
     cookie = await sessions.start(ADA, "", None)
     session = await opened(sessions, cookie)
-    record = {**session.touched(), "version": session.version + 1, "fingerprint": SETTINGS.fingerprint}
+    record = {**session.record(), "version": session.version + 1, "fingerprint": SETTINGS.fingerprint}
     without = {name: value for name, value in record["identity"].items() if name != "tenant_id"}
     plain = {
         "no JSON": b'{"v": 1, "identity": {',
@@ -192,7 +192,7 @@ async def test_a_record_that_cannot_be_read_is_no_session(make, caplog, fault):
         "no tenant": codec.packed({**record, "identity": without}),
         "a tenant of 7": codec.packed({**record, "identity": {**without, "tenant_id": 7}}),
     }[fault]
-    row = sessions._records.row(session, session.version + 1, session.touched())
+    row = sessions._records.row(session, session.version + 1, session.record())
     assert await sessions._store.replace(replace(row, sealed=session.keys.record.seal(plain)), session.version)
     caplog.set_level(logging.DEBUG)
     now = make()
@@ -211,14 +211,14 @@ async def test_what_cannot_be_read_asks_for_a_new_sign_in(make, caplog, fault):
     sessions, other = make(), make()
     cookie = await sessions.start(ADA, "", None)
     session, there = await opened(sessions, cookie), await opened(other, cookie)
-    record = session.touched()
+    record = session.record()
     if fault == "no person":
         record["identity"] = {**record["identity"], "object_id": 7}
     elif fault == "no handles":
         del record["handles"]
     elif fault == "wrong types":
         record["started"] = ["x"]
-    version, row = session.version + 1, sessions._records.row(session, session.version + 1, session.touched())
+    version, row = session.version + 1, sessions._records.row(session, session.version + 1, session.record())
     plain = {"format": b'{"v": 99}', "no record": b"[]"}.get(fault) or codec.packed(
         {**record, "version": version, "fingerprint": SETTINGS.fingerprint}
     )

@@ -15,7 +15,7 @@ from redis_server import running_redis
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions.sealing import Seal, SealBroken, handle_of
 from azure_auth.auth.sessions.session import Session
-from azure_auth.auth.sessions.sessions import _LOOK_SECONDS, Sessions
+from azure_auth.auth.sessions.sessions import _CHECK_SECONDS, Sessions
 from azure_auth.auth.sessions.store.redis import RedisStore
 from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.errors import StoreUnavailable
@@ -178,7 +178,7 @@ async def test_an_idle_session_ends_by_itself(sessions, path):
     async with asyncio.timeout(5):
         await told.wait()
     assert session.ended == "idle"
-    while quick._tidying:
+    while quick._background.tasks:
         await asyncio.sleep(0.01)
     assert await quick._store.read(session.reference) == "idle"
 
@@ -448,7 +448,7 @@ async def test_an_end_on_a_clock_that_is_off_is_one_everywhere(two, way):
 
 async def test_an_end_of_which_no_message_came_is_found(make, monkeypatch):
     """Somebody who does nothing is signed out by the look that is had at all sessions now and then."""
-    monkeypatch.setattr("azure_auth.auth.sessions.sessions._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("azure_auth.auth.sessions.sessions._CHECK_SECONDS", 0.05)
     ours, theirs, told = make(), make(), asyncio.Event()
     cookie = await ours.start(ADA, "browser", None)
     here, there = await find(ours, cookie), await find(theirs, cookie)
@@ -462,4 +462,4 @@ async def test_an_end_of_which_no_message_came_is_found(make, monkeypatch):
 
 def test_the_look_comes_within_half_a_minute():
     """What a lost message would have said is known within 30 s."""
-    assert _LOOK_SECONDS + 2 < 30
+    assert _CHECK_SECONDS + 2 < 30

@@ -98,7 +98,7 @@ async def find(sessions: Sessions, cookie: str) -> Session | None:
 
 async def tidied(sessions: Sessions) -> None:
     """Wait until what timers began is done."""
-    while sessions._tidying:
+    while sessions._background.tasks:
         await asyncio.sleep(0.01)
 
 
@@ -148,9 +148,9 @@ async def test_a_touch_that_loses_is_written_on_top_of_what_won(ours, theirs, cl
     clock.now += 5
     await ours.touch(here)
     assert here.version == 3
-    assert here.written == clock.now
+    assert here.last_saved == clock.now
     assert await theirs.is_active(there)
-    assert there.seen == clock.now
+    assert there.last_activity == clock.now
 
 
 async def test_a_forgotten_tab_ends_nobody_who_works_elsewhere(ours, theirs, clock):
@@ -160,13 +160,13 @@ async def test_a_forgotten_tab_ends_nobody_who_works_elsewhere(ours, theirs, clo
     for _ in range(12):
         clock.now += 6 * 60
         await ours.touch(here)
-    theirs._wake(there.reference)
+    theirs._recheck(there.reference)
     await tidied(theirs)
     assert there.ended is None
-    assert there.reference in theirs._wakes
+    assert there.reference in theirs._expiry_timers
     assert await ours.is_active(here)
     clock.now += 60 * 60
-    theirs._wake(there.reference)
+    theirs._recheck(there.reference)
     await tidied(theirs)
     assert there.ended == "idle"
     assert not await ours.is_active(here)
@@ -183,7 +183,7 @@ async def test_what_was_done_within_the_minute_is_written_at_its_end(ours, their
     async with asyncio.timeout(5):
         while here.version == 1:
             await asyncio.sleep(0.01)
-    assert here.written == clock.now
+    assert here.last_saved == clock.now
 
 
 async def test_the_same_person_keeps_the_session(ours, theirs, clock):
@@ -191,7 +191,7 @@ async def test_the_same_person_keeps_the_session(ours, theirs, clock):
     cookie = await ours.start(ADA, BROWSER, None)
     here, there = await find(ours, cookie), await find(theirs, cookie)
     clock.now += 11 * 60 * 60
-    here.seen = there.seen = clock.now
+    here.last_activity = there.last_activity = clock.now
     married = replace(ADA, name="Ada King", sid="33333333-3333-3333-3333-333333333333", logout_hint="")
     new = await ours.start(married, BROWSER, cookie, await ticket(ours, asked=clock.now))
     assert new != cookie
@@ -200,7 +200,7 @@ async def test_the_same_person_keeps_the_session(ours, theirs, clock):
     assert here.identity == there.identity == married
     assert (await find(theirs, new)).keys.tab_key("t") == here.keys.tab_key("t")
     clock.now += 2 * 60 * 60  # thirteen hours after the first sign-in
-    here.seen = clock.now
+    here.last_activity = clock.now
     assert await ours.is_active(here)
     await ours.end_by_directory(SID)
     assert await ours.is_active(here)
@@ -300,11 +300,11 @@ async def test_a_data_key_lasts_seven_days(ours, clock):
     session = await find(ours, cookie)
     for _ in range(7 * 3):
         clock.now += 8 * 60 * 60
-        session.seen = clock.now
+        session.last_activity = clock.now
         cookie, before = await ours.start(ADA, BROWSER, cookie), cookie
     assert await find(ours, cookie) is not session
     assert await find(ours, before) is session
-    (twins,) = [timer for timer in ours._settling if not timer.cancelled()]
+    (twins,) = [timer for timer in ours._twin_timers.values() if not timer.cancelled()]
     twins.cancel()
 
 
@@ -315,7 +315,7 @@ async def test_exchanges_of_one_browser_without_a_session_join(ours, theirs):
     workers = zip((ours, theirs, ours, theirs), arrivals, strict=True)
     given = await asyncio.gather(*(worker.start(ADA, BROWSER, None, arrival) for worker, arrival in workers))
     assert len(set(given)) == 1
-    assert not ours._settling | theirs._settling
+    assert not ours._twin_timers | theirs._twin_timers
 
 
 async def test_an_exchange_without_the_others_cookie_joins_nothing(ours, theirs):
@@ -346,7 +346,7 @@ async def test_of_two_sessions_in_one_browser_the_presented_one_stays(ours, thei
     clock.now += 1
     await asyncio.sleep(0.01)  # the store's clock counts milliseconds
     assert await find(theirs, cookies[0])
-    (timer,) = theirs._settling
+    (timer,) = theirs._twin_timers.values()
     timer._run()
     await tidied(theirs)
     assert await ours.is_active(first)
@@ -533,7 +533,7 @@ async def test_nothing_at_rest_opens_anything(ours, open_store, tmp_path, server
 
 async def test_the_listener_survives_what_a_callback_raises(ours, theirs, monkeypatch, caplog):
     """One session whose end goes wrong here keeps nobody from hearing of the next one's."""
-    monkeypatch.setattr("azure_auth.auth.sessions.sessions._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("azure_auth.auth.sessions.sessions._CHECK_SECONDS", 0.05)
     first, second = [await find(ours, await ours.start(who, "", None)) for who in (ADA, GRACE)]
     heard: list[str] = []
 
@@ -549,7 +549,7 @@ async def test_the_listener_survives_what_a_callback_raises(ours, theirs, monkey
             await asyncio.sleep(0.01)
     assert not listening.done()
     listening.cancel()
-    assert "could not be looked at" in caplog.text
+    assert "could not be looked after" in caplog.text
 
 
 async def test_a_session_at_work_is_not_ended_by_a_twin_that_nobody_has(ours, clock):
@@ -559,7 +559,7 @@ async def test_a_session_at_work_is_not_ended_by_a_twin_that_nobody_has(ours, cl
     await asyncio.sleep(0.01)
     await ours.start(ADA, BROWSER, None)
     clock.now += 25
-    (timer,) = ours._settling
+    (timer,) = ours._twin_timers.values()
     timer._run()
     await tidied(ours)
     assert await ours.is_active(first)
@@ -577,7 +577,7 @@ async def test_of_three_sessions_in_one_browser_the_presented_one_stays(ours, cl
     clock.now += 1
     await asyncio.sleep(0.01)
     assert await find(ours, cookies[0])
-    for timer in list(ours._settling):
+    for timer in list(ours._twin_timers.values()):
         timer._run()
         timer.cancel()
         await tidied(ours)
@@ -602,13 +602,13 @@ async def test_a_cancelled_sign_out_is_told_all_the_same(ours, trail):
         while not trail():
             await asyncio.sleep(0.01)
     assert [line["reason"] for line in trail()] == ["signed_out"]
-    while ours._working:
+    while ours._background.tasks:
         await asyncio.sleep(0.01)
 
 
 async def test_the_listener_survives_a_retry_that_goes_wrong(ours, monkeypatch, caplog):
     """A sign-out that could not be written, and whose retry raises, keeps nobody from hearing of others."""
-    monkeypatch.setattr("azure_auth.auth.sessions.sessions._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("azure_auth.auth.sessions.sessions._CHECK_SECONDS", 0.02)
     tried: list[str] = []
 
     async def breaks(references, *_):
@@ -616,7 +616,7 @@ async def test_the_listener_survives_a_retry_that_goes_wrong(ours, monkeypatch, 
         raise ZeroDivisionError
 
     ours._store.end = breaks
-    ours._unwritten["reference"] = "signed_out"
+    ours._unsaved["reference"] = "signed_out"
     listening = asyncio.create_task(ours.listen())
     async with asyncio.timeout(5):
         while len(tried) < 3:
@@ -628,7 +628,7 @@ async def test_the_listener_survives_a_retry_that_goes_wrong(ours, monkeypatch, 
 
 async def test_a_sign_out_at_microsoft_that_the_store_missed_is_told_later(ours, theirs, monkeypatch):
     """It is written when the store is back, and reaches the other process."""
-    monkeypatch.setattr("azure_auth.auth.sessions.sessions._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("azure_auth.auth.sessions.sessions._CHECK_SECONDS", 0.02)
     there = await find(theirs, await ours.start(ADA, BROWSER, None))
     end_all = ours._store.end_all
 
@@ -675,7 +675,7 @@ async def test_an_earlier_value_leaves_the_file_at_its_deadline(tmp_path, clock)
     name = handle_of(cookie).name.encode()
     assert name in b"".join(file.read_bytes() for file in tmp_path.iterdir())
     clock.now += GRACE_SECONDS
-    sessions._wake(session.reference)
+    sessions._recheck(session.reference)
     await tidied(sessions)
     assert sessions._store._db.execute("SELECT 1 FROM handles WHERE name = ?", (name.decode(),)).fetchone() is None
     assert b"".join(file.read_bytes() for file in tmp_path.iterdir() if "wal" in file.name) == b""

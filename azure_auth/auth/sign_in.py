@@ -303,10 +303,8 @@ class SignIn:
             name = self._new_name(named, None if goes_on else presented)
             bindings = [own.binding, *(cookie.binding for cookie in flows if cookie is not own)]
             name_of_ticket = self._tickets.name(ticket)
-            arrival = Arrival(
-                outcome.asked, name_of_ticket, outcome.begun, outcome.browser, bindings, named, presented or ""
-            )
-            value = await self.sessions.start(identity, name or named, presented if held else None, arrival)
+            arrival = Arrival(outcome.asked, name_of_ticket, outcome.begun, outcome.browser, bindings, named)
+            value = await self.sessions.start(identity, name or named, presented, arrival)
         except AuthError as failure:
             return Led(*self._telling(failure, cookies, target, instead_of=own))
         audit.record("succeeded", person=identity.key)

@@ -103,7 +103,7 @@ class Crowd:
             tab = random.choice(self._open)
             self.events.append(await asyncio.create_task(self._event(tab)))
             if number % 10 == 0:
-                tab.session.written = 0.0
+                tab.session.last_saved = 0.0
                 self.writing.append(await asyncio.create_task(self._event(tab)))
                 cookie = random.choice(self._cookies)
                 start = time.perf_counter()

@@ -29,8 +29,6 @@ class Arrival:
         bindings: What binds flows to the browser (`FlowCookie.binding`), this one's first. Sign-ins that finish at the
             same time in one browser share one session.
         left: The browser's name before this sign-in, which may change it; empty if it had none.
-        presented: The value of the session cookie that the browser has; empty if it has none. A browser whose session
-            was signed out still has it, whatever became of its name.
     """
 
     asked: float | None = None
@@ -39,7 +37,6 @@ class Arrival:
     begun_in: str = ""
     bindings: Sequence[str] = ()
     left: str = ""
-    presented: str = ""
 
 
 class Records:
@@ -78,13 +75,13 @@ class Records:
         allowed = not self._allowed_tenants or session.identity.tenant_id in self._allowed_tenants
         return session if allowed else None
 
-    def checks(self, identity: Identity, browser: str, arrival: Arrival) -> Checks:
+    def checks(self, identity: Identity, browser: str, presented: str | None, arrival: Arrival) -> Checks:
         """Return the checks of a sign-in: its ticket, and the sign-outs that reject it if they came after its start."""
         if arrival.begun is None:
             return Checks(arrival.ticket)
         persons = self.persons(identity)
         browsers = self.browsers(browser, arrival.begun_in, arrival.left)
-        browsers += [handle_of(arrival.presented).name] if arrival.presented else []
+        browsers += [handle_of(presented).name] if presented else []
         marks: dict[MarkKind, list[str]] = {
             "person": persons,
             "sid": self.sids(identity.sid),

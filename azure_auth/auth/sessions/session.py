@@ -33,8 +33,8 @@ class Session:
         browser: A keyed hash of the browser's name at the last sign-in; empty if it had none.
         since: When the data key was created.
         started: When the user last signed in.
-        seen: When the user was last active.
-        written: The value of `seen` that was last sent to the store.
+        last_activity: When the user was last active.
+        last_saved: The value of `last_activity` that was last sent to the store.
         rotated: When the newest cookie value was issued.
         handles: Hashes of the cookie values, each with its expiry; None for the newest value.
         ended: Why it ended; None while it is active.
@@ -50,21 +50,22 @@ class Session:
             record: Its contents, as `codec` returns them.
 
         Raises:
-            Unreadable: When something is missing that nothing can stand in for.
+            Unreadable: If a required field is missing.
         """
         self.keys = keys
         self.renewing = Lock()
         self.ended: Ending | None = None
-        self.seen = self.written = 0.0
-        self._take(version, record)
+        self.last_activity = self.last_saved = 0.0
+        self._read(version, record)
 
     @classmethod
-    def begun(cls, identity: Identity, asked: float, browser: str, now: float) -> "tuple[Session, str, Handle]":
-        """Return a new session, its first cookie value, and the handle of that."""
-        keys, value = SessionKeys(token_hex(16), token_bytes(32)), token_urlsafe(32)
-        handle = _handle(keys, value)
-        record = _record(identity, asked, browser, now, since=now, rotated=now, handles={handle.name: None})
-        return cls(keys, 1, record), value, handle
+    def begun(cls, identity: Identity, asked: float, browser: str, now: float) -> "tuple[Session, NewValue]":
+        """Return a new session and its first cookie value."""
+        keys = SessionKeys(token_hex(16), token_bytes(32))
+        new = _new_value(keys)
+        handles = {new.handle.name: None}
+        record = _record(identity, now, asked=asked, browser=browser, since=now, rotated=now, handles=handles)
+        return cls(keys, 1, record), new
 
     @property
     def reference(self) -> str:
@@ -78,7 +79,7 @@ class Session:
 
     def renewed(
         self, identity: Identity, asked: float, browser: str, now: float
-    ) -> tuple[dict[str, Any], "Renewal | None"]:
+    ) -> tuple[dict[str, Any], "NewValue | None"]:
         """Return the record after the user signed in again, and the new cookie value if one is due.
 
         At most one value is issued per `GRACE_SECONDS`; all earlier values expire `GRACE_SECONDS` after it. If sign-ins
@@ -86,27 +87,28 @@ class Session:
         """
         if asked < self.asked:
             identity, asked = self.identity, self.asked
-        renewal, handles, rotated = None, self.handles, self.rotated
+        new, handles, rotated = None, self.handles, self.rotated
         if not 0 <= now - self.rotated < GRACE_SECONDS:
-            value, until, rotated = token_urlsafe(32), now + GRACE_SECONDS, now
-            renewal = Renewal(value, _handle(self.keys, value))
-            standing = {name: min(d or until, until) for name, d in self.handles.items() if self.admits(name, now)}
-            handles = {**standing, renewal.handle.name: None}
-        record = _record(identity, asked, browser, now, since=self.since, rotated=rotated, handles=handles)
-        return record, renewal
+            new, until, rotated = _new_value(self.keys), now + GRACE_SECONDS, now
+            valid = {name: min(d or until, until) for name, d in self.handles.items() if self.admits(name, now)}
+            handles = {**valid, new.handle.name: None}
+        record = _record(
+            identity, now, asked=asked, browser=browser, since=self.since, rotated=rotated, handles=handles
+        )
+        return record, new
 
-    def touched(self) -> dict[str, Any]:
-        """Return the record with the time at which the person was last seen; unknown fields stay."""
-        return {**codec.unpacked(self._raw), "seen": self.seen}
+    def record(self) -> dict[str, Any]:
+        """Return the record with the last activity; unknown fields stay."""
+        return {**codec.unpacked(self._raw), "seen": self.last_activity}
 
-    def take_over(self, version: int, record: dict[str, Any], now: float) -> None:
+    def apply(self, version: int, record: dict[str, Any], now: float) -> None:
         """Apply a stored record, written here or by another process, if it is newer than the one in memory.
 
         Raises:
-            Unreadable: When a required field is missing.
+            Unreadable: If a required field is missing.
         """
         if version > self.version:
-            self._take(version, record)
+            self._read(version, record)
             # Another process's clock may be ahead: an earlier value never lasts longer than GRACE_SECONDS from now.
             latest = now + GRACE_SECONDS
             self.handles = {name: d if d is None else min(d, latest) for name, d in self.handles.items()}
@@ -115,7 +117,7 @@ class Session:
         """Return a record as it is stored."""
         return self.keys.record.seal(codec.packed({**record, "version": version}))
 
-    def _take(self, version: int, record: dict[str, Any]) -> None:
+    def _read(self, version: int, record: dict[str, Any]) -> None:
         try:
             identity = codec.texts(Identity, record["identity"])
             handles = {str(n): None if d is None else float(d) for n, d in record["handles"].items()}
@@ -126,11 +128,11 @@ class Session:
             raise codec.Unreadable("an incomplete session") from None
         self._raw = codec.packed(record)  # a third of the memory that its objects take
         self.version, self.identity, self.handles = version, identity, handles
-        self.started, self.since, self.written = started, since, seen
-        self.seen = max(self.seen, seen)
+        self.started, self.since, self.last_saved = started, since, seen
+        self.last_activity = max(self.last_activity, seen)
 
 
-class Renewal(NamedTuple):
+class NewValue(NamedTuple):
     """A new value of a session's cookie, with its handle."""
 
     value: str
@@ -138,11 +140,11 @@ class Renewal(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A session as one connection has it.
+    """A session and the cookie value with which one connection came.
 
     Attributes:
         session: The session.
-        handle: The hash of the cookie value that the connection came with.
+        handle: The hash of the cookie value.
         next: The cookie value that replaced it; empty if there is none.
     """
 
@@ -155,36 +157,19 @@ def opened(reference: str, value: str, sealed: bytes) -> SessionKeys:
     """Return the keys of a session, from a cookie value and what its handle holds.
 
     Raises:
-        SealBroken: When the handle is not what was written.
+        SealBroken: If the handle was altered, or belongs to another session.
     """
     plain = handle_of(value).open(sealed)
-    if plain[32:] != reference.encode():  # the handle's row names another session than it was made for
+    if plain[32:] != reference.encode():  # somebody let the handle's row name another session
         raise SealBroken
     return SessionKeys(reference, plain[:32])
 
 
-def _handle(keys: SessionKeys, value: str) -> Handle:
+def _new_value(keys: SessionKeys) -> NewValue:
+    value = token_urlsafe(32)
     seal = handle_of(value)
-    return Handle(seal.name, seal.seal(keys.data_key + keys.reference.encode()))
+    return NewValue(value, Handle(seal.name, seal.seal(keys.data_key + keys.reference.encode())))
 
 
-def _record(
-    identity: Identity,
-    asked: float,
-    browser: str,
-    now: float,
-    *,
-    since: float,
-    rotated: float,
-    handles: dict[str, float | None],
-) -> dict[str, Any]:
-    return {
-        "identity": asdict(identity),
-        "asked": asked,
-        "browser": browser,
-        "since": since,
-        "started": now,
-        "seen": now,
-        "rotated": rotated,
-        "handles": handles,
-    }
+def _record(identity: Identity, now: float, **fields: object) -> dict[str, Any]:
+    return {"identity": asdict(identity), "started": now, "seen": now, **fields}
