@@ -41,7 +41,7 @@ def _numbers(result: Mapping[str, Any]) -> list[int]:
     """Return the AADSTS numbers, most specific first. The browser's query has one in its description."""
     codes: list[Any] = result["error_codes"] if isinstance(result.get("error_codes"), list) else []
     described = re.findall(r"AADSTS(\d{1,9})", str(result.get("error_description", "")))[:1]
-    return [code for code in codes if isinstance(code, int)] or [int(number) for number in described]
+    return [int(code) for code in codes if isinstance(code, int)] or [int(number) for number in described]
 
 
 def translated(ask: Callable[[], _T]) -> _T:
