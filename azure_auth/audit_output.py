@@ -12,11 +12,7 @@ class Sink(Protocol):
     """Takes the lines."""
 
     def write(self, text: str, /) -> object:
-        """Write a line; `text` includes its end.
-
-        Raises:
-            OSError: When it cannot be written.
-        """
+        """Write a line, end included, or raise OSError."""
 
 
 @contextmanager

@@ -11,14 +11,11 @@ _OURS = {"logout", "callback", "auth"}
 
 
 def return_target(raw: str) -> str | None:
-    """Return `raw` if it is the path and query of a page of this app, else None.
+    """Return `raw`, which is untrusted, if it is the path and query of a page of this app, else None.
 
     All browsers and routers must read it the same way: one leading slash, no empty or dot segment, no backslash,
     control character, broken UTF-8 or fragment. This also holds after decoding twice, and after normalising look-alikes
     (NFKC).
-
-    Args:
-        raw: Untrusted text of a request.
     """
     if len(raw) > _LONGEST or not _URL.fullmatch(raw):
         return None

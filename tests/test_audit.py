@@ -1,4 +1,4 @@
-"""Logs and the audit trail: what they must say, and what neither may ever have."""
+"""Logs and the audit trail: what they must contain, and what they must not."""
 
 import io
 import itertools
@@ -40,7 +40,7 @@ assert all(len(CANARIES[name]) == 43 for name in ("ticket", "cookie"))
 
 
 def shapes() -> dict[str, tuple[object, ...]]:
-    """How each canary may come to a log: message and arguments, as we, Reflex, httpx and MSAL would write them."""
+    """Messages and arguments with canary secrets, as this app, Reflex, httpx and MSAL would log them."""
     secrets = {name: value for name, value in CANARIES.items() if name not in ("email", "guest", "cookie")}
     callback = urlencode({"code": CANARIES["code"], "state": CANARIES["state"], "session_state": "canary-session"})
     return {
@@ -65,7 +65,7 @@ def shapes() -> dict[str, tuple[object, ...]]:
 
 @pytest.fixture
 def written(monkeypatch):
-    """A guarded log: everything that any logger writes while the test runs; the factory is put back."""
+    """Everything that any logger writes during the test, with redaction installed."""
     before = logging.getLogRecordFactory()
     keep_lines_whole()
     install_redaction()
@@ -95,7 +95,7 @@ class Raising(json.JSONDecoder):
 
 @pytest.fixture
 def trail():
-    """The audit lines so far, once those under way are written."""
+    """Returns the audit lines that were recorded so far."""
     stream = io.StringIO()
     with audit.writing(stream):
 
@@ -114,7 +114,7 @@ def trail():
 )
 @pytest.mark.parametrize("shape", shapes())
 def test_no_logger_lets_a_secret_through(written, name, shape):
-    """Whoever logs it, in whatever shape, as message, argument or exception: the line stays, the secret goes."""
+    """A secret is redacted in every logger's message, argument and exception; the rest of the line stays."""
     message, *arguments = shapes()[shape]
     logging.getLogger(name).error(message, *arguments)
     fail(name, str(message) + str(arguments))
@@ -145,7 +145,7 @@ WORDS = [
 
 @pytest.mark.parametrize("word", [*WORDS, *(f"{word} " for word in WORDS), "code" + " " * 1000, "a@" + "b" * 1000])
 def test_cleaning_takes_time_in_proportion(word):
-    """256 kB of whatever nearly is a secret take a moment, and four times of it four times as long."""
+    """Redaction of 256 kB of near-secrets is fast, and its time is linear in the length."""
     text = word * (262_144 // len(word))
     took = []
     for part in (text[: len(text) // 4], text):
@@ -158,7 +158,7 @@ def test_cleaning_takes_time_in_proportion(word):
 
 @pytest.mark.parametrize("name", ["", "azure_auth.auth.core", "reflex", "httpx"])
 def test_what_is_logged_is_cut(written, name):
-    """The end of an endless text is left out, with the number of its characters and half a secret with it."""
+    """The end of a long text, and a secret at the cut, is replaced by the number of missing characters."""
     began = time.perf_counter()
     for _ in range(10):
         logging.getLogger(name).error("%s", "x" * 262_144)
@@ -172,7 +172,7 @@ def test_what_is_logged_is_cut(written, name):
 
 
 def test_what_is_logged_stays_readable(written):
-    """Addresses, references, event names and numbers are no secrets."""
+    """Addresses, references, event names and numbers are not redacted."""
     line = "failed reference=0123456789 AADSTS50105 http://localhost:3000/auth/sign-in?return_to=%2Freports"
     logging.getLogger("azure_auth").warning("%s", line)
     names = "reflex___state____state.azure_auth___pages___reports____reports.load"
@@ -182,7 +182,7 @@ def test_what_is_logged_stays_readable(written):
 
 
 def test_no_line_from_outside_begins_a_line(written):
-    """CR, LF and whatever else ends a line or moves a terminal are written out; a traceback is indented."""
+    """Line ends and terminal controls are escaped; a traceback is indented."""
     message, *arguments = shapes()["lines"]
     logging.getLogger("azure_auth").error(message, *arguments)
     fail("reflex", "first\nERROR:azure_auth:forged\r\nWARNING:root:forged\x85forged\x1b[2J")
@@ -192,7 +192,7 @@ def test_no_line_from_outside_begins_a_line(written):
 
 
 def test_the_audit_trail_lets_no_secret_through(trail):
-    """A secret that ends up in what is known of an event is cut out, and no value begins a line."""
+    """Secrets in an event's fields are redacted, and no value starts a new line."""
     for shape, (message, *arguments) in shapes().items():
         detail = f"{message} {arguments}"
         audit.record("failed", person=ADA, code="flow_unknown", detail=detail, reference="0123456789", address=shape)
@@ -205,7 +205,7 @@ def test_the_audit_trail_lets_no_secret_through(trail):
 
 
 def test_the_audit_line_survives_the_guard(written, trail):
-    """With the log's guard on, a line is still JSON, and its code and ids are still there."""
+    """With redaction installed, a line is still JSON with its code and ids."""
     audit.record("failed", person=ADA, code="flow_unknown", reference="0123456789", detail="a\r\nb", address="::1")
     (line,) = trail()
     assert line.pop("time")[:2] == "20"
@@ -221,7 +221,7 @@ def test_the_audit_line_survives_the_guard(written, trail):
 
 
 async def test_a_sign_in_is_told_from_start_to_end(sign_in, directory, trail):
-    """Started, succeeded with tid and oid, signed out with the reason; no name, code, state or cookie."""
+    """The trail has start, success with tid and oid, and sign-out with reason; no name, code, state or cookie."""
     jar = Jar()
     uri = await jar.begin(sign_in, "/", address="192.0.2.7")
     answer = directory.answer(uri, "Ada Lovelace")
@@ -236,7 +236,7 @@ async def test_a_sign_in_is_told_from_start_to_end(sign_in, directory, trail):
 
 
 async def test_a_failure_is_told_with_code_and_ids(sign_in, directory, trail):
-    """What the directory refused: our code, the page's reference, its own trace and correlation ids."""
+    """A refusal's line has the error code, the page's reference, and Microsoft's trace and correlation ids."""
     jar = Jar()
     uri = await jar.begin(sign_in, "/")
     answer = directory.answer(uri, "Ada Lovelace")
@@ -251,7 +251,7 @@ async def test_a_failure_is_told_with_code_and_ids(sign_in, directory, trail):
 
 
 async def test_limits_and_forged_answers_are_told(sign_in, directory, trail):
-    """Another browser's answer fails as such; the limit that was reached says whose it was."""
+    """The answer to another browser's flow is a failure, and a reached limit names its owner."""
     jar = Jar()
     uri = await jar.begin(sign_in, "/", tab="t" * 43)
     answer = directory.answer(uri, "Ada Lovelace")
@@ -271,7 +271,7 @@ async def test_limits_and_forged_answers_are_told(sign_in, directory, trail):
 
 @pytest.mark.parametrize("reference", ["0123456789", "", "0123456789a", "<script>00", "é123456789"])
 async def test_an_address_that_names_a_problem_is_no_problem(sign_in, trail, reference):
-    """Anybody can write one: it is shown, with the reference of when it happened, and recorded no more."""
+    """A failure in the query is shown with its reference, but not recorded, because anybody can write one."""
     for problem in ("store_unavailable", "too_many_requests", "unavailable"):
         with pytest.raises(AuthError) as shown:
             await Jar().finish(sign_in, {"problem": problem, "reference": reference}, address="192.0.2.7")
@@ -286,7 +286,7 @@ def of_the_running_app(app) -> list[dict[str, object]]:
 
 
 def test_the_running_app_tells_what_strangers_try(production):
-    """Refused, suspicious: each with the address, in the console of the running app."""
+    """The running app records refused and suspicious requests with their addresses."""
     before = len(of_the_running_app(production))
     httpx.get(f"{production.url}/api/figures")
     httpx.post(f"{production.url}/auth/session", headers={"Origin": "http://evil.example"})
@@ -303,7 +303,7 @@ def test_the_running_app_tells_what_strangers_try(production):
 
 
 class Stuck(io.StringIO):
-    """A sink that takes nothing until it is freed."""
+    """A sink that blocks until it is freed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -315,7 +315,7 @@ class Stuck(io.StringIO):
 
 
 def test_a_slow_sink_stops_nobody_and_is_counted(monkeypatch):
-    """Recording goes on at once while the sink hangs; what found no room is counted in the next line that does."""
+    """While the sink hangs, recording does not wait; the next line counts the dropped ones."""
     monkeypatch.setattr(audit, "AUDIT_LINES", 10)
     sink = Stuck()
     began = time.monotonic()
@@ -333,7 +333,7 @@ def test_a_slow_sink_stops_nobody_and_is_counted(monkeypatch):
 
 
 def test_a_sink_that_hangs_for_good_does_not_hold_the_end_up(monkeypatch):
-    """The app ends within seconds although nothing can be written any more."""
+    """The app ends within seconds although the sink hangs."""
     monkeypatch.setattr(audit, "AUDIT_LINES", 10)
     sink = Stuck()
     with audit.writing(sink):
@@ -357,7 +357,7 @@ class Failing(io.StringIO):
 
 
 def test_a_failing_sink_stops_nobody_and_is_counted():
-    """Three lines are lost to it, and the fourth says so; the fifth has nothing to tell."""
+    """Three lines are lost; the fourth says so, and the fifth does not."""
     sink = Failing()
     with audit.writing(sink):
         for number in range(5):
@@ -367,14 +367,14 @@ def test_a_failing_sink_stops_nobody_and_is_counted():
 
 
 def test_cleaning_twice_changes_nothing():
-    """What was cut out is not cut again."""
+    """A redacted text is not redacted again."""
     once = clean(f"code={CANARIES['code']}&state={CANARIES['state']}")
     assert clean(once) == once
     assert once == "code=[redacted]&state=[redacted]"
 
 
 def test_one_record_is_one_line_on_reflexs_console(written, capfd):
-    """A text that would begin a line of 80 columns stays where it is; control characters are written out."""
+    """Reflex's console does not wrap a long record, and control characters are escaped."""
     from reflex_base.utils.log import RichConsoleHandler
 
     forged = '{"v": 1, "event": "succeeded"}'
@@ -387,7 +387,7 @@ def test_one_record_is_one_line_on_reflexs_console(written, capfd):
 
 
 def test_repeats_are_dropped_and_counted_first(trail_of):
-    """Of one kind 100 a minute are written, then the first of each address; successes and ends are all."""
+    """100 lines of a kind per minute are written, then the first of each address; successes and ends always."""
     write, lines, clock = trail_of
     for _ in range(300):
         write("refused", reason="scan", address="192.0.2.1")
@@ -409,7 +409,7 @@ def test_repeats_are_dropped_and_counted_first(trail_of):
 
 
 def test_a_flood_from_many_addresses_is_bounded_too(trail_of):
-    """A thousand of one kind in a minute, from wherever; the rest is counted at the end."""
+    """At most 1,000 lines of a kind per minute are written, from all addresses; the rest is counted."""
     write, lines, clock = trail_of
     for number in range(1_500):
         write("refused", reason="scan", address=str(number))
@@ -421,7 +421,7 @@ def test_a_flood_from_many_addresses_is_bounded_too(trail_of):
 
 @pytest.fixture
 def trail_of():
-    """Records events, and returns the lines that are written once all are, by a clock that stands."""
+    """Records events by a clock that the test sets, and returns the lines written so far."""
     stream, clock = io.StringIO(), Clock()
     with audit.writing(stream, clock):
         (handler,), looks = logging.getLogger("azure_auth.audit").handlers, itertools.count()
@@ -438,7 +438,7 @@ def trail_of():
 
 
 def test_room_is_kept_for_what_strangers_cannot_cause(monkeypatch):
-    """While a sink hangs, their lines take nine tenths of the queue, and successes get the rest."""
+    """While a sink hangs, events of anonymous clients fill nine tenths of the queue at most."""
     monkeypatch.setattr(audit, "AUDIT_LINES", 100)
     sink = Stuck()
     with audit.writing(sink):
@@ -454,7 +454,7 @@ def test_room_is_kept_for_what_strangers_cannot_cause(monkeypatch):
 
 @pytest.mark.parametrize("long", ["reason", "detail", "page"])
 def test_a_line_fits_into_one_write(trail, long):
-    """4 kB at most, whatever it is about: the longest text loses its end, and the rest is all there."""
+    """A line has 4 kB at most: its longest text is cut, and all other fields stay."""
     audit.record("failed", person=ADA, failure="f", address="::1", **{"reason": "r", long: "é\x00" * 20_000})
     (line,) = trail()
     assert len(json.dumps(line)) < 4_096
@@ -463,7 +463,7 @@ def test_a_line_fits_into_one_write(trail, long):
 
 
 def test_the_file_is_the_users_alone_and_follows_rotation(tmp_path):
-    """0600, appended, and made anew when it was moved away; a torn line does not spoil the next one."""
+    """The file has mode 0600, is appended to, and is created again after it was moved or deleted."""
     path = tmp_path / "audit.jsonl"
     path.write_text("before\n")
     path.unlink()
@@ -481,7 +481,7 @@ def test_the_file_is_the_users_alone_and_follows_rotation(tmp_path):
 
 
 def test_a_torn_line_is_ended_by_the_next(tmp_path, monkeypatch):
-    """What a full disk took of a line is counted as lost; the next one begins a line."""
+    """A line that was written in part raises, and the next one begins on a new line."""
     path = tmp_path / "audit.jsonl"
     write = os.write
     with audit.output(path) as sink:
@@ -506,7 +506,7 @@ print("after", flush=True)
 
 
 def test_standard_output_is_the_trails_alone():
-    """Whatever the app and its children print meanwhile goes to standard error."""
+    """Everything else that the app and its children print goes to standard error."""
     run = subprocess.run(
         [sys.executable, "-c", SEPARATE], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )

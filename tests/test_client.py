@@ -1,4 +1,4 @@
-"""What we ask of the directory, against an HTTP edge that does what the demo directory cannot."""
+"""The directory's client, against mocked HTTP for what the demo directory cannot do."""
 
 import asyncio
 import gc
@@ -51,7 +51,7 @@ def settings() -> Settings:
 
 @pytest.fixture
 def entra() -> Iterator[respx.MockRouter]:
-    """Entra at the HTTP edge: discovery and keys answer, the token endpoint is each test's own."""
+    """Mocked Entra: discovery and keys answer; each test adds its token endpoint."""
     with respx.mock(assert_all_called=False) as router:
         router.get(DISCOVERY, name="discovery").respond(json=DOCUMENT)
         router.get(KEYS, name="keys").respond(json={"keys": [jwk()]})
@@ -78,7 +78,7 @@ async def redeem(client: Client, flow: dict):
 
 
 async def test_a_redemption_proves_a_person(client, entra):
-    """Flow, redemption and validation, with the verifier and the secret where they belong."""
+    """A redemption returns the person; verifier and secret go to the token endpoint alone."""
     flow = await client.begin("http://localhost:3000/callback", None)
     entra.post(TOKEN, name="token").respond(json=tokens(flow))
     who = await redeem(client, flow)
@@ -99,14 +99,14 @@ async def test_nothing_is_asked_before_somebody_signs_in(settings, entra):
 
 
 async def test_fifty_people_at_once_cause_one_discovery(client, entra):
-    """The shared application is built once, by whoever comes first."""
+    """Fifty concurrent flows share one discovery."""
     flows = await asyncio.gather(*(client.begin("http://localhost:3000/callback", None) for _ in range(50)))
     assert len({flow["state"] for flow in flows}) == 50
     assert entra["discovery"].call_count == 2  # ours, and MSAL's own
 
 
 async def test_a_failed_build_is_built_anew(client, entra):
-    """Entra down for one person is up for the next."""
+    """After a failed discovery, the next person's flow fetches it again."""
     entra["discovery"].side_effect = httpx.ConnectError
     with pytest.raises(Unavailable):
         await client.begin("http://localhost:3000/callback", None)
@@ -127,7 +127,7 @@ async def test_a_failed_build_is_built_anew(client, entra):
     ],
 )
 async def test_one_persons_failure_is_not_the_next_ones(client, entra, first):
-    """Whatever one redemption met, the next is sent and succeeds."""
+    """After any failed redemption, the next is sent and succeeds."""
     ours = await client.begin("http://localhost:3000/callback", None)
     entra.post(TOKEN, name="token").respond(**first)
     with pytest.raises(AuthError):
@@ -168,7 +168,7 @@ def in_two_minutes() -> str:
     ],
 )
 async def test_each_failure_of_the_token_endpoint_has_its_error(client, entra, answer, code):
-    """What went wrong is a named error, and its line for the log has nothing of the exchange."""
+    """Each failure has its own error code, and its log line has no secret of the exchange."""
     flow = await client.begin("http://localhost:3000/callback", None)
     route = entra.post(TOKEN)
     if "side_effect" in answer:
@@ -194,7 +194,7 @@ async def test_each_failure_of_the_token_endpoint_has_its_error(client, entra, a
     ],
 )
 async def test_throttling_says_how_long(client, entra, retry_after, words):
-    """Seconds or a date, the person reads how long to wait; without either, a minute."""
+    """The page says how long to wait, from seconds or a date; without either, a minute."""
     flow = await client.begin("http://localhost:3000/callback", None)
     entra.post(TOKEN).respond(429, headers={"Retry-After": in_two_minutes() if retry_after == "date" else retry_after})
     with pytest.raises(Throttled) as caught:
@@ -204,7 +204,7 @@ async def test_throttling_says_how_long(client, entra, retry_after, words):
 
 @pytest.mark.parametrize("credential", ["certificate", "federated"])
 async def test_an_assertion_reaches_the_directory_as_text(entra, tmp_path, credential):
-    """With a certificate MSAL signs an assertion, with a federated token it is the file's; both are sent as text."""
+    """A certificate's assertion and a federated token are both sent as text."""
     environ = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT}
     path = tmp_path / "credential"
     if credential == "certificate":
@@ -231,7 +231,7 @@ async def test_an_assertion_reaches_the_directory_as_text(entra, tmp_path, crede
 
 
 async def test_two_people_who_meet_one_failure_share_nothing_of_it(settings, entra, make_sign_in):
-    """One fetch fails for both; each has a reference and a page of their own."""
+    """When one fetch fails for two people, each failure has its own reference and page."""
     entra["discovery"].respond(503)
     sign_in = make_sign_in(settings)
     browsers = {"/alice?x=1": Jar(), "/bob": Jar()}
@@ -249,7 +249,7 @@ async def test_two_people_who_meet_one_failure_share_nothing_of_it(settings, ent
     ("error", "sent"), [(httpx.ConnectError, 2), (httpx.ConnectTimeout, 2), (httpx.ReadTimeout, 1)]
 )
 async def test_only_what_was_not_sent_is_tried_again(client, entra, error, sent):
-    """No connection: once more. Sent and unanswered: not again, for the code may be spent."""
+    """Only a failed connection is retried; a sent request is not, because the code may be used."""
     flow = await client.begin("http://localhost:3000/callback", None)
     entra.post(TOKEN, name="token").side_effect = error
     with pytest.raises(Unavailable):
@@ -272,7 +272,7 @@ async def test_only_what_was_not_sent_is_tried_again(client, entra, error, sent)
     ],
 )
 async def test_without_keys_nobody_enters(client, entra, answer):
-    """Keys that cannot be had are their own failure, and the next person asks for them anew."""
+    """Missing keys are a failure of their own, and the next sign-in fetches them again."""
     flow = await client.begin("http://localhost:3000/callback", None)
     entra.post(TOKEN, name="token").respond(json=tokens(flow))
     entra["keys"].respond(**answer)
@@ -285,7 +285,7 @@ async def test_without_keys_nobody_enters(client, entra, answer):
 
 
 async def test_no_token_outlives_its_redemption(client, entra):
-    """No cache of MSAL's has a token of somebody who signed in before."""
+    """No MSAL cache holds a token of an earlier sign-in."""
     for _ in range(2):
         flow = await client.begin("http://localhost:3000/callback", None)
         entra.post(TOKEN).respond(json=tokens(flow, refresh_token="rt"))
@@ -305,7 +305,7 @@ async def test_no_token_outlives_its_redemption(client, entra):
 
 @pytest.mark.parametrize("missing", ["id_token", "client_info"])
 async def test_an_incomplete_answer_proves_nothing(client, entra, missing):
-    """No ID token, no sign-in."""
+    """An answer without an ID token fails."""
     flow = await client.begin("http://localhost:3000/callback", None)
     entra.post(TOKEN).respond(json=tokens(flow, **{missing: None}))
     if missing == "id_token":
@@ -316,7 +316,7 @@ async def test_an_incomplete_answer_proves_nothing(client, entra, missing):
 
 
 async def test_a_forged_token_is_refused_end_to_end(client, entra):
-    """MSAL would take it; we do not."""
+    """An ID token that MSAL accepts without checking its signature is refused."""
     flow = await client.begin("http://localhost:3000/callback", None)
     entra.post(TOKEN).respond(json=tokens(flow, id_token=id_token(key=OTHER_KEY, nonce=flow["nonce"])))
     with pytest.raises(TokenInvalid):
@@ -324,7 +324,7 @@ async def test_a_forged_token_is_refused_end_to_end(client, entra):
 
 
 async def test_rolled_over_keys_are_fetched_once(settings, entra):
-    """A new `kid` renews the keys; an unknown one right after does not ask again."""
+    """A new `kid` renews the keys; an unknown one right after does not."""
     clock = Clock()
     client = Client(settings, clock=clock)
     first = await client.begin("http://localhost:3000/callback", None)
@@ -364,7 +364,7 @@ async def test_rolled_over_keys_are_fetched_once(settings, entra):
     ],
 )
 async def test_discovery_is_held_to_the_authority(client, entra, changed):
-    """Another issuer, and keys or tokens from another host or over http, end the sign-in (OIDC Discovery §4.3)."""
+    """Another issuer, and keys or tokens from another host or http, are refused (OIDC Discovery §4.3)."""
     entra["discovery"].respond(json={**DOCUMENT, **changed})
     with pytest.raises(SignInFailed):
         await client.begin("http://localhost:3000/callback", None)
@@ -379,7 +379,7 @@ async def test_discovery_is_held_to_the_authority(client, entra, changed):
     ],
 )
 async def test_the_issuer_is_of_the_kind_that_was_asked_for(entra, asked, named):
-    """`organizations` is answered with the template of all issuers, a domain with the GUID of its tenant."""
+    """`organizations` requires the issuer template, and a domain the GUID of a tenant."""
     environ = {"AZURE_TENANT_ID": asked, "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": "s"}
     client = Client(Settings.load({**environ, "AZURE_ALLOWED_TENANTS": TENANT}))
     entra.get(DISCOVERY.replace(TENANT, asked)).respond(json={**DOCUMENT, "issuer": ISSUER.replace(TENANT, named)})
@@ -391,7 +391,7 @@ async def test_the_issuer_is_of_the_kind_that_was_asked_for(entra, asked, named)
 @pytest.mark.parametrize("status", [302, 307, 308])
 @pytest.mark.parametrize("endpoint", ["discovery", "token", "keys"])
 async def test_a_redirect_is_not_followed(client, entra, endpoint, status):
-    """What an answer says leads nowhere else: neither code and secret, nor the trust in a document."""
+    """A redirect is not followed: neither with code and secret, nor for a document."""
     elsewhere = {"discovery": DOCUMENT, "keys": {"keys": [jwk()]}}
     entra.post(TOKEN, name="token")
     entra[endpoint].respond(status, headers={"Location": "https://elsewhere.example/"})
@@ -440,7 +440,7 @@ async def test_a_domain_learns_its_tenant_from_discovery(entra):
     ],
 )
 async def test_what_the_browser_brings_back_is_read_carefully(client, entra, query, code, said):
-    """An error in the query is named by its number; its text goes nowhere."""
+    """The number of an error in the query decides; its text is dropped."""
     flow = await client.begin("http://localhost:3000/callback", None)
     with pytest.raises(AuthError) as caught:
         await client.redeem(flow, {"state": flow["state"], **query})
@@ -452,7 +452,7 @@ async def test_what_the_browser_brings_back_is_read_carefully(client, entra, que
 @pytest.mark.parametrize("name", ["trace_id", "correlation_id"])
 @pytest.mark.parametrize("id_", ["x\nsign-in succeeded", f"{OBJECT}\n", ["the-code"], "the-code"])
 async def test_an_id_that_is_none_goes_to_no_log(client, entra, name, id_):
-    """Ids of a refusal are for the operator; what has another form than Entra's is left out."""
+    """The detail of a refusal contains only ids in Entra's form."""
     flow = await client.begin("http://localhost:3000/callback", None)
     route = entra.post(TOKEN)
     route.respond(400, json={"error": "invalid_grant", name: id_})
@@ -466,7 +466,7 @@ async def test_an_id_that_is_none_goes_to_no_log(client, entra, name, id_):
 
 
 async def test_the_address_for_signing_out(client, entra):
-    """It names the way back and, where Entra gave one, the hint that spares the account picker."""
+    """The address contains the return address and, if Entra gave one, the logout hint."""
     flow = await client.begin("http://localhost:3000/callback", None)
     hinted = id_token(nonce=flow["nonce"], login_hint="O.hint")
     entra.post(TOKEN).respond(json=tokens(flow, id_token=hinted))
@@ -476,7 +476,7 @@ async def test_the_address_for_signing_out(client, entra):
 
 
 async def test_a_slow_directory_holds_up_nobody_else(client, entra):
-    """While one redemption waits, the event loop runs and other redemptions pass."""
+    """While one redemption waits, the event loop and other redemptions continue."""
     from threading import Event
 
     release = Event()
@@ -499,7 +499,7 @@ async def test_a_slow_directory_holds_up_nobody_else(client, entra):
 
 
 async def test_every_request_has_its_limits(client, entra):
-    """Ours and MSAL's own: a step of each, two tries to connect included, ends before its person is given up."""
+    """Each step of each request, MSAL's included and a retry counted, has a timeout below the caller's."""
     flow = await client.begin("http://localhost:3000/callback", None)
     entra.post(TOKEN).respond(json=tokens(flow))
     assert await redeem(client, flow)
@@ -511,7 +511,7 @@ async def test_every_request_has_its_limits(client, entra):
 
 
 async def test_waiting_ends(client, entra, monkeypatch):
-    """A directory that never answers costs its person at most the limit."""
+    """When the directory never answers, the call ends at the timeout."""
     from threading import Event
 
     monkeypatch.setattr("azure_auth.auth.entra.client.LONGEST_WAIT_SECONDS", 0.2)

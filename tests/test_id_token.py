@@ -1,4 +1,4 @@
-"""What an ID token must be to prove who signed in; MSAL checks none of it."""
+"""The validation of ID tokens; MSAL checks none of it."""
 
 import time
 
@@ -38,7 +38,7 @@ def check(token: object, **changed):
 
 
 def test_a_proper_token_gives_its_claims():
-    """The control beside the forgeries: unforged, the token is taken."""
+    """A genuine token is valid; this is the control for the forgeries."""
     claims = check(id_token())
     assert (claims["tid"], claims["oid"], claims["name"]) == (TENANT, OBJECT, "Ada Lovelace")
 
@@ -94,7 +94,7 @@ def test_a_forged_token_proves_nothing(forgery):
 
 
 def test_a_token_without_nonce_proves_nothing():
-    """A nonce that is missing is as bad as a wrong one."""
+    """A token without a nonce is refused."""
     import jwt
     from forge import claims
 
@@ -114,7 +114,7 @@ def test_clocks_may_differ_by_a_minute(name, inside, outside):
 
 
 def test_the_detail_of_a_refusal_holds_no_claim():
-    """What goes to the log names the claim, not its value."""
+    """The log line names a claim, but not its value."""
     for forgery in FORGED.values():
         with pytest.raises((TokenInvalid, AnswerIncomplete)) as caught:
             check(forgery())
@@ -123,7 +123,7 @@ def test_the_detail_of_a_refusal_holds_no_claim():
 
 
 def test_many_tenants_enter_by_the_list():
-    """For `organizations`, the issuer is the person's own tenant, and that tenant must be listed."""
+    """For `organizations`, the issuer must be the person's tenant, and that tenant must be listed."""
     own = f"{HOST}/{OTHER_TENANT}/v2.0"
     token = id_token(iss=own, tid=OTHER_TENANT)
     assert check(token, issuer=TEMPLATE, allowed_tenants=frozenset({OTHER_TENANT}))["tid"] == OTHER_TENANT
@@ -144,7 +144,7 @@ def test_a_single_tenant_can_be_narrowed_but_not_widened():
 
 
 def test_a_tenant_is_the_same_in_capitals():
-    """A GUID counts in either case: for the issuer, the key that signed, and the list of tenants."""
+    """A tenant's GUID may have either case, for the issuer, the signing key and the list of tenants."""
     tenant = "abcdefab-cdef-4abc-8def-abcdefabcdef"
     own = f"{HOST}/{tenant}/v2.0"
     token = id_token(iss=own, tid=tenant.upper())
@@ -155,7 +155,7 @@ def test_a_tenant_is_the_same_in_capitals():
 
 
 def test_a_key_signs_for_its_issuer_only():
-    """Where the directory says for whom a key signs, it signs for nobody else."""
+    """A key with an issuer is valid for that issuer alone."""
     token = id_token()
     assert check(token, keys=keys(jwk(issuer=TEMPLATE)))
     assert check(token, keys=keys(jwk(issuer=ISSUER)))
@@ -164,7 +164,7 @@ def test_a_key_signs_for_its_issuer_only():
 
 
 def test_only_rsa_signing_keys_are_keys():
-    """Keys for encryption and of other kinds are passed over; a set without a key is no set."""
+    """Only RSA signing keys count; a set without one is refused."""
     with pytest.raises(ValueError):
         check(id_token(), keys=keys(jwk(use="enc")))
     with pytest.raises(ValueError):
@@ -175,7 +175,7 @@ def test_only_rsa_signing_keys_are_keys():
 
 @pytest.mark.parametrize("name", ["tid", "oid", "sid"])
 def test_a_person_is_the_same_in_capitals(name):
-    """However Entra writes a GUID, it is the same person of the same tenant, with the same session to be ended by."""
+    """Tenant, person and Entra's session are the same in either case of their GUIDs."""
     said = {claim: f"abcdefab-0000-4000-8000-{claim.encode().hex():>012}" for claim in ("tid", "oid", "sid")}
     who, shouted = Identity.from_claims(said), Identity.from_claims({**said, name: said[name].upper()})
     assert shouted == who
@@ -184,7 +184,7 @@ def test_a_person_is_the_same_in_capitals(name):
 
 
 def test_a_person_is_of_their_tenant():
-    """An object id of another tenant's directory, which that tenant may choose, is somebody else."""
+    """The same object id in another tenant is another person."""
     ours, theirs = (Identity.from_claims({"tid": tenant, "oid": OBJECT}) for tenant in (TENANT, OTHER_TENANT))
     assert ours.key != theirs.key
 
@@ -201,7 +201,7 @@ def test_a_person_is_of_their_tenant():
     ],
 )
 def test_a_person_is_never_undefined(said, name, initials):
-    """Without a name the user name stands in, and without that a greeting still reads well."""
+    """Without a name the user name is shown, and without both the greeting is still readable."""
     who = Identity.from_claims(
         {"tid": TENANT, "oid": OBJECT, "preferred_username": "ada.lovelace@contoso.example", **said}
     )

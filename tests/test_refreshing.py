@@ -1,4 +1,4 @@
-"""A value from the network that everybody shares."""
+"""A value from the network that all threads share."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ from azure_auth.auth.entra.refreshing import RefreshingValue
 
 
 class Fetch:
-    """Something to fetch, which counts and can fail."""
+    """A fetch function that counts its calls and can fail."""
 
     def __init__(self):
         self.calls = 0
@@ -37,7 +37,7 @@ def clock():
 
 
 def test_it_is_fetched_once_a_day(fetch, clock):
-    """The second look costs nothing; the next day's fetches anew."""
+    """A value is fetched once, and again after a day."""
     kept = RefreshingValue(fetch, clock)
     assert [kept.get(), kept.get()] == [1, 1]
     clock.now = 24 * 3600 + 1
@@ -45,7 +45,7 @@ def test_it_is_fetched_once_a_day(fetch, clock):
 
 
 def test_a_failure_is_not_remembered(fetch, clock):
-    """Whoever comes after a failure tries anew."""
+    """After a failed fetch without an older value, the next call fetches again."""
     kept = RefreshingValue(fetch, clock)
     fetch.fails = True
     with pytest.raises(ConnectionError):
@@ -55,7 +55,7 @@ def test_a_failure_is_not_remembered(fetch, clock):
 
 
 def test_the_old_value_stays_while_fetching_fails(fetch, clock):
-    """An old value serves, and is tried to renew once a minute."""
+    """While renewal fails, the old value is returned, and renewal is tried once a minute."""
     kept = RefreshingValue(fetch, clock)
     kept.get()
     fetch.fails = True
@@ -69,7 +69,7 @@ def test_the_old_value_stays_while_fetching_fails(fetch, clock):
 
 
 def test_renewing_cools_down(fetch, clock):
-    """Asking for renewal again and again fetches once a minute."""
+    """Repeated requests for renewal fetch once a minute."""
     kept = RefreshingValue(fetch, clock)
     kept.get()
     assert kept.get(renew=True) == 1
@@ -83,7 +83,7 @@ def test_renewing_cools_down(fetch, clock):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_many_threads_share_one_fetch(fails):
-    """Twenty people at once cause one fetch, and hear of its one outcome."""
+    """Twenty concurrent calls cause one fetch and share its result."""
     release, calls = Event(), []
 
     def fetch():
@@ -102,7 +102,7 @@ def test_many_threads_share_one_fetch(fails):
             return "failed"
 
     def waiting() -> int:
-        """How many threads wait for what one of them fetches."""
+        """The number of threads that wait for one fetch."""
         return sum(
             any(frame.f_code is Future.result.__code__ for frame, _ in traceback.walk_stack(top))
             for thread, top in sys._current_frames().items()

@@ -1,4 +1,4 @@
-"""Settings: what is taken, what is refused, and what the refusal says."""
+"""Settings: which values are valid, and what each fault says."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def faults(environ: dict[str, str]) -> tuple[str, ...]:
 
 
 def test_three_values_are_enough():
-    """Tenant, client and secret sign people in with the public cloud; the rest has the contract's defaults."""
+    """Tenant, client and secret are enough; all other settings have the contract's defaults."""
     settings = Settings.load(REAL)
     assert (settings.tenant_id, settings.client_id, settings.credential) == (TENANT, CLIENT, SECRET)
     assert settings.authority_host == "https://login.microsoftonline.com"
@@ -55,7 +55,7 @@ def test_no_value_at_all_is_the_demo_in_development():
 
 @pytest.mark.parametrize("name", AZURE)
 def test_a_single_azure_value_is_never_silently_the_demo(name):
-    """Any one of the contract's AZURE_* names, even empty, turns the demo off, and what is missing is named."""
+    """Each AZURE_* name of the contract, even if empty, turns the demo off; faults name the missing ones."""
     for value in ("", TENANT):
         named = " ".join(faults({**DEV, name: value}))
         assert {"AZURE_TENANT_ID", "AZURE_CLIENT_ID"} - {name} == {
@@ -64,7 +64,7 @@ def test_a_single_azure_value_is_never_silently_the_demo(name):
 
 
 def test_other_azure_values_mean_nothing():
-    """A developer's shell may hold other AZURE_* values."""
+    """Other AZURE_* values, as in a developer's shell, have no effect."""
     assert Settings.load({**DEV, "AZURE_SUBSCRIPTION_ID": "x", "AZURE_USERNAME": "y"}).demo
 
 
@@ -82,7 +82,7 @@ def test_other_azure_values_mean_nothing():
     ],
 )
 def test_the_demo_is_for_development_on_loopback(environ):
-    """In production, in preview, at a public address or on a public bind, values are missing instead."""
+    """In production, in preview, at a public address or on a public bind, missing values are faults."""
     assert Settings.load(DEV).demo
     named = faults({**DEV, **environ})
     assert [fault.split()[0] for fault in named[:3]] == ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"]
@@ -90,7 +90,7 @@ def test_the_demo_is_for_development_on_loopback(environ):
 
 
 def test_every_fault_is_named_at_once():
-    """Each fault names its variable and what to do, all in one go."""
+    """All faults are reported at once; each names its variable and what to do."""
     named = faults(
         {
             "AZURE_TENANT_ID": "contoso",
@@ -147,7 +147,7 @@ def test_every_fault_is_named_at_once():
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused(name, value):
-    """A wrong value is a fault of its own variable, and of no other."""
+    """A wrong value is a fault of its own variable alone."""
     assert [fault.split()[0] for fault in faults({**REAL, name: value})] == [name]
 
 
@@ -171,7 +171,7 @@ def test_values_are_read_as_they_are_meant(name, value, attribute, expected):
 
 
 def test_many_tenants_need_a_list():
-    """`organizations` and `common` are refused without AZURE_ALLOWED_TENANTS, and taken with it."""
+    """`organizations` and `common` require AZURE_ALLOWED_TENANTS."""
     many = {**REAL, "AZURE_TENANT_ID": "organizations"}
     for none in ({}, {"AZURE_ALLOWED_TENANTS": ","}):
         assert [fault.split()[0] for fault in faults({**many, **none})] == ["AZURE_ALLOWED_TENANTS"]
@@ -223,7 +223,7 @@ def pair():
 @pytest.mark.parametrize("password", [None, "pass"])
 @pytest.mark.parametrize("form", ["pem", "pfx"])
 def test_a_certificate_is_taken_in_both_forms(tmp_path, pair, form, password):
-    """PEM and PFX, with and without a password, become what MSAL takes."""
+    """PEM and PFX files, with and without a password, are read in MSAL's form."""
     key, certificate = pair
     locked = BestAvailableEncryption(password.encode()) if password else NoEncryption()
     path = tmp_path / f"app.{form}"
@@ -244,7 +244,7 @@ def test_a_certificate_is_taken_in_both_forms(tmp_path, pair, form, password):
 
 
 def test_a_certificate_without_its_key_is_refused(tmp_path, pair):
-    """A file that lacks one half, or whose halves differ, is a fault."""
+    """A file without key or certificate, or whose key is of another certificate, is a fault."""
     _, certificate = pair
     other = rsa.generate_private_key(65537, 2048)
     environ = {k: v for k, v in REAL.items() if k != "AZURE_CLIENT_SECRET"}
@@ -291,7 +291,7 @@ def test_faults_stop_reflex_with_text_and_status_1(tmp_path, mode):
     ],
 )
 def test_production_takes_a_guarded_redis_only(url, fault):
-    """Off this machine it needs TLS and a password, since Reflex unpickles what it finds there; the fault says why."""
+    """A remote Redis needs TLS and a password, because Reflex unpickles its data; the fault says why."""
     environ = {**REAL, "REFLEX_ENV_MODE": "prod", "REFLEX_REDIS_URL": url}
     if fault:
         (named,) = faults(environ)
@@ -314,7 +314,7 @@ def test_redis_takes_the_states_out_of_memory():
 
 @pytest.mark.parametrize("name", ["REFLEX_FRONTEND_PATH", "REFLEX_BACKEND_PATH", "REFLEX_DEPLOY_URL"])
 def test_a_path_prefix_is_refused(name):
-    """The app has a host to itself; a prefix stops the start, by whichever setting it comes."""
+    """The app needs its own host; a path prefix in any setting stops the start."""
     value = "https://app.example.com/hr" if name == "REFLEX_DEPLOY_URL" else "/hr"
     (fault,) = faults({**REAL, name: value, "REFLEX_ENV_MODE": "prod"})
     assert fault.startswith(name)

@@ -1,4 +1,4 @@
-"""Every way in which a sign-in can fail, brought about at the demo directory, and the words for it."""
+"""Every failure of a sign-in, caused at the demo directory, and its text for the person."""
 
 import re
 import time
@@ -50,14 +50,14 @@ BY_NUMBER = {
 
 
 def test_no_number_is_left_out():
-    """Each AADSTS number that has words of its own has its row above."""
+    """Each AADSTS number with its own text has a row above."""
     assert {number for text in ERROR_TEXTS.values() for number in text.numbers} == {*BY_NUMBER} - {99999}
 
 
 @pytest.mark.parametrize("endpoint", ["authorize", "token"])
 @pytest.mark.parametrize("number", BY_NUMBER)
 async def test_each_number_has_its_words(tab, directory, caplog, number, endpoint):
-    """Wherever Entra refuses, the person reads a heading and what to do, and the operator the number and the ids."""
+    """At both endpoints, the page shows a heading and what to do, and the log the number and the ids."""
     _, heading, words = BY_NUMBER[number]
     with directory.fault(endpoint=endpoint, aadsts=number):
         assert await sign_in_as(tab, directory, "Ada Lovelace", "/reports") is None
@@ -110,8 +110,8 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-async def test_each_bad_day_has_its_words(directory, settings, make_sign_in, name):
-    """A directory that is down, throttling or cut off is told apart; afterwards the next person gets in."""
+async def test_each_bad_day_has_its_words(directory, settings, make_sign_in, monkeypatch, name):
+    """A directory that is down, throttles or is cut off has its own text; the next person signs in."""
     registered(make_sign_in(settings))
     fault, heading, words = FAULTS[name]
     tab = open_tab()
@@ -138,8 +138,8 @@ async def test_each_bad_day_has_its_words(directory, settings, make_sign_in, nam
         ("no state", FlowForeign),
     ],
 )
-async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, why, error):
-    """Too late, twice or never begun: the stranger reads what happened, and goes on to the page that is known."""
+async def test_a_flow_that_is_over_has_its_words(tab, directory, settings, make_sign_in, monkeypatch, why, error):
+    """An expired, used or unknown flow has its own text, and "Try again" leads to the page if it is known."""
     answer = directory.answer(await tab.jar.begin(services().sign_in, "/reports"), "Ada Lovelace")
     if "expired" in why:
         now = time.time()
@@ -148,7 +148,7 @@ async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, wh
         assert await finishes(tab, f"/callback?{urlencode(answer)}")
         tab.cookies.pop("azure_auth_session")
     if why in ("forgotten", "expired, and the store knows nothing"):
-        services().sign_in._store._one_time.clear()
+        registered(make_sign_in(settings))  # a restart loses the flows
     if error is FlowForeign:
         answer = {"code": answer["code"]} | ({"state": "unknown"} if why == "unknown" else {})
     await tab.opens(f"/callback?{urlencode(answer)}", "callback")
@@ -160,7 +160,7 @@ async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, wh
 
 
 async def test_a_forged_callback_has_its_words(tab, directory):
-    """Somebody else's answer: calm words, for it may as well be a bookmark, and a way on."""
+    """The answer to another browser's flow gets a calm text, because it may be a bookmark."""
     answer = directory.answer(await Jar().begin(services().sign_in), "Grace Hopper")
     await tab.opens(f"/callback?{urlencode(answer)}", "callback")
     assert not tab.state.check_auth
@@ -168,8 +168,8 @@ async def test_a_forged_callback_has_its_words(tab, directory):
     assert "It was started in another browser" in tab.told["failure"]["message"]
 
 
-async def test_a_wrong_credential_of_ours_has_its_words(directory, environ, make_sign_in):
-    """The directory itself refuses the secret: the person is told that it is not their fault."""
+async def test_a_wrong_credential_of_ours_has_its_words(directory, environ, make_sign_in, monkeypatch):
+    """When the directory refuses the app's secret, the page says that the account is fine."""
     wrong = Settings.load({**environ, "AZURE_CLIENT_SECRET": "not-the-secret"})
     registered(make_sign_in(wrong))
     tab = open_tab()
@@ -179,7 +179,7 @@ async def test_a_wrong_credential_of_ours_has_its_words(directory, environ, make
 
 
 async def test_a_hung_redemption_ends(tab, directory, monkeypatch):
-    """The person is told after the limit, and the next person does not wait."""
+    """A redemption that hangs fails at the timeout, and delays nobody else."""
     await sign_in_as(tab, directory, "Ada Lovelace")  # discovery and keys are there
     tab.cookies.pop("azure_auth_session")
     monkeypatch.setattr("azure_auth.auth.entra.client.LONGEST_WAIT_SECONDS", 0.3)
@@ -191,7 +191,7 @@ async def test_a_hung_redemption_ends(tab, directory, monkeypatch):
 
 @pytest.mark.parametrize("forgery", FORGERIES)
 async def test_no_forgery_signs_anybody_in(tab, directory, forgery):
-    """Each class of forged token, from the directory itself; the unforged one right after is taken."""
+    """Each kind of forged token from the directory fails; a genuine one right after succeeds."""
     with directory.fault(endpoint="token", forge=forgery):
         await sign_in_as(tab, directory, "Ada Lovelace")
     assert not tab.state.check_auth
@@ -205,8 +205,8 @@ async def test_no_forgery_signs_anybody_in(tab, directory, forgery):
     assert tab.state.check_auth
 
 
-async def test_keys_that_roll_over_lock_nobody_out(directory, settings, make_sign_in):
-    """After a roll-over the new key is fetched, once the cool-down allows it."""
+async def test_keys_that_roll_over_lock_nobody_out(directory, settings, make_sign_in, monkeypatch):
+    """After a key roll-over, the new key is fetched when the cool-down is over."""
     clock = Clock()
     registered(make_sign_in(settings, clock))
     tab = open_tab()
@@ -220,6 +220,6 @@ async def test_keys_that_roll_over_lock_nobody_out(directory, settings, make_sig
 
 @pytest.mark.parametrize("person", ["Mary Somerville", "Joan Clarke"])
 async def test_guests_and_people_in_many_groups_get_in(tab, directory, person):
-    """A guest has the tenant's `tid`; three hundred groups are left out of the token."""
+    """A guest, and a person whose 300 groups are not in the token, can sign in."""
     assert await sign_in_as(tab, directory, person)
     assert tab.state.token["name"] == person

@@ -61,10 +61,7 @@ class Settings:
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read the settings.
-
-        Args:
-            environ: The environment, with `.env` already merged into it.
+        """Read the settings from the environment, with `.env` already merged into it.
 
         Raises:
             NotConfigured: With every fault that the environment has.

@@ -54,7 +54,11 @@ class _Directory:
 
 
 class Client:
-    """Makes all requests to the directory. Every method waits in a thread, at most `LONGEST_WAIT_SECONDS`."""
+    """Makes all requests to the directory.
+
+    Every method waits in a thread, at most `LONGEST_WAIT_SECONDS`. It raises an AuthError when the directory refuses or
+    does not answer, or when its answer is invalid.
+    """
 
     def __init__(
         self,
@@ -64,10 +68,7 @@ class Client:
     ) -> None:
         """Prepare the client, without using network or files.
 
-        Args:
-            settings: The directory, the app and its credential.
-            mounts: httpx transports by address, for a directory in this process.
-            clock: Returns seconds; decides when discovery and keys are fetched again.
+        `mounts` are httpx transports by address, for a directory in this process. `clock` returns seconds.
         """
         self._settings = settings
         self._mounts = mounts
@@ -80,36 +81,22 @@ class Client:
     async def begin(self, redirect_uri: str, prompt: str | None) -> dict[str, Any]:
         """Start an authorization-code flow with PKCE, state and nonce; `auth_uri` in it is the address for the browser.
 
-        Args:
-            redirect_uri: The address to which the directory sends the browser back.
-            prompt: OpenID Connect's `prompt`, or None to let the directory decide.
-
-        Raises:
-            AuthError: When the directory does not answer.
+        `prompt` is that of OpenID Connect; None lets the directory decide.
         """
         return await self._in_thread(lambda: self._begin(redirect_uri, prompt))
 
     async def redeem(self, flow: Mapping[str, Any], answer: Mapping[str, str]) -> Identity:
-        """Redeem the code, validate the ID token, and return the person who signed in.
+        """Redeem the code in `answer`, validate the ID token, and return the person who signed in.
 
-        Args:
-            flow: The result of `begin`.
-            answer: The query of the browser's request to the redirect URI, with the flow's `state`.
-
-        Raises:
-            AuthError: When the directory refuses or does not answer, or its answer fails validation.
+        `flow` is the result of `begin`; `answer` is the query of the browser's request to the redirect URI.
         """
         return await self._in_thread(lambda: self._redeem(dict(flow), dict(answer)))
 
     async def sign_out_url(self, identity: Identity, return_to: str) -> str:
         """Return the directory's sign-out address for a person (OpenID Connect RP-Initiated Logout).
 
-        Args:
-            identity: The person; with their logout hint, the directory shows no account picker.
-            return_to: The address to which the directory sends the browser afterwards; a registered redirect URI.
-
-        Raises:
-            AuthError: When the directory does not answer.
+        With the person's logout hint, the directory shows no account picker. `return_to` must be a registered redirect
+        URI.
         """
         asked = {"post_logout_redirect_uri": return_to}
         if identity.logout_hint:

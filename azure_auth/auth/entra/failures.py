@@ -22,13 +22,10 @@ _BY_OAUTH_ERROR = {
 
 
 def refusal(result: Mapping[str, Any]) -> AuthError:
-    """Return the error for an OAuth error response of the token endpoint, or of the browser's query.
+    """Return the error for an OAuth error response (RFC 6749 §4.1.2.1 and §5.2), from the browser or the directory.
 
     The first known AADSTS number decides, else OAuth's code. The detail has only these and Microsoft's ids: the text of
     the response may contain personal data.
-
-    Args:
-        result: The response, with `error` (RFC 6749 §4.1.2.1 and §5.2).
     """
     error = str(result["error"]) if re.fullmatch(r"[a-z_]{1,40}", str(result["error"])) else "other"
     ids = [f"{name}={result[name]}" for name in ("trace_id", "correlation_id") if GUID.fullmatch(str(result.get(name)))]
@@ -44,7 +41,7 @@ def _numbers(result: Mapping[str, Any]) -> list[int]:
     """Return the AADSTS numbers, most specific first. The browser's query has one in its description."""
     codes: list[Any] = result["error_codes"] if isinstance(result.get("error_codes"), list) else []
     described = re.findall(r"AADSTS(\d{1,9})", str(result.get("error_description", "")))[:1]
-    return [code for code in codes if isinstance(code, int)] or [int(number) for number in described]
+    return [int(code) for code in codes if isinstance(code, int)] or [int(number) for number in described]
 
 
 def translated(ask: Callable[[], _T]) -> _T:

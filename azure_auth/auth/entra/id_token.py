@@ -51,13 +51,8 @@ def validate(
 ) -> Mapping[str, Any]:
     """Return the claims of an ID token, which must be valid for this app and this flow.
 
-    Args:
-        token: The `id_token` of the token endpoint's answer.
-        keys: The directory's signing keys.
-        client_id: The app's id; the token must have this audience alone.
-        issuer: The issuer of the discovery document; it contains `{tenantid}` for `organizations` and `common`.
-        allowed_tenants: The tenants whose people may sign in; empty means the issuer's one tenant.
-        nonce: The flow's nonce; MSAL sends the hash of it.
+    `issuer` contains `{tenantid}` for `organizations` and `common`. Without `allowed_tenants`, only people of the
+    issuer's one tenant may sign in. The token has the hash of the flow's `nonce`, because MSAL sends that.
 
     Raises:
         AnswerIncomplete: When there is no token.
