@@ -17,12 +17,10 @@ from starlette.types import ASGIApp
 from azure_auth import audit
 from azure_auth.auth.core import State
 from azure_auth.auth.entra.client import Client
-from azure_auth.auth.gate import links
 from azure_auth.auth.gate.gate import Gate
 from azure_auth.auth.gate.leave import leave
 from azure_auth.auth.gate.notice import notice
 from azure_auth.auth.gate.sockets import Sockets
-from azure_auth.auth.gate.states import SharedStates, instead_of
 from azure_auth.auth.gate.tabs import Tabs
 from azure_auth.auth.policy import public
 from azure_auth.auth.sessions.server_keys import ServerKeys, kept_in
@@ -105,11 +103,7 @@ app = App(
     # The code in the address of /callback does not travel further.
     head_components=[rx.el.meta(name="referrer", content="same-origin")],
 )
-app._state_manager = states = instead_of(app.state_manager, sessions.is_over)  # pyright: ignore[reportPrivateUsage]
-links.instead_of_reflexs(app.event_namespace)
 gate = Gate(app, sessions, tabs, State, sign_in.start_url)
-if isinstance(states, SharedStates):
-    states.on_unreadable = gate.note_lost_state
 
 
 @asynccontextmanager

@@ -29,9 +29,9 @@ from azure_auth import audit, bounds
 from azure_auth.auth.gate import gate as gate_module
 from azure_auth.auth.gate.frames import Frames, Outgoing
 from azure_auth.auth.gate.messages import _fits, is_event, takes
+from azure_auth.auth.gate.pacing import Pace, Paces
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.policy import public
-from azure_auth.auth.sessions.limits import Pace, Paces
 from azure_auth.auth.sessions.store.store import EmbeddedStore
 from azure_auth.auth.web import connections as connections_module
 from azure_auth.auth.web.connections import Connections
