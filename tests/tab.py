@@ -88,7 +88,11 @@ class Tab:
                 self.told |= {name.removesuffix("_rx_state_"): value for name, value in values.items()}
 
         context = EventContext(
-            token=self.connection.state_key, state_manager=None, enqueue_impl=None, emit_delta_impl=emit, parent_txid="load"
+            token=self.connection.state_key,
+            state_manager=None,
+            enqueue_impl=None,
+            emit_delta_impl=emit,
+            parent_txid="load",
         )
         before = EventContext.set(context)
         try:

@@ -182,6 +182,10 @@ async def test_a_person_who_signs_in_a_thousand_times_has_few_handles(make):
         assert sessions._store._db.execute("SELECT count(*) FROM handles").fetchone() == (2,)
 
 
+def kept_of(tabs: Tabs) -> tuple[object, ...]:
+    return tabs._holders, tabs._uploads, tabs._by_socket, tabs._by_session, tabs._anonymous
+
+
 async def test_nobody_is_kept_who_left(tmp_path):
     """With its last connection a session, its data key and its timers are gone; also where one ends by exception."""
     sessions, tabs = Sessions(EmbeddedStore(tmp_path / "sessions.sqlite"), SETTINGS, KEYS), Tabs()
@@ -194,7 +198,9 @@ async def test_nobody_is_kept_who_left(tmp_path):
         two = Tab.of("one", held), Tab.of("two", None)
         with pytest.raises(failure), tabs.connected(two[0]), tabs.connected(two[1]), streams.answering(held):
             raise failure
-    assert not any((tabs._holders, tabs._uploads, tabs._by_socket, tabs._by_session, tabs._anonymous, streams._by_session))
+    assert not any(
+        (tabs._holders, tabs._uploads, tabs._by_socket, tabs._by_session, tabs._anonymous, streams._by_session)
+    )
     del held, two
     gc.collect()
     assert not any((len(sessions._open), sessions._wakes, sessions._writes))
@@ -259,7 +265,9 @@ async def test_a_socket_that_ends_by_exception_leaves_nothing(gate, sign_in, fai
     (tab,) = seen
     tabs = gate._tabs
     await asyncio.sleep(0)
-    assert not any((tabs._holders, tabs._uploads, tabs._by_socket, tabs._by_session, tabs._anonymous, site._streams._by_session))
+    assert not any(
+        (tabs._holders, tabs._uploads, tabs._by_socket, tabs._by_session, tabs._anonymous, site._streams._by_session)
+    )
     assert tab.stall_timer.cancelled()
     assert tab.timer is None or tab.timer.cancelled()
     assert bool(gate.cleanup._left) is not signed_in  # a stranger's state waits a while for its tab

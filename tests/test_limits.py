@@ -11,10 +11,10 @@ import pytest
 import reflex as rx
 from conftest import KEYS, Clock
 from jar import Jar
+from memory_page import Alive
 from reflex.istate.manager.token import BaseStateToken
 from reflex_base.registry import RegistrationContext
 from tab import State
-from test_gate import Alive
 
 from azure_auth import audit
 from azure_auth.auth.gate import admission, cleanup

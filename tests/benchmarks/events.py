@@ -125,7 +125,9 @@ class Crowd:
         """Pass one event and its update, in a task of its own, as each has one in Reflex; return the seconds."""
         message = {"name": _HANDLER, "payload": {}, "router_data": _WHERE}
         router_data = {**_WHERE, "sid": tab.stable_id}
-        EventContext.set(EventContext(token=tab.state_key, state_manager=None, enqueue_impl=None, router_data=router_data))
+        EventContext.set(
+            EventContext(token=tab.state_key, state_manager=None, enqueue_impl=None, router_data=router_data)
+        )
         event = Event(name=_HANDLER)
         start = time.perf_counter()
         await self._gate.namespace.on_event(tab.stable_id, message)
