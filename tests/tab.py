@@ -52,7 +52,7 @@ class Tab:
             "query": {name: values[-1] for name, values in parse_qs(parts.query).items()},
             "headers": {"origin": APP},
             "ip": "127.0.0.1",
-            "token": self.connection.key,
+            "token": self.connection.state_key,
             "sid": "socket",
         }
         self.root.router_data = data
@@ -74,7 +74,7 @@ class Tab:
     @property
     def root(self) -> rx.State:
         """The state tree under the key that the tab has now."""
-        return self._trees.setdefault(self.connection.key, rx.State())
+        return self._trees.setdefault(self.connection.state_key, rx.State())
 
     @property
     def state(self) -> State:
@@ -91,7 +91,11 @@ class Tab:
                 self.told |= {name.removesuffix("_rx_state_"): value for name, value in values.items()}
 
         context = EventContext(
-            token=self.connection.key, state_manager=None, enqueue_impl=None, emit_delta_impl=emit, parent_txid="load"
+            token=self.connection.state_key,
+            state_manager=None,
+            enqueue_impl=None,
+            emit_delta_impl=emit,
+            parent_txid="load",
         )
         before = EventContext.set(context)
         try:

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from behind import connections
+from memory_page import Alive, gate_of, of_ada
 from raw_socket import RawSocket, new_token
 from raw_tab import APP_STATE, HYDRATE, ON_LOAD, ROOT_STATE, RawTab
 from starlette.applications import Starlette
@@ -21,17 +22,19 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from test_budget import resident_megabytes
-from test_gate import Alive, gate_of, loaded, of_ada
+from test_gate import loaded
 from test_requests import body_in_time, longest_boundary, longest_cookies, longest_headers, longest_others
 from test_websockets import a_strangers_websocket, longest_message, messages_ahead
 
 from azure_auth import audit, bounds
-from azure_auth.auth.gate import gate as gate_module
-from azure_auth.auth.gate.frames import Frames, Outgoing
-from azure_auth.auth.gate.messages import _fits, is_event, takes
+from azure_auth.auth.gate import admission, cleanup, failures, middleware
+from azure_auth.auth.gate.arguments import _fits, takes
+from azure_auth.auth.gate.frames import Frames
+from azure_auth.auth.gate.messages import is_event
+from azure_auth.auth.gate.pacing import Pace, Paces
+from azure_auth.auth.gate.sending import Outgoing
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.policy import public
-from azure_auth.auth.sessions.limits import Pace, Paces
 from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.auth.web import connections as connections_module
 from azure_auth.auth.web.connections import Connections
@@ -535,12 +538,12 @@ async def longest_report(most: int) -> None:
 
 
 async def reports_a_minute(most: int) -> None:
-    gate, *_rest = gate_of(Tabs(), {})
+    gate, _ = gate_of(Tabs())
     logged: list[object] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gate_module._log, "error", lambda *line: logged.append(line))
+        patch.setattr(failures._log, "error", lambda *line: logged.append(line))
         for number in range(2 * most):
-            gate.log_report(ValueError(number))
+            gate.failures.of_browser(ValueError(number))
     assert len(logged) == most
 
 
@@ -579,7 +582,7 @@ async def bursts(most: float) -> None:
 
 async def tabs_of_a_session(_: int) -> None:
     tabs = Tabs()
-    gate, *_rest = gate_of(tabs, {})
+    gate, _ = gate_of(tabs)
     admitted = []
     with ExitStack() as open_:
         for number in range(bounds.SESSION_SOCKETS + 5):
@@ -649,29 +652,29 @@ async def unread_answers(most: int) -> None:
 async def tasks_of_a_session(most: int) -> None:
     """One more background handler is refused with words; a foreground one, of which there is one at a time, is not."""
     tab = of_ada("key")
-    gate, *_rest = gate_of(Tabs(), {})
+    gate, _ = gate_of(Tabs())
 
     async def is_active(*_: object) -> bool:
         return True
 
-    gate._sessions.is_active = is_active
+    gate.events._sessions.is_active = is_active
     event = SimpleNamespace(name=f"{ROOT_STATE}.hydrate", payload={})
     context = SimpleNamespace(token="key", parent_txid="1")
     with pytest.MonkeyPatch.context() as patch:
         for background, running in ((True, most), (True, most - 1), (False, most)):
             handler = SimpleNamespace(handler=SimpleNamespace(is_background=background))
-            patch.setattr(gate_module, "registered", lambda _, handler=handler: handler)
-            gate._running = {tab.session: dict.fromkeys(range(running), "key")}
-            told = await gate._of_somebody(tab, tab.session, event, context)
+            patch.setattr(middleware, "registered", lambda _, handler=handler: handler)
+            gate.events._running = {tab.session: dict.fromkeys(range(running), "key")}
+            told = await gate.events._answer_session(tab, tab.session, event, context)
             assert ("Too much at once" in str(told)) is (background and running == most)
 
 
 async def a_silent_tab(_: float) -> None:
     """It is cut, not dismissed: its page connects again as soon as it can."""
     tabs = Tabs()
-    gate, *_rest = gate_of(tabs, {})
+    gate, _ = gate_of(tabs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gate_module, "TAB_ANSWER_SECONDS", 0.05)
+        patch.setattr(admission, "TAB_ANSWER_SECONDS", 0.05)
         there, silent = of_ada("there"), of_ada("silent", answering=False)
         with tabs.connected(there), tabs.connected(silent):
             assert gate.welcome(there)
@@ -685,11 +688,11 @@ async def a_silent_tab(_: float) -> None:
 async def test_a_tab_that_leaves_is_noted_again():
     """What was dropped from the notes while it was connected is found when its session ends."""
     tabs, tab = Tabs(), of_ada("key")
-    gate, *_rest = gate_of(tabs, {})
+    gate, _ = gate_of(tabs)
     with tabs.connected(tab):
         gate.welcome(tab)
     await gate.left(tab)
-    assert gate._sessions.noted == ["key"]
+    assert gate.cleanup._sessions.noted == ["key"]
 
 
 async def test_a_waiting_message_stops_neither_pings_nor_the_end():
@@ -758,7 +761,7 @@ async def strangers(_: int) -> None:
         (bounds.STRANGERS, lambda number: {"browser": str(number), "address": str(number // 10)}),
     ):
         tabs, stubborn, refused = Tabs(), [], 0
-        gate, *_rest = gate_of(tabs, {})
+        gate, _ = gate_of(tabs)
         with ExitStack() as open_:
             for number in range(most + 200):
                 cut = asyncio.get_running_loop().create_future()
@@ -775,7 +778,7 @@ async def strangers(_: int) -> None:
                 if number == most:
                     assert [one.leaving for one in stubborn[:2]] == [True, False]
             assert refused == (100 if most == bounds.STRANGERS else 0)
-            await asyncio.gather(*gate._farewells)
+            await asyncio.gather(*gate.closing.tasks)
             assert sum(one.cut.done() for one in stubborn) == 200
             for tab in stubborn:
                 tab.timer.cancel()
@@ -810,10 +813,10 @@ async def slow_client(characters: int) -> None:
     socket.sent = None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("azure_auth.auth.gate.frames.SEND_SECONDS", 0.05)
-        patch.setattr(gate_module, "TAB_ANSWER_SECONDS", 0.02)
+        patch.setattr(admission, "TAB_ANSWER_SECONDS", 0.02)
         tab = of_ada("key")
         tab.cut, tab.frames = socket.cut, socket.frames
-        gate, *_rest = gate_of(tabs, {})
+        gate, _ = gate_of(tabs)
         with tabs.connected(tab):
             gate.welcome(tab)
             message = {"type": "websocket.send", "text": "x" * (characters // 5)}
@@ -912,15 +915,16 @@ async def states_of_a_session(most: int) -> None:
 async def lasts_of_a_stranger(_: float) -> None:
     """Its socket lasts so long, and its state a little longer, unless it comes back."""
     tabs, forgotten = Tabs(), []
-    gate, *_rest = gate_of(tabs, {})
+    gate, _ = gate_of(tabs)
 
     async def forget(keys: list[str]) -> None:
         forgotten.extend(keys)
 
-    gate.forget_closed = forget
+    gate.cleanup.forget_closed = forget
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("STRANGER_SECONDS", "STRANGER_ANSWER_SECONDS", "STRANGER_STATE_SECONDS"):
-            patch.setattr(gate_module, name, 0.05)
+        patch.setattr(admission, "STRANGER_SECONDS", 0.05)
+        patch.setattr(admission, "STRANGER_ANSWER_SECONDS", 0.05)
+        patch.setattr(cleanup, "STRANGER_STATE_SECONDS", 0.05)
         tab = Tab("key", "id", None, cut=asyncio.get_running_loop().create_future(), frames=Alive())
         with tabs.connected(tab):
             assert gate.welcome(tab)
@@ -953,12 +957,12 @@ class Hurried:
 async def test_a_stranger_is_there_for_a_minute(monkeypatch):
     """A socket that answers every ping is dismissed after 60 s, and its state goes two minutes later."""
     hurried, tabs, forgotten = Hurried(monkeypatch), Tabs(), []
-    gate, *_rest = gate_of(tabs, {})
+    gate, _ = gate_of(tabs)
 
     async def forget(keys: list[str]) -> None:
         forgotten.extend(keys)
 
-    gate.forget_closed = forget
+    gate.cleanup.forget_closed = forget
     tab = Tab("key", "id", None, cut=asyncio.get_running_loop().create_future(), frames=Alive())
     with tabs.connected(tab):
         assert gate.welcome(tab)
@@ -977,7 +981,7 @@ async def test_a_stranger_is_there_for_a_minute(monkeypatch):
 async def test_who_answers_no_ping_is_cut_in_time(monkeypatch, who, seconds):
     """What a message without an end may take of memory is what can be sent in 10 s, or with a session in 30 s."""
     hurried, tabs, socket = Hurried(monkeypatch), Tabs(), Socket()
-    gate, *_rest = gate_of(tabs, {})
+    gate, _ = gate_of(tabs)
     tab = of_ada("key") if who == "a colleague" else Tab("key", "id", None)
     tab.cut, tab.frames = socket.cut, socket.frames
     with tabs.connected(tab):

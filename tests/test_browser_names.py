@@ -246,7 +246,7 @@ async def test_two_strangers_who_call_their_tabs_alike_share_no_state(sign_in):
     async def nothing(_):
         pass
 
-    gate = SimpleNamespace(welcome=lambda _: True, left=nothing, note=nothing)
+    gate = SimpleNamespace(welcome=lambda _: True, left=nothing, cleanup=SimpleNamespace(note=nothing))
     site = connections(reflex, sign_in, gate)
     name = KEYS.new_name()
     for cookies in (b"", b"", f"{NAME}={'x' * 43}".encode(), f"{NAME}={name}".encode(), f"{NAME}={name}".encode()):
@@ -261,9 +261,9 @@ async def test_two_strangers_who_call_their_tabs_alike_share_no_state(sign_in):
 def test_a_strangers_key_is_of_its_browser_or_of_its_connection():
     """With a name the key is the same at the next connection; without one nobody else can come to it."""
     name = KEYS.new_name()
-    same, again, other = (Tab.of("tab", None, browser=n).key for n in (name, name, KEYS.new_name()))
+    same, again, other = (Tab.of("tab", None, browser=n).state_key for n in (name, name, KEYS.new_name()))
     assert same == again != other
-    assert len({Tab.of("tab", None).key for _ in range(3)}) == 3
+    assert len({Tab.of("tab", None).state_key for _ in range(3)}) == 3
 
 
 def test_a_name_lives_through_a_change_of_the_secret():

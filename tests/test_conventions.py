@@ -179,7 +179,7 @@ def test_what_is_imported_is_pinned():
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
     assert len(pins) == len(lines)
     distributions = {"jwt": "PyJWT", "dotenv": "python-dotenv", "axe_playwright_python": "axe-playwright-python"}
-    distributions["python_multipart"] = "python-multipart"
+    distributions |= {"python_multipart": "python-multipart", "socketio": "python-socketio"}
     imported: set[str] = set()
     tests = [*(ROOT / "tests").rglob("*.py")]
     for path in [*APP, *tests, ROOT / "rxconfig.py"]:

@@ -9,7 +9,7 @@ from reflex.istate.manager.memory import StateManagerMemory
 from reflex.istate.manager.redis import StateManagerRedis
 from reflex.state import State
 
-from azure_auth.auth.gate.states import LocalStates, SharedStates, forget, instead_of
+from azure_auth.auth.gate.states import LocalStates, SharedStates, instead_of
 
 pytestmark = pytest.mark.anyio
 KEY = "f" * 64
@@ -67,7 +67,7 @@ async def test_a_handler_that_holds_the_lock_brings_nothing_back(states, over, e
         state.is_hydrated = True
         if ends:
             over.add(KEY)
-            await forget(states, {KEY})
+            await states.forget({KEY})
     assert await kept(states) is not ends
 
 
@@ -78,7 +78,7 @@ async def test_a_background_handler_works_on_a_state_that_is_kept_nowhere(states
         state.is_hydrated = True
     if ends:
         over.add(KEY)
-        await forget(states, {KEY})
+        await states.forget({KEY})
     for _ in range(2):
         async with states.modify_state(TOKEN) as state:
             assert state.is_hydrated is not ends
@@ -173,7 +173,7 @@ async def test_a_late_write_under_an_end_keeps_nothing_of_any_state(states, over
     async with states.modify_state(TOKEN) as state:
         (await state.get_state(Note)).text = "before the end"
         over.add(KEY)
-        await forget(states, {KEY})
+        await states.forget({KEY})
         (await state.get_state(Draft)).text = "after the end"
     assert not await kept(states)
     assert await texts(await states.get_state(TOKEN)) == ("", "")

@@ -9,24 +9,21 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
-from types import SimpleNamespace
+from contextlib import AsyncExitStack, suppress
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import websockets
 from conftest import clean_environ
+from memory_page import MemoryPage, gate_of, loading
 from raw_browser import Browser
 from raw_tab import APP_STATE, HYDRATE, ROOT_STATE, RawTab
 
-from azure_auth.auth.core import State
-from azure_auth.auth.gate.frames import Outgoing
-from azure_auth.auth.gate.gate import Gate
-from azure_auth.auth.gate.tabs import Tab, Tabs
+from azure_auth import audit
+from azure_auth.auth.gate.tabs import Tabs
 from azure_auth.demo.people import PEOPLE
 from azure_auth.errors import TooManyTabs
-from azure_auth.pages.callback import callback
 
 pytestmark = pytest.mark.anyio
 ADA, GRACE = PEOPLE[0].oid, PEOPLE[1].oid
@@ -248,148 +245,86 @@ async def test_a_duplicated_tab_loads_once_more(production, ada):
     await tab.until(lambda: "still here" in tab.sees["rows"])
 
 
-class Alive:
-    """The frames of a socket whose client answers, or does not."""
-
-    is_sending = False
-
-    def __init__(self, *, answering: bool = True) -> None:
-        self.answering, self.held, self.outgoing = answering, [], None
-
-    async def answers(self, _: float) -> bool:
-        return self.answering
-
-    def hold(self, work: object) -> None:
-        self.held.append(work)
-
-
-class Standing(SimpleNamespace):
-    """A session."""
-
-    __hash__ = object.__hash__
-
-
-class Noting:
-    """Sessions that note which tabs they are told of."""
-
-    def __init__(self) -> None:
-        self.noted: list[str] = []
-        self.on_end, self.on_outdated = [], []
-
-    async def register_tab(self, _: object, key: str) -> list[str]:
-        self.noted.append(key)
-        return []
-
-
-def gate_of(tabs: Tabs, sockets: dict[str, Tab], sessions: object = None) -> tuple[Gate, list, list]:
-    """A gate without Reflex, what it passed on and what it emitted."""
-    passed, emitted, keys = [], [], {}
-
-    async def receive(sid: str, data: dict) -> None:
-        passed.append((sid, data["router_data"]["asPath"]))
-        app.event_processor._futures[len(passed)] = sid
-
-    async def connect(sid: str, environ: dict, auth: dict | None) -> None:
-        keys[sid] = sockets[sid].key
-        if auth:
-            await namespace.on_event(sid, auth["event"])
-
-    async def emit(name: str, update: object, to: str) -> None:
-        emitted.append((to, name, str(getattr(update, "delta", update))))
-
-    async def unlink(token: str, sid: str) -> None:
-        assert keys.pop(sid) == token
-
-    environs = {sid: {"asgi.scope": {"azure_auth.tab": tab}} for sid, tab in sockets.items()}
-    namespace = SimpleNamespace(on_event=receive, on_connect=connect, on_client_error=None, emit=emit, namespace="/")
-    namespace.emit_update, namespace.sid_to_token = None, keys
-    namespace._token_manager = SimpleNamespace(disconnect_token=unlink)
-    server = SimpleNamespace(manager=SimpleNamespace(eio_sid_from_sid=lambda sid, _: sid))
-    server.eio = SimpleNamespace(handlers={"message": None}, on=lambda *_: None)
-    server.eio.sockets = {sid: SimpleNamespace(queue=Outgoing()) for sid in sockets}
-    server.get_environ = lambda sid, _: environs[sid]
-    app = SimpleNamespace(event_namespace=namespace, sio=server, add_middleware=lambda *_, **__: None)
-    app.router, app._unevaluated_pages = lambda path: path, {"/callback": SimpleNamespace(component=callback)}
-    app.event_processor = SimpleNamespace(_futures={})
-    return Gate(app, sessions or Noting(), tabs, State, lambda *_: "/"), passed, emitted
-
-
-def of_ada(key: str, *, answering: bool = True) -> Tab:
-    """A tab of a session that stands."""
-    session = Standing(reference="ada", ended=None, identity=SimpleNamespace(key=("tid", "oid")))
-    cut = asyncio.get_running_loop().create_future()
-    return Tab(key, "id", session, cut=cut, frames=Alive(answering=answering))
-
-
-def loading(path: str) -> dict:
-    return {"event": {"name": HYDRATE, "payload": {}, "router_data": {"pathname": path, "asPath": path}}}
+@pytest.fixture
+def impatient(monkeypatch) -> None:
+    """Whoever is asked for a sign of life has a moment."""
+    monkeypatch.setattr("azure_auth.auth.gate.namespace.ANSWER_SECONDS", 0.05)
 
 
 @pytest.mark.parametrize("earlier", ["answers", "does not answer", "was cut", "was refused"])
-async def test_a_tab_takes_the_place_of_a_socket_that_is_gone(earlier):
+async def test_a_tab_takes_the_place_of_a_socket_that_is_gone(impatient, earlier):
     """Beside one that answers it loads again with another token, and nothing is linked; no code comes to Reflex."""
-    first, second = of_ada("key", answering=earlier == "answers"), of_ada("key")
     tabs = Tabs()
-    gate, passed, emitted = gate_of(tabs, {"1": first, "2": second})
+    gate, passed = gate_of(tabs)
     where = "/callback?code=secret&state=s"
-    with tabs.connected(first):
-        first.store_error = TooManyTabs() if earlier == "was refused" else None
-        await gate.on_connect("1", {"asgi.scope": {"azure_auth.tab": first}}, loading("/callback"))
+    async with MemoryPage(gate, tabs, answering=earlier in ("answers", "was refused")) as first:
+        first.tab.store_error = TooManyTabs() if earlier == "was refused" else None
+        await first.loads("/callback")
+        assert len(passed) == (0 if earlier == "was refused" else 1)
         if earlier == "was cut":
-            await gate._cut(first)
-        with tabs.connected(second):
+            await gate.closing.cut(first.tab)
+        async with MemoryPage(gate, tabs) as second:
             passed.clear()
-            emitted.clear()
-            await gate.on_connect("2", {"asgi.scope": {"azure_auth.tab": second}}, loading(where))
+            await second.loads(where)
             if earlier == "answers":
                 assert passed == []
-                assert tabs.at("key") is first
-                assert [name for _, name, _ in emitted] == ["new_token", "event"]
-                assert where in emitted[1][2]
-                assert not first.cut.done()
-                await gate.on_event("2", loading(where)["event"])
+                assert tabs.at("key") is first.tab
+                assert [name for name, _ in second.heard] == ["new_token", "event"]
+                assert where in str(second.heard[1])
+                assert not first.tab.cut.done()
+                await second.sends(f'42/_event,["event",{json.dumps(loading(where))}]')
                 assert passed == []
+                assert [name for name, _ in second.heard] == ["new_token", "event"] * 2
             else:
-                assert passed == [("2", "/callback")]
-                assert tabs.at("key") is second
-                assert emitted == []
-                assert first.cut.done()
-        assert tabs.at("key") is (first if earlier == "answers" else None)
-    for tab in (first, second):
-        await gate.left(tab)
-        if tab.stall_timer:
-            tab.stall_timer.cancel()
+                assert passed == [(second.tab.socket, "/callback")]
+                assert tabs.at("key") is second.tab
+                assert second.heard == []
+                assert first.tab.cut.done()
+        assert tabs.at("key") is (first.tab if earlier == "answers" else None)
 
 
 @pytest.mark.parametrize("earlier", ["none", "is gone"])
-async def test_two_sockets_of_one_tab_at_once_are_one(earlier):
+async def test_two_sockets_of_one_tab_at_once_are_one(impatient, earlier):
     """Whatever the order, one of them is linked and the other loads again."""
-    tabs, both, gone = Tabs(), {sid: of_ada("key") for sid in "12"}, of_ada("key", answering=False)
-    gate, passed, emitted = gate_of(tabs, {**both, "0": gone})
-    with ExitStack() as connected:
-        for tab in ([gone] if earlier == "is gone" else []) + list(both.values()):
-            connected.enter_context(tabs.connected(tab))
-        environs = {sid: {"asgi.scope": {"azure_auth.tab": tab}} for sid, tab in both.items()}
-        await asyncio.gather(*(gate.on_connect(sid, environs[sid], loading("/")) for sid in "12"))
-    assert len(passed) == 1
-    assert [to for to, name, _ in emitted if name == "new_token"] == [sid for sid in "12" if sid != passed[0][0]]
-    for tab in both.values():
-        await gate.left(tab)
+    tabs = Tabs()
+    gate, passed = gate_of(tabs)
+    async with AsyncExitStack() as connected:
+        if earlier == "is gone":
+            await connected.enter_async_context(MemoryPage(gate, tabs, answering=False))
+        both = [await connected.enter_async_context(MemoryPage(gate, tabs)) for _ in range(2)]
+        await asyncio.gather(*(page.loads("/") for page in both))
+        assert len(passed) == 1
+        told = [page.tab.socket for page in both if "new_token" in [name for name, _ in page.heard]]
+        assert told == [page.tab.socket for page in both if page.tab.socket != passed[0][0]]
 
 
 async def test_a_message_behind_the_cut_leads_nobody_away():
     """What a page sent while its socket was cut is dropped: the page is neither linked again nor told to load."""
-    tabs, tab = Tabs(), of_ada("key")
-    gate, passed, emitted = gate_of(tabs, {"1": tab})
-    with tabs.connected(tab):
-        await gate.on_connect("1", {"asgi.scope": {"azure_auth.tab": tab}}, loading(PAGE))
+    tabs = Tabs()
+    gate, passed = gate_of(tabs)
+    async with MemoryPage(gate, tabs) as page:
+        await page.loads(PAGE)
         assert len(passed) == 1
         passed.clear()
-        await gate._cut(tab)
-        assert (tab.cut.done(), tabs.at("key"), tabs.of(tab.session)) == (True, None, [tab])
-        await gate.on_event("1", loading(PAGE)["event"])
-        assert passed == emitted == []
-    await gate.left(tab)
+        await gate.closing.cut(page.tab)
+        assert (page.tab.cut.done(), tabs.at("key"), tabs.of(page.tab.session)) == (True, None, [page.tab])
+        await gate.namespace.on_event(page.tab.socket, loading(PAGE))
+        assert passed == page.heard == []
+
+
+async def test_a_frame_that_is_no_packet_ends_its_socket(monkeypatch):
+    """Socket.IO cannot read it; the audit trail says so, and nothing is passed on."""
+    tabs, told = Tabs(), []
+    gate, passed = gate_of(tabs)
+    monkeypatch.setattr(audit, "record", lambda event, **fields: told.append((event, fields["reason"])))
+    async with MemoryPage(gate, tabs) as page:
+        await page.loads(PAGE)
+        passed.clear()
+        await page.sends('42/_event,["event",{"name":}]')
+        assert page.tab.cut.done()
+        assert passed == page.heard == []
+    ((event, why),) = told
+    assert (event, why.partition(":")[0]) == ("suspicious", "a frame that is no packet")
 
 
 @pytest.mark.parametrize("query", ["", "&token=", "&token=a&token=b", f"&token={'x' * 65}", "&token=%00", "&token=a_b"])

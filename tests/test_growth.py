@@ -182,6 +182,10 @@ async def test_a_person_who_signs_in_a_thousand_times_has_few_handles(make):
         assert sessions._store._db.execute("SELECT count(*) FROM handles").fetchone() == (2,)
 
 
+def kept_of(tabs: Tabs) -> tuple[object, ...]:
+    return tabs._holders, tabs._uploads, tabs._by_socket, tabs._by_session, tabs._anonymous
+
+
 async def test_nobody_is_kept_who_left(tmp_path):
     """With its last connection a session, its data key and its timers are gone; also where one ends by exception."""
     sessions, tabs = Sessions(EmbeddedStore(tmp_path / "sessions.sqlite"), SETTINGS, KEYS), Tabs()
@@ -194,7 +198,9 @@ async def test_nobody_is_kept_who_left(tmp_path):
         two = Tab.of("one", held), Tab.of("two", None)
         with pytest.raises(failure), tabs.connected(two[0]), tabs.connected(two[1]), streams.answering(held):
             raise failure
-    assert not any((tabs._holders, tabs._uploads, tabs._by_session, tabs._strangers, streams._by_session))
+    assert not any(
+        (tabs._holders, tabs._uploads, tabs._by_socket, tabs._by_session, tabs._anonymous, streams._by_session)
+    )
     del held, two
     gc.collect()
     assert not any((len(sessions._open), sessions._expiry_timers, sessions._save_timers))
@@ -215,7 +221,7 @@ async def test_a_sessions_tabs_are_found_among_many(tmp_path):
         for _ in range(50):
             begun = time.perf_counter()
             assert tabs.of(ada.session) == [mine]
-            assert tabs.at(mine.key) is mine
+            assert tabs.at(mine.state_key) is mine
             took.append(time.perf_counter() - begun)
         for connection in connections:
             connection.__exit__(None, None, None)
@@ -247,7 +253,7 @@ async def test_a_socket_that_ends_by_exception_leaves_nothing(gate, sign_in, fai
         tab = scope["azure_auth.tab"]
         tab.stall_timer = asyncio.get_running_loop().call_later(60, seen.clear)
         seen.append(tab)
-        assert gate._tabs.at(tab.key) is tab
+        assert gate._tabs.at(tab.state_key) is tab
         raise failure
 
     site = connections(reflex, sign_in, gate, gate._tabs)
@@ -259,13 +265,15 @@ async def test_a_socket_that_ends_by_exception_leaves_nothing(gate, sign_in, fai
     (tab,) = seen
     tabs = gate._tabs
     await asyncio.sleep(0)
-    assert not any((tabs._holders, tabs._uploads, tabs._by_session, tabs._strangers, site._streams._by_session))
+    assert not any(
+        (tabs._holders, tabs._uploads, tabs._by_socket, tabs._by_session, tabs._anonymous, site._streams._by_session)
+    )
     assert tab.stall_timer.cancelled()
     assert tab.timer is None or tab.timer.cancelled()
-    assert bool(gate._left) is not signed_in  # a stranger's state waits a while for its tab
+    assert bool(gate.cleanup._left) is not signed_in  # a stranger's state waits a while for its tab
     gc.collect()
     assert not any((len(sign_in.sessions._open), sign_in.sessions._expiry_timers, sign_in.sessions._save_timers))
-    for timer in gate._left.values():
+    for timer in gate.cleanup._left.values():
         timer.cancel()
 
 
@@ -301,23 +309,23 @@ async def test_a_tab_that_leaves_takes_its_timers_along(gate):
     await asyncio.sleep(0)
     assert tab.timer.cancelled()
     assert tab.stall_timer.cancelled()
-    gate._left[tab.key].cancel()
+    gate.cleanup._left[tab.state_key].cancel()
 
 
 async def test_a_stranger_who_comes_back_is_not_forgotten(gate):
     """The timer that would forget the state goes, and one more departure has one timer, not two."""
     name = KEYS.new_name()
     first, second = Tab.of("tab", None, browser=name), Tab.of("tab", None, browser=name)
-    assert first.key == second.key
+    assert first.state_key == second.state_key
     gate.welcome(first)
     await gate.left(first)
-    (forgetting,) = gate._left.values()
+    (forgetting,) = gate.cleanup._left.values()
     gate.welcome(second)
     assert forgetting.cancelled()
-    assert gate._left == {}
+    assert gate.cleanup._left == {}
     await gate.left(second)
     await gate.left(second)
-    (again,) = gate._left.values()
+    (again,) = gate.cleanup._left.values()
     waiting = [timer for timer in asyncio.get_running_loop()._scheduled if not timer.cancelled()]
     assert waiting == [again]
     again.cancel()

@@ -11,13 +11,13 @@ import pytest
 import reflex as rx
 from conftest import KEYS, Clock
 from jar import Jar
+from memory_page import Alive
 from reflex.istate.manager.token import BaseStateToken
 from reflex_base.registry import RegistrationContext
 from tab import State
-from test_gate import Alive
 
 from azure_auth import audit
-from azure_auth.auth.gate import gate as gates
+from azure_auth.auth.gate import admission, cleanup
 from azure_auth.auth.gate.gate import Gate
 from azure_auth.auth.gate.messages import is_event
 from azure_auth.auth.gate.tabs import Tab, Tabs
@@ -160,10 +160,11 @@ def trail():
 @pytest.fixture
 async def gate(sign_in, monkeypatch) -> AsyncIterator[Gate]:
     """A gate that has few strangers, for a moment, and notes whom it sends away in `dismissed`."""
-    monkeypatch.setattr(gates, "STRANGERS", 5)
-    monkeypatch.setattr(gates, "STRANGER_SECONDS", 0.2)
-    monkeypatch.setattr(gates, "STRANGER_ANSWER_SECONDS", 0.1)
-    monkeypatch.setattr(gates, "STRANGER_STATE_SECONDS", 0.2)
+    for module in (admission, cleanup):
+        monkeypatch.setattr(module, "STRANGERS", 5)
+    monkeypatch.setattr(admission, "STRANGER_SECONDS", 0.2)
+    monkeypatch.setattr(admission, "STRANGER_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(cleanup, "STRANGER_STATE_SECONDS", 0.2)
     context = RegistrationContext.set(RegistrationContext.ensure_context().fork())  # one app for each
     app = rx.App()
     app._enable_state()
@@ -173,7 +174,7 @@ async def gate(sign_in, monkeypatch) -> AsyncIterator[Gate]:
     async def dismiss(tab: Tab) -> None:
         made.dismissed.append(tab)
 
-    monkeypatch.setattr(made, "_dismiss", dismiss)
+    monkeypatch.setattr(made.closing, "dismiss", dismiss)
     yield made
     await app.state_manager.close()
     RegistrationContext.reset(context)
@@ -215,18 +216,18 @@ async def test_a_stranger_stays_for_a_while_only(gate):
 @pytest.mark.anyio
 async def test_a_strangers_state_is_forgotten(gate):
     """After two minutes (here: a moment), and the oldest at once when there are too many; no lock stays."""
-    manager = gate._app.state_manager
+    manager = gate.namespace.app.state_manager
     tabs = [stranger(number, "office") for number in range(8)]
     for tab in tabs:
-        token = BaseStateToken(ident=tab.key, cls=rx.State)
+        token = BaseStateToken(ident=tab.state_key, cls=rx.State)
         async with manager.modify_state(token):
             pass
         await gate.left(tab)
-    kept = {tab.key for tab in tabs[3:]}
+    kept = {tab.state_key for tab in tabs[3:]}
     assert set(manager.states) == set(manager._states_locks) == kept
     with gate._tabs.connected(tabs[7]):  # it came back
         await asyncio.sleep(0.3)
-        assert set(manager.states) == {tabs[7].key}
+        assert set(manager.states) == {tabs[7].state_key}
     await gate.left(tabs[7])
     await asyncio.sleep(0.3)
     assert manager.states == manager._states_locks == manager._token_expires_at == {}

@@ -102,7 +102,7 @@ async def test_no_repr_shows_a_secret_or_a_person(tab, directory):
     )
     assert await sign_in_as(tab, directory, "Ada Lovelace")
     shown = f"{services().sign_in._redeeming} {done!r} {tab.connection!r} {tab.connection.session!r}"
-    for secret in (*tab.cookies.values(), answer["code"], tab.connection.key, "Lovelace"):
+    for secret in (*tab.cookies.values(), answer["code"], tab.connection.state_key, "Lovelace"):
         assert secret not in shown
 
 

@@ -1,7 +1,6 @@
 """Reflex's states on Redis, as we keep them there."""
 
 import asyncio
-from types import SimpleNamespace
 
 import pytest
 import redis as client
@@ -12,9 +11,9 @@ from reflex.istate.manager.redis import StateManagerRedis
 from reflex.utils.token_manager import LocalTokenManager, RedisTokenManager
 from reflex_base.event.context import EventContext
 
-from azure_auth.auth.gate.gate import _is_for_strangers
-from azure_auth.auth.gate.links import instead_of_reflexs
-from azure_auth.auth.gate.states import SharedStates, forget, hide_from_strangers, instead_of
+from azure_auth.auth.gate import links as links_module
+from azure_auth.auth.gate.states import SharedStates, instead_of
+from azure_auth.auth.gate.visibility import hide_from_anonymous
 from azure_auth.auth.policy import public
 from azure_auth.auth.sessions.sealing import STRANGER
 
@@ -43,13 +42,13 @@ async def test_a_strangers_state_is_forgotten_where_it_is(states):
     """It goes from the process; Redis, where it never was, is not asked."""
     stranger = rx.BaseStateToken(ident=STRANGER + "f" * 48, cls=rx.State)
     await states.get_state(stranger)
-    assert states.strangers.states
+    assert states.anonymous.states
     redis, states.redis = states.redis, None
     try:
-        await forget(states, {stranger.ident})
+        await states.forget({stranger.ident})
     finally:
         states.redis = redis
-    assert not states.strangers.states
+    assert not states.anonymous.states
 
 
 @pytest.mark.parametrize("states", ["ours"], indirect=True)
@@ -76,9 +75,7 @@ async def test_states_are_closed_however_the_task_that_listens_to_redis_ends(sta
 async def test_a_late_goodbye_does_not_unlink_the_next_socket(server, kind, key):
     """Reflex forgets a socket in a task of its own, which may come after the tab's next one."""
     redis = Redis.from_url(f"redis://127.0.0.1:{server.get_connection_kwargs()['port']}")
-    namespace = SimpleNamespace(_token_manager=LocalTokenManager() if kind == "embedded" else RedisTokenManager(redis))
-    instead_of_reflexs(namespace)
-    links = namespace._token_manager
+    links = links_module.instead_of(LocalTokenManager() if kind == "embedded" else RedisTokenManager(redis))
     await links.link_token_to_sid(key, "first")
     await links.link_token_to_sid(key, "second")
     await links.disconnect_token(key, "first")
@@ -156,7 +153,7 @@ _asked: list[None] = []
 @pytest.mark.parametrize("way", ["whole", "changes", "initial"])
 def test_vars_of_protected_states_are_not_computed_for_strangers(who, way):
     """Neither when a page loads nor after an event; the compiled defaults, which are everybody's, have them."""
-    hide_from_strangers(_is_for_strangers)
+    hide_from_anonymous()
     key = STRANGER + "f" * 48 if who == "a stranger" else "f" * 64
     context = EventContext(token=key, state_manager=None, enqueue_impl=None)
     root = rx.State(_reflex_internal_init=True)

@@ -20,12 +20,10 @@ from starlette.types import ASGIApp
 from azure_auth import audit
 from azure_auth.auth.core import State
 from azure_auth.auth.entra.client import Client
-from azure_auth.auth.gate import links
 from azure_auth.auth.gate.gate import Gate
 from azure_auth.auth.gate.leave import leave
 from azure_auth.auth.gate.notice import notice
 from azure_auth.auth.gate.sockets import Sockets
-from azure_auth.auth.gate.states import SharedStates, instead_of
 from azure_auth.auth.gate.tabs import Tabs
 from azure_auth.auth.registry import Services, register
 from azure_auth.auth.sessions.server_keys import ServerKeys, kept_in
@@ -68,11 +66,7 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
     sessions, tabs = Sessions(store, settings, keys), Tabs()
     sign_in = SignIn(settings, client, sessions, store, keys)
     register(Services(settings, sign_in, tabs))
-    app._state_manager = states = instead_of(app.state_manager, sessions.is_over)  # pyright: ignore[reportPrivateUsage]
-    links.instead_of_reflexs(app.event_namespace)
     gate = Gate(app, sessions, tabs, State, sign_in.start_url)
-    if isinstance(states, SharedStates):
-        states.on_unreadable = gate.note_lost_state
     app.extra_app_wraps |= {
         (1, "Leave"): lambda _: leave(State, settings.backend_url),
         (2, "Notice"): lambda _: notice(State),

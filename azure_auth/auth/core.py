@@ -68,11 +68,11 @@ class State(rx.State):
         """Let a signed-in user through. Send anybody else to sign in, and back to this page."""
         tab = self._tab()
         if tab.signed_in:
-            await services().sign_in.succeeded(tab.id)
+            await services().sign_in.succeeded(tab.stable_id)
         else:
             url = self.router.url
             page = url.path + (f"?{url.query}" if url.query else "")
-            await self._update_client(leaving_to=services().sign_in.start_url(tab.id, page))
+            await self._update_client(leaving_to=services().sign_in.start_url(tab.stable_id, page))
 
     @rx.event
     @public
@@ -111,7 +111,7 @@ class State(rx.State):
     @rx.var
     def sign_in_url(self) -> str:
         """The address that starts a sign-in, for a "Sign in" control. It leads back to the page that was left."""
-        return services().sign_in.start_url(self._tab().id, return_target(self._asked("return_to")) or "/")
+        return services().sign_in.start_url(self._tab().stable_id, return_target(self._asked("return_to")) or "/")
 
     @rx.var
     def notice(self) -> str:
@@ -160,7 +160,7 @@ class State(rx.State):
         await reflex_internals.EventContext.get().emit_delta(reflex_internals.delta(State, **values))
 
     async def _show(self, failure: AuthError) -> None:
-        tab, return_to = self._tab().id, failure.return_to
+        tab, return_to = self._tab().stable_id, failure.return_to
         again = services().sign_in.start_url(tab, return_to)
         other_account = services().sign_in.start_url(tab, return_to, choose_account=True)
         await self._update_client(failure=failure.shown(again, other_account))

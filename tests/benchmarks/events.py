@@ -19,7 +19,8 @@ from reflex_base.event.context import EventContext
 from reflex_base.registry import RegistrationContext
 
 from azure_auth.auth.core import State
-from azure_auth.auth.gate.gate import TAB, Gate
+from azure_auth.auth.gate.gate import Gate
+from azure_auth.auth.gate.reflex_internals import EventNamespace
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions.sessions import Sessions
@@ -65,11 +66,8 @@ class Crowd:
         self._connections = ExitStack()
         RegistrationContext.set(RegistrationContext.ensure_context().fork())  # one app in each, says Reflex
         self._app = rx.App()
-        namespace = self._app.event_namespace
-        namespace.on_event = namespace.emit_update = _nothing  # what Reflex does behind the gate is not measured
+        EventNamespace.on_event = EventNamespace.emit_update = _nothing  # what Reflex does behind it is not measured
         self._app._event_processor = SimpleNamespace(_futures={})
-        self._environs: dict[str, dict[str, object]] = {}
-        self._app.sio.get_environ = lambda socket, _: self._environs[socket]
         self._gate = Gate(self._app, self._sessions, self._tabs, State, lambda *_: "/")
 
     async def gather(self) -> None:
@@ -120,20 +118,22 @@ class Crowd:
         for number, cookie in enumerate(self._cookies):
             tab = Tab.of(f"tab-{number}", await self._sessions.find(cookie))
             self._connections.enter_context(self._tabs.connected(tab))
-            self._app.event_namespace.sid_to_token[tab.id] = tab.key
-            self._environs[tab.id] = {"asgi.scope": {TAB: tab}}
+            self._app.event_namespace.sid_to_token[tab.stable_id] = tab.state_key
+            self._tabs.bind(tab, tab.stable_id)
             self._open.append(tab)
 
     async def _event(self, tab: Tab) -> float:
         """Pass one event and its update, in a task of its own, as each has one in Reflex; return the seconds."""
         message = {"name": _HANDLER, "payload": {}, "router_data": _WHERE}
-        router_data = {**_WHERE, "sid": tab.id}
-        EventContext.set(EventContext(token=tab.key, state_manager=None, enqueue_impl=None, router_data=router_data))
+        router_data = {**_WHERE, "sid": tab.stable_id}
+        EventContext.set(
+            EventContext(token=tab.state_key, state_manager=None, enqueue_impl=None, router_data=router_data)
+        )
         event = Event(name=_HANDLER)
         start = time.perf_counter()
-        await self._gate.on_event(tab.id, message)
-        answer = await self._gate.preprocess(self._app, None, event)
-        await self._gate.emit_update(_UPDATE, tab.key)
+        await self._gate.namespace.on_event(tab.stable_id, message)
+        answer = await self._gate.events.preprocess(self._app, None, event)
+        await self._gate.namespace.emit_update(_UPDATE, tab.state_key)
         seconds = time.perf_counter() - start
         assert answer is None, answer
         return seconds

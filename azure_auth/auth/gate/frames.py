@@ -6,14 +6,15 @@ connections on the same socket, answers to pings that nobody sent.
 
 import asyncio
 import re
-from asyncio import Event, Future, Lock, Queue, Timeout
+from asyncio import Future, Lock, Timeout
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from starlette.types import Message, Receive, Send
 
-from azure_auth.auth.sessions.limits import Paces
+from azure_auth.auth.gate.pacing import Paces
+from azure_auth.auth.gate.sending import Outgoing
 from azure_auth.bounds import (
     FRAME_CHARACTERS,
     OUTGOING_CHARACTERS,
@@ -232,41 +233,6 @@ class Frames:
                 work.cancel()
         if self._sending:
             self._sending.reschedule(asyncio.get_running_loop().time() + 1.0)
-
-
-class Outgoing(Queue[Any]):
-    """What Engine.IO has to send through one socket: counted until it is sent; if it is too much, the socket is over.
-
-    Attributes:
-        characters: How much is not sent yet; Engine.IO takes all of it out of the queue before it sends the first.
-        on_full: Called when it is too much.
-    """
-
-    characters = 0
-    on_full: Callable[[], None] = staticmethod(lambda: None)
-
-    async def drained(self) -> None:
-        """Wait until little is left."""
-        while self.characters > UNREAD_CHARACTERS:
-            self._room.clear()
-            await self._room.wait()
-
-    def _init(self, maxsize: int) -> None:
-        super()._init(maxsize)
-        self._room = Event()
-
-    def _put(self, item: Any) -> None:
-        if self.characters > OUTGOING_CHARACTERS:  # one update alone may have more
-            self.on_full()
-        super()._put(item)
-        data = getattr(item, "data", None)
-        if isinstance(data, str):
-            self.characters += len(data) + 1  # and its type
-
-    def sent(self, characters: int) -> None:
-        """Take off what was sent."""
-        self.characters = max(self.characters - characters, 0)  # what has no text, such as a ping, was not counted
-        self._room.set()
 
 
 def _size(messages: Iterable[Message]) -> int:

@@ -4,18 +4,13 @@ Reflex gives a second socket of a tab a key of its own making. Here it takes the
 before (`gate`).
 """
 
-# Reflex's token managers are partly untyped, and have no public way to be replaced.
-# pyright: reportPrivateUsage=false
-
 import asyncio
 import pickle
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from reflex.app import EventNamespace
-from reflex.utils.token_manager import LocalTokenManager, RedisTokenManager, SocketRecord
-
-from azure_auth.auth.gate.states import is_strangers
+from azure_auth.auth.gate.reflex_internals import LocalTokenManager, RedisTokenManager, SocketRecord
+from azure_auth.auth.gate.states import is_anonymous
 from azure_auth.bounds import ANSWER_SECONDS
 
 _KEPT = "azure_auth:kept:"
@@ -30,6 +25,17 @@ _DROP = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]
 
 class LocalLinks(LocalTokenManager):
     """Knows which socket has which tab."""
+
+    def is_elsewhere(self, token: str) -> bool:  # noqa: ARG002
+        """Tell whether a tab may be connected to another worker."""
+        return False
+
+    async def take_over(self, token: str, sid: str, ask: Callable[[], Awaitable[None]]) -> bool:  # noqa: ARG002
+        """Make a tab a socket's of this worker; there is no other."""
+        return True
+
+    async def keep(self, token: str) -> None:
+        """Say that this worker has a tab; nobody asks."""
 
     async def link_token_to_sid(self, token: str, sid: str) -> str | None:
         """Link a tab to its socket."""
@@ -54,7 +60,7 @@ class SharedLinks(LocalLinks, RedisTokenManager):
         """Link a tab to its socket."""
         await super().link_token_to_sid(token, sid)
         self._ensure_socket_record_task()
-        if not is_strangers(token):
+        if not is_anonymous(token):
             await self._store_socket_record(token, self.token_to_socket[token])
         return None
 
@@ -62,9 +68,14 @@ class SharedLinks(LocalLinks, RedisTokenManager):
         """Unlink a socket; the tab stays another's that has come since."""
         had = self._has(token, sid)
         await super().disconnect_token(token, sid)
-        if had and not is_strangers(token):
+        if had and not is_anonymous(token):
             drop = self.redis.eval(_DROP, 1, self._get_redis_key(token), cast("str", self._own(sid)))
             await cast("Awaitable[int]", drop)
+
+    def is_elsewhere(self, token: str) -> bool:
+        """Tell whether a tab may be connected to another worker; Reflex passes updates on between them."""
+        record = self.token_to_socket.get(token)
+        return not is_anonymous(token) and (record is None or record.instance_id != self.instance_id)
 
     async def take_over(self, token: str, sid: str, ask: Callable[[], Awaitable[None]]) -> bool:
         """Make a tab a socket's of this worker; False if another worker has it, and its client answers.
@@ -108,12 +119,9 @@ class SharedLinks(LocalLinks, RedisTokenManager):
 
     async def is_token_connected(self, token: str) -> bool:
         """Tell whether a worker has the tab."""
-        return token in self.token_to_socket if is_strangers(token) else await super().is_token_connected(token)
+        return token in self.token_to_socket if is_anonymous(token) else await super().is_token_connected(token)
 
 
-def instead_of_reflexs(namespace: EventNamespace | None) -> None:
-    """Put ours in the place of Reflex's own."""
-    if namespace:
-        manager = namespace._token_manager
-        shared = isinstance(manager, RedisTokenManager)
-        namespace._token_manager = SharedLinks(manager.redis) if shared else LocalLinks()
+def instead_of(manager: LocalTokenManager | RedisTokenManager) -> LocalLinks | SharedLinks:
+    """Return the manager that takes the place of Reflex's own."""
+    return SharedLinks(manager.redis) if isinstance(manager, RedisTokenManager) else LocalLinks()

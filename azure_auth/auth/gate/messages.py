@@ -1,37 +1,25 @@
-"""What a browser's messages are: which of them name an event of this app, and which of these its person did."""
+"""What a browser's messages are: which of them name an event of this app."""
 
 # Reflex's decorators and events are partly untyped.
 # pyright: reportUnknownMemberType=false
 
 import json
-from collections.abc import Callable, Iterable
 from functools import cache
 from inspect import signature
-from types import NoneType, UnionType
-from typing import Annotated, Any, TypeGuard, Union, cast, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, TypeGuard, cast
 from urllib.parse import urlsplit
-
-import reflex as rx
 
 from azure_auth.auth.gate import reflex_internals
 from azure_auth.auth.gate.reflex_internals import (
-    EXCEPTION,
     FRAMEWORK_STATES,
-    HYDRATING,
-    ON_LOAD,
     SENT_BY_CLIENT,
     STORING,
-    Event,
-    EventContext,
     is_client_storage,
     is_registered,
     registered,
-    transforms,
 )
-from azure_auth.auth.gate.tabs import Tab
-from azure_auth.bounds import REPORT_CHARACTERS, ROUTE_CHARACTERS
-
-_SCALARS, _CONTAINERS = (str, int, float, bool), (list, tuple, set, frozenset)
+from azure_auth.bounds import ROUTE_CHARACTERS
 
 
 def is_event(data: Any) -> TypeGuard[dict[str, Any]]:
@@ -64,87 +52,6 @@ def takes_files(event: str) -> bool:
 _takes_files = cache(reflex_internals.takes_files)
 
 
-def fits_upload(event: Event) -> bool:
-    """Tell whether a handler takes what came with the files of an upload."""
-    try:
-        signature(registered(event.name).handler.fn).bind(None, **event.payload)
-    except TypeError:
-        return False
-    return _all_fit(event.name, {name: value for name, value in event.payload.items() if _is_plain(value)})
-
-
-def _is_plain(value: Any) -> bool:
-    """Tell whether a value came as JSON, and is neither a list of files nor an iterator over their parts."""
-    files = isinstance(value, list) and any(isinstance(one, rx.UploadFile) for one in cast("list[Any]", value))
-    return not files and not isinstance(value, rx.UploadChunkIterator)
-
-
-def takes(event: dict[str, Any]) -> bool:
-    """Tell whether a handler's types allow the arguments of an event. Reflex would log each one that they do not.
-
-    What a browser reports of an exception is shortened, for Reflex searches it by patterns that are not linear.
-    """
-    name, arguments = event["name"], cast("dict[str, Any]", event.get("payload", {}))
-    if not _all_fit(name, arguments):
-        return False
-    if name in STORING and arguments.get("vars"):  # None is what a browser sends for a value that is gone
-        arguments["vars"] = {var: value for var, value in arguments["vars"].items() if value is not None}
-    if name == EXCEPTION:
-        event["payload"] = {argument: value[:REPORT_CHARACTERS] for argument, value in arguments.items()}
-    return True
-
-
-def _all_fit(event: str, arguments: dict[str, Any]) -> bool:
-    hints = _hints(registered(event).handler.fn)
-    return all(_fits(value, hints.get(argument, Any)) for argument, value in arguments.items())
-
-
-@cache
-def _hints(handler: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return get_type_hints(handler)
-    except NameError:  # a type that is known to type checkers alone: Reflex cannot transform by it either
-        return {}
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if value is None or hint is Any:
-        return True
-    return _is_shaped(value, hint) and transforms(value, hint)
-
-
-def _is_shaped(value: Any, hint: Any) -> bool:
-    """Tell whether a value of JSON has the shape that a type hint says: one value, a list or a mapping.
-
-    None has every shape, for a page sends it for an emptied field; of one value, any kind may be sent.
-    """
-    origin, inner = get_origin(hint) or hint, get_args(hint)
-    if origin in (Union, UnionType):
-        return value is None or any(_is_shaped(value, one) for one in inner if one is not NoneType)
-    if origin is Annotated:
-        return _is_shaped(value, inner[0])
-    if origin in _SCALARS:
-        return not isinstance(value, (dict, list))
-    if origin is dict:
-        values = cast("dict[str, Any]", value)
-        return isinstance(value, dict) and (len(inner) < 2 or _are_shaped(values.values(), inner[1]))
-    if origin not in _CONTAINERS:
-        return True
-    if not isinstance(value, list):
-        return False
-    items = cast("list[Any]", value)
-    if origin is tuple and inner and inner[-1] is not Ellipsis:
-        return len(items) == len(inner) and all(map(_is_shaped, items, inner))
-    return not inner or _are_shaped(items, inner[0])
-
-
-def _are_shaped(values: Iterable[Any], hint: Any) -> bool:
-    kinds = {*(get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,))}
-    if kinds <= {*_SCALARS, NoneType}:  # there may be a hundred thousand
-        return {*map(type, values)}.isdisjoint((dict, list))
-    return all(value is None or _is_shaped(value, hint) for value in values)
-
-
 def is_report(data: Any) -> bool:
     """Tell whether this is what Reflex's client reports of an update that it could not apply."""
     if not isinstance(data, dict):
@@ -175,17 +82,3 @@ def _are_stored(values: Any) -> bool:
         return False
     stored = cast("dict[str, Any]", values)  # browsers keep nothing but text
     return all(isinstance(value, (str, NoneType)) and is_client_storage(var) for var, value in stored.items())
-
-
-def is_user_activity(tab: Tab, event: Event, context: EventContext) -> bool:
-    """Tell whether an event is something that the person did, and not what Reflex does by itself."""
-    chained = context.parent_txid is not None
-    if event.name in HYDRATING:
-        tab.returned = "hashes" not in event.payload  # a page load sends them, connecting again does not
-        return False
-    if event.name == ON_LOAD and chained:
-        return not tab.returned
-    if chained or (event.name != ON_LOAD and registered(event.name).states[0] in FRAMEWORK_STATES):
-        return False
-    tab.returned = False
-    return True

@@ -2,7 +2,7 @@
 
 No other module of `auth/` imports anything private of theirs. `azure_auth/reflex_build.py` holds what Reflex reads
 before there is an app. `tests/test_reflex_internals.py` asserts that each piece is as expected in the pinned version;
-`docs/reflex.md` says what would replace them.
+`docs/reflex.md` says what would replace them. It is longer than 200 lines because a seam is worth having only whole.
 """
 
 # Reflex is partly untyped, and what is private has no public name.
@@ -21,7 +21,6 @@ from reflex.istate.manager import StateManager as StateManager  # holds states; 
 from reflex.istate.manager.memory import StateManagerMemory as StateManagerMemory  # likewise
 from reflex.istate.manager.redis import StateManagerRedis as StateManagerRedis  # likewise
 from reflex.istate.shared import SharedState, SharedStateBaseInternal
-from reflex.middleware.middleware import Middleware as Middleware  # asked before every event; its types are untold
 from reflex.state import (
     BaseState,
     ComponentState,
@@ -102,6 +101,11 @@ def namespace_of(app: rx.App) -> EventNamespace:
     return app.event_namespace
 
 
+def path_of(app: rx.App) -> str:
+    """Return the name of an app's event namespace, which begins with a slash."""
+    return str(cast("Any", namespace_of(app)).namespace)
+
+
 def server(app: rx.App) -> Any:
     """Return the Socket.IO server, untyped."""
     return cast("Any", app.sio)
@@ -121,8 +125,20 @@ def intercept_packets(
 
 
 def use_queues(app: rx.App, make: Callable[[], "Queue[Any]"]) -> None:
-    """Let Engine.IO use our queue for each socket: its own has no limit. `make` is called in the connection's task."""
+    """Let Engine.IO use our queue for each socket: its own has no limit."""
     server(app).eio.create_queue = make
+
+
+def queue_of(app: rx.App, socket: str) -> Any:
+    """Return the queue that Engine.IO uses for a socket, given by Socket.IO's id."""
+    connection = server(app).manager.eio_sid_from_sid(socket, path_of(app))
+    return server(app).eio.sockets[connection].queue
+
+
+def connection_scope(app: rx.App, connection: str) -> dict[str, Any] | None:
+    """Return the ASGI scope of a socket, given by Engine.IO's id; None if it has left."""
+    environ = server(app).environ.get(connection)
+    return environ and environ["asgi.scope"]
 
 
 def last_queued(app: rx.App) -> "Future[Any] | None":

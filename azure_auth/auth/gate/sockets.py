@@ -16,12 +16,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from azure_auth import audit
 from azure_auth.auth.gate.frames import Frames
-from azure_auth.auth.gate.gate import TAB, Gate
+from azure_auth.auth.gate.gate import Gate
 from azure_auth.auth.gate.messages import takes_files
+from azure_auth.auth.gate.pacing import Pace, Paces
 from azure_auth.auth.gate.reflex_internals import NAMED_HEADERS, registered
-from azure_auth.auth.gate.tabs import Tab, Tabs
+from azure_auth.auth.gate.tabs import SCOPE_KEY, Tab, Tabs
 from azure_auth.auth.policy import is_public
-from azure_auth.auth.sessions.limits import Pace, Paces
 from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.client_address import client_address
@@ -66,7 +66,7 @@ class Sockets:
         except StoreUnavailable as failure:
             tab.store_error = failure
         others = [(n, v) for n, v in parse_qsl(scope["query_string"].decode("latin-1")) if n != "token"]
-        query = urlencode([*others, ("token", tab.key)]).encode()
+        query = urlencode([*others, ("token", tab.state_key)]).encode()
         tab.cut = asyncio.get_running_loop().create_future()
         tab.frames = Frames(receive, send, tab.cut, self._paces_of(tab), lambda: self._suspect(scope))
         if not self._gate.welcome(tab):
@@ -75,8 +75,8 @@ class Sockets:
         try:
             with self._tabs.connected(tab):
                 if not tab.store_error:
-                    await self._gate.note(tab)
-                inner = {**scope, "query_string": query, "headers": headers, TAB: tab}
+                    await self._gate.cleanup.note(tab)
+                inner = {**scope, "query_string": query, "headers": headers, SCOPE_KEY: tab}
                 await self._app(inner, tab.frames.receive, tab.frames.send)
         finally:
             await asyncio.shield(self._gate.left(tab))
@@ -97,14 +97,14 @@ class Sockets:
             await PlainTextResponse("This is no upload.", 400, NO_STORE)(scope, receive, send)
             return
         tab = self._tab(scope, token, held)
-        await self._gate.note(tab)
+        await self._gate.cleanup.note(tab)
         if isinstance(tab.store_error, StoreUnavailable):
             await unavailable(tab.store_error)(scope, receive, send)
             return
         others = [(name, value) for name, value in scope["headers"] if name not in (_TOKEN_HEADER, b"cookie")]
         try:
             with self._tabs.connected(tab, upload=True):
-                inner = {**scope, "headers": [*others, (_TOKEN_HEADER, tab.key.encode())]}
+                inner = {**scope, "headers": [*others, (_TOKEN_HEADER, tab.state_key.encode())]}
                 await self._app(inner, receive, send)
         except Exception as broken:  # Reflex has answered; it raises for whatever it did not expect in a form
             audit.record("suspicious", reason=f"an upload that failed: {whereabouts(broken)}", address=tab.address)

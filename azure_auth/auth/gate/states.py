@@ -2,7 +2,6 @@
 
 # Reflex's state managers are partly untyped.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# pyright: reportPrivateUsage=false
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -13,14 +12,14 @@ from typing import Any, cast
 
 import reflex as rx
 from redis.exceptions import RedisError
-from reflex.istate.delta import Delta
-from reflex.istate.manager import StateManager
-from reflex.istate.manager.memory import StateManagerMemory
-from reflex.istate.manager.redis import StateManagerRedis
-from reflex.state import BaseState
-from reflex_base.event.context import EventContext
-from reflex_base.utils.exceptions import StateSchemaMismatchError
 
+from azure_auth.auth.gate.reflex_internals import (
+    StateManager,
+    StateManagerMemory,
+    StateManagerRedis,
+    install_states,
+    on_unreadable_state,
+)
 from azure_auth.auth.sessions.sealing import STRANGER
 
 _LET_GO = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
@@ -30,19 +29,20 @@ _unread: ContextVar[list[None] | None] = ContextVar("_unread", default=None)
 """Collects, while a state is read, what could not be."""
 
 
-def _nothing(_: str) -> bool:
-    return False
+def is_anonymous(key: str) -> bool:
+    """Tell whether the key is that of a tab without a session."""
+    return key.startswith(STRANGER)
 
 
 @dataclass
 class LocalStates(StateManagerMemory):
-    """Keeps states in memory; those of ended sessions nowhere, also if a handler that began before still works on one.
+    """Keeps states in memory. States of ended sessions are kept nowhere, even if a handler still works on one.
 
     Attributes:
         is_over: Tells whether the session of a tab, given by its key, has ended.
     """
 
-    is_over: Callable[[str], bool] = _nothing
+    is_over: Callable[[str], bool] = lambda _: False
 
     def _get_or_create_state(self, token: Any) -> Any:
         if self.is_over(token.ident) and token.cache_key not in self.states:
@@ -60,6 +60,16 @@ class LocalStates(StateManagerMemory):
         if not self.is_over(token.ident):
             await super().set_state(token, state, **context)
 
+    async def forget(self, keys: Iterable[str]) -> None:
+        """Delete the states that lie under the keys of tabs."""
+        for key in keys:
+            lock = self._states_locks.get(key)
+            if lock and lock.locked():  # a handler still has it, and lets go of it by itself
+                self.states.pop(key, None)
+                self._token_expires_at.pop(key, None)
+            else:
+                self._purge_token(rx.BaseStateToken(ident=key, cls=rx.State))
+
 
 @dataclass
 class SharedStates(StateManagerRedis):
@@ -69,20 +79,20 @@ class SharedStates(StateManagerRedis):
     worker starts with a new state; no user's data is lost, because anonymous states have none.
 
     Attributes:
-        strangers: The manager of anonymous states.
+        anonymous: The manager of anonymous states.
         is_over: Tells whether the session of a tab, given by its key, has ended.
         on_unreadable: Called with the key of a tab whose state is of another release, and therefore begins anew.
     """
 
-    strangers: StateManagerMemory = field(default_factory=StateManagerMemory)
-    is_over: Callable[[str], bool] = _nothing
+    anonymous: LocalStates = field(default_factory=LocalStates)
+    is_over: Callable[[str], bool] = lambda _: False
     on_unreadable: Callable[[str], None] | None = None
     _releases: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def get_state(self, token: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the state under a token."""
-        if is_strangers(token.ident):
-            return await self.strangers.get_state(token)
+        if is_anonymous(token.ident):
+            return await self.anonymous.get_state(token)
         unread: list[None] = []
         before = _unread.set(unread)
         try:
@@ -90,7 +100,7 @@ class SharedStates(StateManagerRedis):
         finally:
             _unread.reset(before)
         if unread:
-            await forget(self, {token.ident})  # also what no event touches, or it would be found again
+            await self.forget({token.ident})  # also what no event touches, or it would be found again
             if self.on_unreadable:
                 self.on_unreadable(token.ident)
             return await super().get_state(token, *args, **kwargs)  # all of it anew, not in part
@@ -99,12 +109,12 @@ class SharedStates(StateManagerRedis):
     async def set_state(self, token: Any, state: Any, **context: Any) -> None:
         """Keep a state; one of an ended session nowhere."""
         if not self.is_over(token.ident):
-            where = self.strangers if is_strangers(token.ident) else super()
+            where = self.anonymous if is_anonymous(token.ident) else super()
             await where.set_state(token, state, **context)
 
     def modify_state(self, token: Any, **context: Any) -> Any:
         """Lend a state to one at a time."""
-        where = self.strangers if is_strangers(token.ident) else super()
+        where = self.anonymous if is_anonymous(token.ident) else super()
         return where.modify_state(token, **context)
 
     @asynccontextmanager
@@ -142,7 +152,7 @@ class SharedStates(StateManagerRedis):
 
     async def close(self) -> None:
         """Let go of both, also when Redis is gone: Reflex would raise here whatever ended its listening task."""
-        await self.strangers.close()
+        await self.anonymous.close()
         listening, self._lock_task = self._lock_task, None
         if listening:
             listening.cancel()
@@ -150,98 +160,44 @@ class SharedStates(StateManagerRedis):
         with suppress(RedisError):
             await super().close()
 
+    async def forget(self, keys: Iterable[str]) -> None:
+        """Delete the states that lie under the keys of tabs."""
+        keys = set(keys)
+        await self.anonymous.forget(filter(is_anonymous, keys))
+        if names := _names(key for key in keys if not is_anonymous(key)):
+            with suppress(RedisError):  # they expire by themselves, and nobody's tab has their keys any more
+                await self.redis.delete(*names)
 
-def instead_of(manager: StateManager, is_over: Callable[[str], bool]) -> LocalStates | SharedStates:
-    """Return the manager that takes the place of Reflex's own, with the same settings.
+
+def install(app: rx.App, is_over: Callable[[str], bool]) -> LocalStates | SharedStates:
+    """Put our state manager in the place of the app's, with the same settings; return it.
 
     Args:
-        manager: Reflex's.
+        app: The app.
         is_over: Tells whether the session of a tab, given by its key, has ended.
     """
+    states = instead_of(app.state_manager, is_over)
+    install_states(app, states)
+    return states
+
+
+def instead_of(manager: StateManager, is_over: Callable[[str], bool]) -> LocalStates | SharedStates:
+    """Return the manager that takes the place of Reflex's own."""
     if not isinstance(manager, StateManagerRedis):
         return LocalStates(is_over=is_over)
-    _note_what_is_unreadable()
+    on_unreadable_state(_note_unread)
     times = manager.token_expiration, manager.lock_expiration, manager.lock_warning_threshold
     return SharedStates(manager.redis, *times, is_over=is_over)
 
 
-async def forget(manager: StateManager, keys: Iterable[str]) -> None:
-    """Delete the states that lie under the keys of tabs."""
-    if isinstance(manager, SharedStates):
-        keys = set(keys)
-        strangers = set(filter(is_strangers, keys))
-        await forget(manager.strangers, strangers)
-        keys -= strangers
-    if isinstance(manager, StateManagerMemory):
-        for key in keys:
-            lock = manager._states_locks.get(key)
-            if lock and lock.locked():  # a handler still has it, and lets go of it by itself
-                manager.states.pop(key, None)
-                manager._token_expires_at.pop(key, None)
-            else:
-                manager._purge_token(rx.BaseStateToken(ident=key, cls=rx.State))
-    elif isinstance(manager, StateManagerRedis) and (names := _names(keys)):
-        with suppress(RedisError):  # they expire by themselves, and no key of theirs is derived for anybody any more
-            await manager.redis.delete(*names)
-
-
-def hide_from_strangers(is_for_strangers: Callable[[type[BaseState]], bool]) -> None:
-    """Let no var of other states be computed for a stranger: it may cost a query, and is withheld anyway.
-
-    Reflex computes the vars of all states when a page loads, and those that may have changed after each event.
-    """
-    whole, changes = BaseState.dict, BaseState.get_delta
-    if getattr(whole, "hides", False):
-        return
-
-    def is_hidden(state: BaseState) -> bool:
-        try:
-            return is_strangers(EventContext.get().token) and not is_for_strangers(type(state))
-        except LookupError:  # no event
-            return False
-
-    def dict_(self: BaseState, *args: Any, initial: bool = False, **kwargs: Any) -> dict[str, Any]:
-        if initial or not is_hidden(self):
-            return whole(self, *args, initial=initial, **kwargs)
-        parts = [substate.dict(*args, **kwargs) for substate in self.substates.values()]
-        return {name: values for part in parts for name, values in part.items()}
-
-    def get_delta(self: BaseState) -> Delta:
-        if not is_hidden(self):
-            return changes(self)
-        parts = [self.substates[name].get_delta() for name in self.dirty_substates | self._always_dirty_substates]
-        return {name: values for part in parts for name, values in part.items()}
-
-    dict_.hides = True  # pyright: ignore[reportFunctionMemberAccess]
-    BaseState.dict, BaseState.get_delta = dict_, get_delta  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _note_what_is_unreadable() -> None:
-    """Let `SharedStates` hear of what Reflex passes over: it begins such a state anew, and the page would not know."""
-    read = BaseState._deserialize.__func__
-    if getattr(read, "notes", False):
-        return
-
-    def deserialize(cls: type[BaseState], *args: Any, **kwargs: Any) -> BaseState:
-        try:
-            return read(cls, *args, **kwargs)
-        except Exception as why:  # a mismatch, or what Reflex did not expect to find
-            if (unread := _unread.get()) is not None:
-                unread.append(None)
-            raise StateSchemaMismatchError from why
-
-    deserialize.notes = True  # pyright: ignore[reportFunctionMemberAccess]
-    BaseState._deserialize = classmethod(deserialize)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def is_strangers(key: str) -> bool:
-    """Tell whether the key is that of a tab without a session."""
-    return key.startswith(STRANGER)
+def _note_unread() -> None:
+    if (unread := _unread.get()) is not None:
+        unread.append(None)
 
 
 def _names(keys: Iterable[str]) -> list[str]:
     """Return the names of all substates under the keys, as Reflex stores them one by one."""
-    kinds: list[type[BaseState]] = [rx.State]
+    kinds: list[type[Any]] = [rx.State]
     for kind in kinds:
         kinds += kind.get_substates()
     return [str(rx.BaseStateToken(ident=key, cls=kind)) for key in keys for kind in kinds]

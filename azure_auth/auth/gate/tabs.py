@@ -13,14 +13,17 @@ from azure_auth.auth.sessions.sealing import stranger_key, tab_id
 from azure_auth.auth.sessions.session import Held, Session
 from azure_auth.errors import AuthError
 
+SCOPE_KEY = "azure_auth.tab"
+"""Where a socket's tab is in its ASGI scope, until Socket.IO has given the socket an id."""
+
 
 @dataclass(eq=False, slots=True, repr=False)
 class Tab:
     """A connection of a browser tab, from its handshake to its end.
 
     Attributes:
-        key: The key of its state in Reflex; derived from the session and the client token.
-        id: An id that stays the same across a sign-in; it grants no access.
+        state_key: The key of its state in Reflex; derived from the session and the client token.
+        stable_id: An id that stays the same across a sign-in; it grants no access.
         session: The session of the cookie at the handshake; None if the tab is anonymous.
         handle: The hash of the session cookie at the handshake.
         flow_cookies: The flow cookies at the handshake.
@@ -41,8 +44,8 @@ class Tab:
     An upload is such a connection as well; it is never cut.
     """
 
-    key: str
-    id: str
+    state_key: str
+    stable_id: str
     session: Session | None
     handle: str = ""
     flow_cookies: Sequence[FlowCookie] = ()
@@ -88,45 +91,52 @@ class Tab:
 
 
 class Tabs:
-    """The tabs that are connected to this process."""
+    """The tabs that are connected to this process: by the key of their state, by socket, and by session."""
 
     def __init__(self) -> None:
         """Begin with none."""
         self._holders: dict[str, Tab] = {}
         self._uploads: defaultdict[str, list[Tab]] = defaultdict(list)
+        self._by_socket: dict[str, Tab] = {}
         self._by_session: defaultdict[str, dict[Tab, None]] = defaultdict(dict)
-        self._strangers: dict[Tab, None] = {}
+        self._anonymous: dict[Tab, None] = {}
 
     @contextmanager
     def connected(self, tab: Tab, *, upload: bool = False) -> Generator[None]:
         """Know of a connection while it lasts. Its state is the tab's own unless another socket holds that."""
         if upload:
-            self._uploads[tab.key].append(tab)
+            self._uploads[tab.state_key].append(tab)
         else:
-            self._holders.setdefault(tab.key, tab)
-        (self._by_session[tab.session.reference] if tab.session else self._strangers)[tab] = None
+            self._holders.setdefault(tab.state_key, tab)
+        (self._by_session[tab.session.reference] if tab.session else self._anonymous)[tab] = None
         try:
             yield
         finally:
             self.let_go(tab)
             self._forget(tab)
 
+    def bind(self, tab: Tab, socket: str) -> None:
+        """Note a tab's socket, once Socket.IO has given it an id."""
+        tab.socket = socket
+        self._by_socket[socket] = tab
+
     def hold(self, tab: Tab) -> None:
         """Give a tab the state under its key, which another socket may have held."""
-        self._holders[tab.key] = tab
+        self._holders[tab.state_key] = tab
 
     def let_go(self, tab: Tab) -> None:
         """Leave the state under a tab's key to others; the connection may last, and counts while it does."""
-        if self._holders.get(tab.key) is tab:
-            del self._holders[tab.key]
+        if self._holders.get(tab.state_key) is tab:
+            del self._holders[tab.state_key]
 
     def _forget(self, tab: Tab) -> None:
-        if tab in (uploads := self._uploads.get(tab.key, [])):
+        self._by_socket.pop(tab.socket, None)
+        if tab in (uploads := self._uploads.get(tab.state_key, [])):
             uploads.remove(tab)
             if not uploads:
-                del self._uploads[tab.key]
+                del self._uploads[tab.state_key]
         if tab.session is None:
-            del self._strangers[tab]
+            del self._anonymous[tab]
             return
         del self._by_session[tab.session.reference][tab]
         if not self._by_session[tab.session.reference]:
@@ -138,9 +148,13 @@ class Tabs:
             return self._holders[key]
         return self._uploads[key][-1] if key in self._uploads else None
 
-    def strangers(self) -> list[Tab]:
+    def of_socket(self, socket: str) -> Tab | None:
+        """Return the tab of a socket, given by Socket.IO's id; None if its connection has ended."""
+        return self._by_socket.get(socket)
+
+    def anonymous(self) -> list[Tab]:
         """Return the tabs without a session; those that came first come first."""
-        return list(self._strangers)
+        return list(self._anonymous)
 
     def of(self, session: Session) -> list[Tab]:
         """Return all tabs of a session."""
