@@ -24,7 +24,7 @@ class RefreshingValue(Generic[_T]):
         self._fetch = fetch
         self._clock = clock
         self._lock = Lock()
-        self._flight: Future[_T] | None = None
+        self._running: Future[_T] | None = None
         self._value: _T | None = None
         self._fetched = self._tried = 0.0
 
@@ -39,32 +39,32 @@ class RefreshingValue(Generic[_T]):
             Exception: The error of `fetch`, if there is no older value.
         """
         with self._lock:
-            value, flight, mine = self._value, self._flight, False
+            value, running, is_ours = self._value, self._running, False
             if value is not None:
                 young = not renew and self._clock() - self._fetched < _LIFETIME
                 if young or self._clock() - self._tried < _COOL_DOWN:
                     return value
-            if flight is None:
-                flight, mine = Future[_T](), True
-                self._flight = flight
-        if mine:
-            self._run(flight)
+            if running is None:
+                running, is_ours = Future[_T](), True
+                self._running = running
+        if is_ours:
+            self._run(running)
         try:
-            return flight.result(_LONGEST_WAIT_SECONDS)
+            return running.result(_LONGEST_WAIT_SECONDS)
         except Exception:
             if value is None:
                 raise
             return value
 
-    def _run(self, flight: "Future[_T]") -> None:
+    def _run(self, running: "Future[_T]") -> None:
         try:
             fetched = self._fetch()
         except BaseException as failure:  # other threads wait for the result, so they get any failure
             with self._lock:
-                self._flight, self._tried = None, self._clock()
-            flight.set_exception(failure)
+                self._running, self._tried = None, self._clock()
+            running.set_exception(failure)
         else:
             with self._lock:
-                self._flight, self._value = None, fetched
+                self._running, self._value = None, fetched
                 self._fetched = self._tried = self._clock()
-            flight.set_result(fetched)
+            running.set_result(fetched)
