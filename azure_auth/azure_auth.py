@@ -86,7 +86,7 @@ class App(rx.App):
 
     def __call__(self) -> ASGIApp:
         """Return the whole."""
-        inner = super().__call__()  # which mounts Reflex as the last route of `api`
+        inner, folder = super().__call__(), build_folder()  # the first mounts Reflex as the last route of `api`
         # In development the pages, which fetch their session there, live on another port.
         pages = Middleware(CORSMiddleware, allow_origins=[settings.public_url], allow_credentials=True)
         site = Site(
@@ -95,10 +95,10 @@ class App(rx.App):
             Router(routes(sign_in), middleware=[pages]),
             api,
             api.routes[-1],
-            lambda path: is_built(build_folder(), path, self.router),
+            lambda path: is_built(folder, path, self.router),
         )
         framed_by = settings.backend_url if settings.demo else settings.authority_host
-        return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, build_folder())
+        return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, folder)
 
 
 app = App(
