@@ -33,9 +33,9 @@ from azure_auth.auth.sessions.store.store import EmbeddedStore
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.connections import Connections
 from azure_auth.auth.web.headers import FRONT_CHANNEL, SecurityHeaders
-from azure_auth.auth.web.pages import ServePages, is_built
 from azure_auth.auth.web.routes import routes
 from azure_auth.auth.web.site import Site
+from azure_auth.auth.web.static_build import ServePages, is_built
 from azure_auth.components.brand import APP_NAME
 from azure_auth.demo import Directory, LoopbackTransport
 from azure_auth.errors import NotConfigured
