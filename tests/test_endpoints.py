@@ -294,7 +294,7 @@ async def test_an_endpoint_knows_who_asks_and_sees_no_cookie_of_ours(site):
 
 
 async def test_a_full_jar_of_others_locks_nobody_out(site):
-    """60 kB of cookies of a sibling site are removed and the user gets the answer; above 64 kB comes an explanation."""
+    """60 kB of cookies of a sibling site are removed, and the user gets the answer; above 64 kB, an explanation."""
     seen: list[int] = []
 
     async def look(request: Request) -> PlainTextResponse:

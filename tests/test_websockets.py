@@ -142,24 +142,23 @@ async def messages_ahead(most: int) -> None:
             talk.cancel()
 
 
+async def opened(endpoint: Callable[[WebSocket], object], client: Client) -> None:
+    """Open a websocket of a public endpoint, without a session, through the connections of an app."""
+    from test_bounds import connections_of
+
+    api = Starlette(routes=[WebSocketRoute("/open", public(endpoint))])
+    site = connections(api, connections_of()[0]._sign_in, api=api)
+    scope = {"type": "websocket", "path": "/open", "query_string": b"", "client": ("127.0.0.1", 1)}
+    await site({**scope, "headers": [(b"origin", b"http://localhost:3000")]}, client.says.get, client.hears)
+
+
 async def a_strangers_websocket(_: float) -> None:
     """A websocket of an anonymous client lasts so long."""
-    api = Starlette(routes=[WebSocketRoute("/open", public(waits))])
     client = Client()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connections_module, "STRANGER_WEBSOCKET_SECONDS", 0.1)
-        scope = {"type": "websocket", "path": "/open", "query_string": b"", "client": ("127.0.0.1", 1)}
-        await asyncio.wait_for(
-            _site(api)({**scope, "headers": [(b"origin", b"http://localhost:3000")]}, client.says.get, client.hears), 2
-        )
+        await asyncio.wait_for(opened(waits, client), 2)
     assert client.heard[-1] == {"type": "websocket.close", "code": 1001}
-
-
-def _site(api: Starlette) -> object:
-    from test_bounds import connections_of
-
-    site, _ = connections_of()
-    return connections(api, site._sign_in, api=api)
 
 
 async def test_a_time_out_of_a_handlers_own_is_its_error():
@@ -169,7 +168,5 @@ async def test_a_time_out_of_a_handlers_own_is_its_error():
         await socket.accept()
         raise TimeoutError
 
-    api, client = Starlette(routes=[WebSocketRoute("/open", public(late))]), Client()
-    scope = {"type": "websocket", "path": "/open", "query_string": b"", "client": ("127.0.0.1", 1)}
     with pytest.raises(TimeoutError):
-        await _site(api)({**scope, "headers": [(b"origin", b"http://localhost:3000")]}, client.says.get, client.hears)
+        await opened(late, Client())

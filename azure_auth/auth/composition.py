@@ -34,9 +34,9 @@ from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.connections import Connections
 from azure_auth.auth.web.headers import SecurityHeaders
-from azure_auth.auth.web.pages import ServePages, is_built
 from azure_auth.auth.web.routes import routes
 from azure_auth.auth.web.site import Site
+from azure_auth.auth.web.static_build import ServePages, is_built
 from azure_auth.logs import install_redaction
 from azure_auth.reflex_build import keep_lines_whole, static_build
 from azure_auth.settings import Settings
@@ -80,6 +80,7 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
     app.api_transformer = [pages, api]
 
     def connections(inner: ASGIApp) -> ASGIApp:
+        folder = static_build()
         # In development the pages, which fetch their session there, live on another port.
         cors = Middleware(CORSMiddleware, allow_origins=[settings.public_url], allow_credentials=True)
         site = Site(
@@ -88,10 +89,10 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
             Router(routes(sign_in), middleware=[cors]),
             api,
             api.routes[-1],  # where Reflex has mounted itself
-            lambda path: is_built(static_build(), path, app.router),
+            lambda path: is_built(folder, path, app.router),
         )
         framed_by = settings.backend_url if settings.demo else settings.authority_host
-        return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, static_build())
+        return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, folder)
 
     _wrap(app, connections)
     app.register_lifespan_task(_lifespan, sign_in=sign_in, client=client, store=store)

@@ -95,7 +95,7 @@ class Connections:
             await refuse(sign_in_first(scope), scope, receive, send)
         elif endpoint.methods:
             allow = ", ".join(endpoint.methods)
-            await refusal(405, "This address takes no such method.", Allow=allow)(scope, receive, send)
+            await refuse(refusal(405, "This address takes no such method.", Allow=allow), scope, receive, send)
         else:
             with self._room.for_connection(scope, endpoint, held) as take:
                 if not take(1):

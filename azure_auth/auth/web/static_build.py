@@ -1,4 +1,4 @@
-"""The static build: where its pages and files lie, and pages without redirects."""
+"""The static build that Reflex makes: which paths it has, and its pages without redirects."""
 
 from collections.abc import Callable
 from pathlib import Path
