@@ -107,10 +107,10 @@ async def test_a_browser_is_known_from_its_first_sign_in(app, sign_in, directory
     """The answer that brings the session says so in a cookie of its own, once; a forged one counts as none."""
     first = await exchange(app, sign_in, directory, "Ada Lovelace")
     known = first.cookies[KNOWN]
-    assert sign_in.known([f"{KNOWN}={known}"]) == known
+    assert sign_in.known_cookie.read([f"{KNOWN}={known}"]) == known
     assert KNOWN not in (await exchange(app, sign_in, directory, "Grace Hopper", **{KNOWN: known})).cookies
     for forged in ("x" * 43, KEYS.new_name(), OTHER_KEYS.new_known(), ""):
-        assert sign_in.known([f"{KNOWN}={forged}"]) == ""
+        assert sign_in.known_cookie.read([f"{KNOWN}={forged}"]) is None
         assert KNOWN in (await exchange(app, sign_in, directory, "Ada Lovelace", **{KNOWN: forged})).cookies
     assert not KEYS.is_name(known)
 

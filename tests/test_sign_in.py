@@ -126,7 +126,7 @@ async def test_of_two_that_race_one_redeems(sign_in, directory, monkeypatch, jar
 async def begun(jar, sign_in, answer) -> None:
     """Begin to redeem, and reload the page: the handler is cancelled."""
     first = asyncio.create_task(jar.finish(sign_in, answer))
-    while not sign_in._redeeming:
+    while not sign_in._redeeming.tasks:
         await asyncio.sleep(0)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -213,7 +213,7 @@ async def test_nobody_waits_for_a_worker_that_is_gone(sign_in, directory, monkey
 
 async def test_whoever_waits_asks_ever_less_often(sign_in, directory, monkeypatch, jar):
     """A stranger who keeps many pages waiting for a flow that is lost makes the store little work."""
-    monkeypatch.setattr("azure_auth.auth.sign_in._LOOK_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr("azure_auth.auth.sign_in._POLL_SECONDS", 0.02)
     monkeypatch.setattr("azure_auth.auth.sessions.store.one_time.CONSUMED_SECONDS", 0.6)
     looked = []
     peek = sign_in._store.peek
@@ -231,7 +231,7 @@ async def test_stopping_waits_for_what_is_under_way(sign_in, worker, directory, 
     with directory.fault(endpoint="token", delay=0.5):
         await begun(jar, sign_in, answer)
         await sign_in.settle()
-    assert not sign_in._redeeming
+    assert not sign_in._redeeming.tasks
     assert (await finished(jar, worker, answer)).identity.name == "Ada Lovelace"
 
 

@@ -142,7 +142,7 @@ async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, wh
     answer = directory.answer(await tab.jar.begin(State.sign_in, "/reports"), "Ada Lovelace")
     if "expired" in why:
         now = time.time()
-        monkeypatch.setattr("time.time", lambda: now + FLOW_SECONDS)
+        monkeypatch.setattr(State.sign_in, "clock", lambda: now + FLOW_SECONDS)
     if why == "used":
         assert await finishes(tab, f"/callback?{urlencode(answer)}")
         tab.cookies.pop("azure_auth_session")

@@ -50,7 +50,7 @@ class ServerKeys:
         """
         return self._named(hmac.digest(self._secrets[0], b"name after " + ended.encode(), "sha256")[:_HALF])
 
-    def is_name(self, value: str | None) -> bool:
+    def is_name(self, value: str) -> bool:
         """Tell whether this app gave out that name."""
         return self._is_of(_NAME, value)
 
@@ -58,7 +58,7 @@ class ServerKeys:
         """Return what a browser gets with its first sign-in: random, with a MAC that `is_known` checks."""
         return self._named(secrets.token_bytes(_HALF), _KNOWN)
 
-    def is_known(self, value: str | None) -> bool:
+    def is_known(self, value: str) -> bool:
         """Tell whether this app gave it out."""
         return self._is_of(_KNOWN, value)
 
@@ -78,9 +78,7 @@ class ServerKeys:
     def _named(self, value: bytes, kind: bytes = _NAME) -> str:
         return encoded(value + self._mac(self._secrets[0], kind, value))
 
-    def _is_of(self, kind: bytes, value: str | None) -> bool:
-        if not value:
-            return False
+    def _is_of(self, kind: bytes, value: str) -> bool:
         name = urlsafe_b64decode(f"{value}=")
         if encoded(name) != value:  # base64 has several spellings of the last bits
             return False

@@ -324,7 +324,7 @@ class Connections:
     async def _built(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a page or a file. A browser that opens its first page gets a name, by which it is told from others."""
         cookies = Headers(scope=scope).getlist("cookie")
-        if is_navigation(scope) and (name := (await self._sign_in.met(cookies)).new_name):
+        if is_navigation(scope) and (name := (await self._sign_in.read_browser(cookies)).new_name):
             send = _setting([self._sign_in.browser_cookie.header(name)], send)
         await self._site.app(requests.with_cookies(scope, []), receive, send)
 
