@@ -1,7 +1,7 @@
 """How much may come in: every limit of sockets, messages, states and log records, in one place.
 
 What comes faster than it may waits; what no page sends ends its socket; what is too many is refused, the newest first.
-Each worker counts for itself. The limits of sign-ins stand in `auth.sign_in`, those of what waits for one in
+Each worker counts for itself. The limits of sign-ins stand in `auth.sign_in_limits`, those of what waits for one in
 `auth.store`, those of a browser's cookies in `auth.flow_cookies`.
 """
 

@@ -147,7 +147,7 @@ async def test_a_flow_that_is_over_has_its_words(tab, directory, monkeypatch, wh
         assert await finishes(tab, f"/callback?{urlencode(answer)}")
         tab.cookies.pop("azure_auth_session")
     if why in ("forgotten", "expired, and the store knows nothing"):
-        State.sign_in._store._one_time.clear()
+        State.sign_in.sessions._store._one_time.clear()
     if error is FlowForeign:
         answer = {"code": answer["code"]} | ({"state": "unknown"} if why == "unknown" else {})
     await tab.opens(f"/callback?{urlencode(answer)}", "callback")

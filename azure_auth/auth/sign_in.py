@@ -3,7 +3,6 @@
 The module is above 200 lines because begin, finish and exchange are one protocol, with one way to report a failure.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -13,23 +12,23 @@ from urllib.parse import urlencode
 
 from azure_auth import audit
 from azure_auth.auth.cookies.cookie import Cookie
-from azure_auth.auth.cookies.flow_cookies import MOST, FlowCookie, FlowCookies
-from azure_auth.auth.entra.client import LONGEST_WAIT_SECONDS, Client
+from azure_auth.auth.cookies.flow_cookies import FlowCookie, FlowCookies
+from azure_auth.auth.entra.client import Client
 from azure_auth.auth.identity import Identity
-from azure_auth.auth.sessions.background import Background
+from azure_auth.auth.redemption import Redemptions
 from azure_auth.auth.sessions.flows import FLOW_SECONDS, TICKET_SECONDS, Flow, OneTime, Outcome
 from azure_auth.auth.sessions.records import Arrival
-from azure_auth.auth.sessions.sealing import flow_id, ticket_of
+from azure_auth.auth.sessions.sealing import flow_id
 from azure_auth.auth.sessions.server_keys import ServerKeys
 from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sessions.sessions import Sessions
-from azure_auth.auth.sessions.store.contract import KNOWN, OVER, WAITING, Store
+from azure_auth.auth.sessions.store.contract import KNOWN, WAITING, Store
+from azure_auth.auth.sign_in_limits import SignInLimits
 from azure_auth.errors import (
     REFERENCE,
     AuthError,
     FlowExpired,
     FlowForeign,
-    FlowTaken,
     FlowUnknown,
     KeysUnreachable,
     Slow,
@@ -43,28 +42,8 @@ from azure_auth.return_target import return_target
 from azure_auth.settings import Settings
 from azure_auth.settings.parsing import GUID
 
-_POLL_SECONDS, _MAX_POLL_SECONDS = 0.2, 2.0
-"""The first and the longest wait between two look-ups of an outcome; each wait is twice the one before."""
-_MINUTE = 60.0
-# Per minute; the next one is refused. A whole office may share one address, so its limit is high. A browser may restore
-# all its tabs at once, so its limit is twice its maximum number of flows.
-_MOST = {
-    "browser": 2 * MOST,
-    "known": 2 * MOST,
-    "old": 600,
-    "nameless": 12_000,
-    "address": 12_000,
-    "tab": 2,
-}
-_MOST_SIDS = 600  # of an address: fewer than the store remembers, or a flood could make it forget sign-outs
 _BROWSER_SECONDS = 400 * 24 * 3600
 """The longest that browsers keep a cookie."""
-_SAID = {
-    "known": "browser",
-    "nameless": "address, without a browser's name",
-    "old": "address, without Fetch Metadata",
-}
-_CLOCKS_DIFFER = 60.0
 _PROBLEM, _REFERENCE = "problem", "reference"
 _WITHOUT_COOKIE = {TooManyRequests.code, StoreUnavailable.code}
 _TOLD_BY_QUERY: dict[str, type[AuthError]] = {
@@ -135,10 +114,10 @@ class SignIn:
         self.clock = clock
         self._keys = keys
         self._client = client
-        self._store = store
+        self._limits = SignInLimits(store, keys)
         self._flows = OneTime(store, "flow", FLOW_SECONDS, Flow.unpacked)
         self._tickets = OneTime(store, "ticket", TICKET_SECONDS, Outcome.unpacked)
-        self._redeeming = Background()
+        self._redemptions = Redemptions(client, self._flows, self._tickets, lambda: self.clock())
 
     async def session(self, cookies: Iterable[str]) -> Held | None:
         """Return the session that a request's Cookie headers identify, or None.
@@ -209,7 +188,7 @@ class SignIn:
         named = [self.browser_cookie.header(browser.new_name)] if browser.new_name else []
         began = self.clock()  # before the store's time, so that the cookie expires first
         try:
-            await self._limit("start", browser.name, address, known=known, tab=tab, old=address if old else "")
+            await self._limits.admit("start", browser.name, address, known=known, tab=tab, old=address if old else "")
             if browser.signed_in and not choose_account:
                 return Redirect(f"{self.settings.public_url}{target}", named)
             msal_flow = await self._client.begin(self._redirect_uri, "select_account" if choose_account else None)
@@ -225,7 +204,7 @@ class SignIn:
     async def succeeded(self, tab: str) -> None:
         """Reset the count of starts of a tab in which somebody is signed in."""
         with suppress(StoreUnavailable):
-            await self._store.forget(self._counted("start tab", tab))
+            await self._limits.forget_tab(tab)
 
     async def finish(
         self,
@@ -262,17 +241,14 @@ class SignIn:
                 failure.reference = reference
             raise failure
         try:
-            await self._limit("callback", browser, address)
+            await self._limits.admit("callback", browser, address)
             if cookie is None:
                 raise FlowForeign("no cookie of this flow")
             if cookie.failure:
                 raise cookie.failure.with_traceback(None)  # a tab keeps it, and brings it again
             if cookie.age(self.clock()) >= FLOW_SECONDS:
                 raise FlowExpired("by its cookie")
-            try:
-                return await self._redeeming.finish(self._redeem(state, answer, cookie, address))
-            except FlowTaken:
-                return await self._redeemed_before(state, cookie, signed_in)
+            return await self._redemptions.redeem(answer, cookie, address, signed_in)
         except AuthError as failure:
             failure.return_to = failure.return_to or (cookie.return_to if cookie else "")
             if not (cookie and cookie.failure is failure):  # else it was recorded when it happened
@@ -281,8 +257,7 @@ class SignIn:
 
     async def settle(self) -> None:
         """Wait for the redemptions that are running, so that their browsers find the outcome at another worker."""
-        if self._redeeming.tasks:
-            await asyncio.wait(self._redeeming.tasks, timeout=LONGEST_WAIT_SECONDS)
+        await self._redemptions.settle()
 
     async def start_session(self, ticket: str, cookies: Sequence[str]) -> Redirect:
         """Exchange a ticket for a session: a new one, or the user's active one in this browser.
@@ -334,24 +309,8 @@ class SignIn:
         Raises:
             StoreUnavailable: If the store does not answer.
         """
-        if await self._store.admit({self._counted("sid address", address): _MOST_SIDS}, _MINUTE):
-            audit.record("limited", reason="front-channel sign-outs of an address", address=address)
-        elif GUID.fullmatch(sid.lower()):
+        if await self._limits.admit_sid(address) and GUID.fullmatch(sid.lower()):
             await self.sessions.end_by_directory(sid.lower())
-
-    async def _limit(self, what: str, browser: str, address: str, **others: str) -> None:
-        """Count a request of the client; raise if there were too many within a minute. Empty keys do not count."""
-        # Browsers without a name, such as those that keep no cookies, share the limit of their address.
-        keys = {"browser": browser, "address": address, "nameless": "" if browser else address, **others}
-        most = {self._counted(f"{what} {of}", keys[of]): limit for of, limit in _MOST.items() if keys.get(of)}
-        if full := await self._store.admit(most, _MINUTE):
-            of = full.split()[1]
-            audit.record("limited", reason=f"{what}s of one {_SAID.get(of, of)}", address=address)
-            raise TooManyStarts if of == "tab" else TooManyRequests
-
-    def _counted(self, what: str, key: str) -> str:
-        """Return the name under which something is counted."""
-        return f"{what} {self._keys.hashed(what, key)}"
 
     @property
     def _redirect_uri(self) -> str:
@@ -379,50 +338,6 @@ class SignIn:
             if given := self._add(new, cookies, instead_of):
                 return Redirect(f"{self._redirect_uri}?state={state}", given)
         return Redirect(f"{self._redirect_uri}?{_PROBLEM}={failure.code}&{_REFERENCE}={failure.reference}")
-
-    async def _redeem(self, state: str, answer: Mapping[str, str], cookie: FlowCookie, address: str) -> str:
-        try:
-            flow = await self._flows.consume(state, cookie.binding)
-        except FlowUnknown as unknown:
-            if type(unknown) is FlowUnknown and cookie.age(self.clock()) >= FLOW_SECONDS - _CLOCKS_DIFFER:
-                raise FlowExpired("by the store's clock") from None
-            raise
-        ticket, asked = ticket_of(state, cookie.binding), self.clock()
-        try:
-            identity = await self._client.redeem(flow.msal, answer)
-        except AuthError as failure:
-            failure.return_to = flow.return_to
-            with suppress(StoreUnavailable, TooManyRequests):
-                outcome = Outcome(flow.return_to, failure=failure)
-                await self._tickets.put(ticket, cookie.binding, outcome, address, OVER)
-            raise
-        outcome = Outcome(flow.return_to, identity, asked=asked, begun=flow.begun, browser=flow.browser)
-        await self._tickets.put(ticket, cookie.binding, outcome, address, KNOWN)
-        return ticket
-
-    async def _redeemed_before(self, state: str, cookie: FlowCookie, signed_in: Identity | None) -> str:
-        """Return the ticket of a flow that an earlier call consumed; wait while that call, on any worker, redeems it.
-
-        If the outcome is already known, a signed-in user gets the ticket only if it is their own.
-        """
-        ticket, waits = ticket_of(state, cookie.binding), 0
-        while True:
-            try:
-                outcome = await self._tickets.peek(ticket, cookie.binding)
-            except FlowTaken:  # its session was fetched
-                raise
-            except FlowUnknown:
-                await asyncio.sleep(min(_POLL_SECONDS * 2**waits, _MAX_POLL_SECONDS))
-                waits += 1
-            else:
-                someone_else = outcome.identity is None or (signed_in and signed_in.key != outcome.identity.key)
-                if signed_in and someone_else and not waits:
-                    raise FlowTaken("another session stands")
-                if outcome.failure:
-                    raise outcome.failure
-                return ticket
-            with suppress(FlowTaken):
-                await self._flows.peek(state, cookie.binding)
 
 
 def _record(failure: AuthError, address: str) -> None:

@@ -11,7 +11,9 @@ from azure_auth.auth.sessions.sealing import SealBroken, SessionKeys, handle_of
 from azure_auth.auth.sessions.store.contract import Handle
 
 GRACE_SECONDS = 30.0
-"""How long an earlier value of the cookie goes on after a new one was given out."""
+"""How long an earlier value of the cookie stays valid after a new one was issued."""
+MAX_TRIES = 10
+"""How often a write is tried while other tasks or processes write the same record first."""
 
 Ending = Literal["signed_out", "directory", "idle", "expired", "replaced", "joined", "refused"]
 """Why a session ended.
