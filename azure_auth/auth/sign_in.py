@@ -50,7 +50,7 @@ _TOLD_BY_QUERY: dict[str, type[AuthError]] = {
     kind.code: kind
     for kind in (TooManyRequests, TooManyStarts, StoreUnavailable, Unavailable, Slow, Throttled, KeysUnreachable)
 }
-"""What a query may name; anybody can write one, so these say nothing of the account or of the app."""
+"""What a query may name. Anybody can write a query, so these say nothing about the account or the app."""
 
 
 class Redirect(NamedTuple):
@@ -154,7 +154,7 @@ class SignIn:
         return "" if name else self._keys.new_name()
 
     def start_url(self, tab: str, return_to: str, *, choose_account: bool = False) -> str:
-        """Return the address at which a sign-in starts; `begin` says what the arguments are."""
+        """Return the address at which a sign-in starts; see `begin` for the arguments."""
         prompt = "select_account" if choose_account else ""
         asked = {"return_to": "" if return_to == "/" else return_to, "prompt": prompt, "tab": tab}
         query = urlencode({name: value for name, value in asked.items() if value})
@@ -236,7 +236,7 @@ class SignIn:
         state = answer.get("state", "")
         cookie = next((cookie for cookie in cookies if cookie.id == flow_id(state)), None)
         if told := _TOLD_BY_QUERY.get(answer.get(_PROBLEM, "")):
-            failure = told()  # it was recorded when it happened; the address is anybody's to write
+            failure = told()  # it was recorded when it happened; anybody can write this address
             if REFERENCE.fullmatch(reference := answer.get(_REFERENCE, "")):
                 failure.reference = reference
             raise failure
@@ -245,7 +245,7 @@ class SignIn:
             if cookie is None:
                 raise FlowForeign("no cookie of this flow")
             if cookie.failure:
-                raise cookie.failure.with_traceback(None)  # a tab keeps it, and brings it again
+                raise cookie.failure.with_traceback(None)  # the tab shows the same instance again
             if cookie.age(self.clock()) >= FLOW_SECONDS:
                 raise FlowExpired("by its cookie")
             return await self._redemptions.redeem(answer, cookie, address, signed_in)

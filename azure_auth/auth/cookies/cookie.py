@@ -43,7 +43,7 @@ def cookie_name(name: str, public_url: str) -> str:
 def pairs(headers: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield the name and value of each cookie in a request, in the order in which the browser sent them.
 
-    Parsed by hand: `http.cookies.SimpleCookie` gives up on the whole header when a neighbour's cookie is odd.
+    Parsed by hand: `http.cookies.SimpleCookie` rejects the whole header if another app's cookie is malformed.
     """
     for pair in (pair for header in headers for pair in header.split(";")):
         name, _, value = pair.strip(" \t").partition("=")

@@ -75,7 +75,7 @@ class Session:
         return self.keys.reference
 
     def admits(self, handle: str, now: float) -> bool:
-        """Tell whether a cookie value, given by its hash, still counts."""
+        """Tell whether a cookie value, given by its hash, is valid."""
         deadline = self.handles.get(handle, 0.0)
         return deadline is None or now < deadline
 
@@ -162,7 +162,7 @@ def opened(reference: str, value: str, sealed: bytes) -> SessionKeys:
         SealBroken: If the handle was altered, or belongs to another session.
     """
     plain = handle_of(value).open(sealed)
-    if plain[32:] != reference.encode():  # somebody let the handle's row name another session
+    if plain[32:] != reference.encode():  # somebody changed the session that the handle's row names
         raise SealBroken
     return SessionKeys(reference, plain[:32])
 
