@@ -3,8 +3,8 @@
 Messages above a rate wait. A message that no page of the app sends closes its socket. Above a maximum number, the
 newest is refused, unless stated otherwise. Each worker counts separately. "Anonymous" means without a session.
 
-Other limits are beside their code: sign-ins in `auth.sign_in`, one-time entries in `auth.sessions.store`, a browser's
-flow cookies in `auth.cookies.flow_cookies`.
+Other limits are beside their code: sign-ins in `auth.sign_in_limits`, one-time entries in `auth.sessions.store`, the
+flow cookies of a browser in `auth.cookies.flow_cookies`.
 """
 
 from typing import NamedTuple

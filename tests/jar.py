@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from azure_auth.auth.sessions.sealing import flow_id
-from azure_auth.auth.sign_in import Led, SignIn
+from azure_auth.auth.sign_in import Redirect, SignIn
 
 
 class Jar:
@@ -44,7 +44,7 @@ class Jar:
         how = {"browser": sign_in.browser(self.headers), **how}
         return await sign_in.finish(answer, sign_in.flow_cookies.read(self.headers), address, **how)
 
-    async def exchange(self, sign_in: SignIn, ticket: str) -> Led:
+    async def exchange(self, sign_in: SignIn, ticket: str) -> Redirect:
         """Exchange a ticket, and keep what comes with it."""
         led = await sign_in.start_session(ticket, self.headers)
         self.keep(led.cookies)

@@ -107,10 +107,10 @@ async def test_a_browser_is_known_from_its_first_sign_in(app, sign_in, directory
     """The answer that brings the session says so in a cookie of its own, once; a forged one counts as none."""
     first = await exchange(app, sign_in, directory, "Ada Lovelace")
     known = first.cookies[KNOWN]
-    assert sign_in.known([f"{KNOWN}={known}"]) == known
+    assert sign_in.known_cookie.read([f"{KNOWN}={known}"]) == known
     assert KNOWN not in (await exchange(app, sign_in, directory, "Grace Hopper", **{KNOWN: known})).cookies
     for forged in ("x" * 43, KEYS.new_name(), OTHER_KEYS.new_known(), ""):
-        assert sign_in.known([f"{KNOWN}={forged}"]) == ""
+        assert sign_in.known_cookie.read([f"{KNOWN}={forged}"]) is None
         assert KNOWN in (await exchange(app, sign_in, directory, "Ada Lovelace", **{KNOWN: forged})).cookies
     assert not KEYS.is_name(known)
 
@@ -213,7 +213,7 @@ async def test_limits_go_by_the_name_and_else_by_the_address(sign_in):
 async def test_those_without_a_name_stop_nobody_elsewhere(sign_in, monkeypatch):
     """A flood of starts without a name fills the bucket of its own address, and no other."""
     most = {"tab": 3, "browser": 20, "nameless": 30, "address": 30, "known": 30, "old": 30}
-    monkeypatch.setattr("azure_auth.auth.sign_in._MOST", most)
+    monkeypatch.setattr("azure_auth.auth.sign_in_limits._MOST", most)
 
     async def starts(browser: str, address: str, number: int = 0) -> bool:
         return await start(sign_in, browser, number, address)
@@ -226,7 +226,7 @@ async def test_those_without_a_name_stop_nobody_elsewhere(sign_in, monkeypatch):
 async def test_a_forged_name_has_no_bucket_of_its_own(app, monkeypatch):
     """Whoever makes names up shares the bucket of their address with those who have none."""
     most = {"tab": 100, "browser": 100, "nameless": 5, "address": 100, "old": 100, "known": 100}
-    monkeypatch.setattr("azure_auth.auth.sign_in._MOST", most)
+    monkeypatch.setattr("azure_auth.auth.sign_in_limits._MOST", most)
     begun: list[bool] = []
     for number in range(7):
         forged = OTHER_KEYS.new_name() if number % 2 else f"{number:043}"

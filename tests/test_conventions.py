@@ -30,8 +30,20 @@ ROOMS: dict[str, tuple[list[str], set[str]]] = {
     "auth.entra": ([*BASE, "settings", "auth.identity"], {"msal", "httpx", "jwt", "cryptography"}),
     "auth.sessions": ([*BASE, "audit", "settings", "auth.identity"], {"cryptography", "redis"}),
     "auth.cookies": ([*BASE, "auth.sessions"], {"starlette"}),
+    "auth.redemption": ([*BASE, "auth.identity", "auth.entra", "auth.sessions", "auth.cookies"], set()),
+    "auth.sign_in_limits": ([*BASE, "audit", "auth.sessions", "auth.cookies"], set()),
     "auth.sign_in": (
-        [*BASE, "audit", "settings", "auth.identity", "auth.entra", "auth.sessions", "auth.cookies"],
+        [
+            *BASE,
+            "audit",
+            "settings",
+            "auth.identity",
+            "auth.entra",
+            "auth.sessions",
+            "auth.cookies",
+            "auth.redemption",
+            "auth.sign_in_limits",
+        ],
         set(),
     ),
     "auth.web": (

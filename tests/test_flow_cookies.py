@@ -19,7 +19,7 @@ from azure_auth.auth.cookies.flow_cookies import MOST, FlowCookie, FlowCookies
 from azure_auth.auth.sessions.flows import FLOW_SECONDS
 from azure_auth.auth.sessions.sealing import flow_id
 from azure_auth.auth.sessions.server_keys import ServerKeys
-from azure_auth.auth.sign_in import _MOST
+from azure_auth.auth.sign_in_limits import _MOST
 from azure_auth.auth.web.connections import Connections
 from azure_auth.errors import FlowExpired, FlowForeign, Throttled, TooManyStarts, Unavailable
 
@@ -284,8 +284,8 @@ async def test_a_clock_that_is_behind_changes_no_words(sign_in, directory, monke
     """The store forgot the flow; the process thinks that some seconds are left."""
     jar, now = Jar(), time.time()
     answer = directory.answer(await jar.begin(sign_in, "/reports"), "Ada Lovelace")
-    sign_in._store._one_time.clear()
-    monkeypatch.setattr("time.time", lambda: now + FLOW_SECONDS - behind)
+    sign_in.sessions._store._one_time.clear()
+    monkeypatch.setattr(sign_in, "clock", lambda: now + FLOW_SECONDS - behind)
     with pytest.raises(FlowExpired):
         await jar.finish(sign_in, answer)
 
@@ -295,13 +295,13 @@ async def test_only_a_page_in_a_tab_starts_a_flow(app, sign_in, kind):
     """Images, frames, scripts and prefetches start nothing, and set and delete no cookie."""
     jar = Jar()
     await jar.begin(sign_in)
-    before = dict(sign_in._store._one_time["flow"]._entries)
+    before = dict(sign_in.sessions._store._one_time["flow"]._entries)
     for path in ("/auth/sign-in", "/auth/sign-in?return_to=/reports", "/", "/callback?state=x", "/reports"):
         async with over(app, **jar.cookies) as http:
             answer = await http.get(path, headers=KINDS[kind])
         assert not any("_flow_" in cookie for cookie in answer.headers.get_list("set-cookie"))
         assert not answer.headers.get("location", "").startswith("http")
-    assert dict(sign_in._store._one_time["flow"]._entries) == before
+    assert dict(sign_in.sessions._store._one_time["flow"]._entries) == before
     async with over(app, **jar.cookies) as http:  # the control
         answer = await http.get("/auth/sign-in", headers=NAVIGATION)
         assert "/oauth2/" in answer.headers["location"]
@@ -414,7 +414,7 @@ async def test_after_ten_minutes_the_words_are_the_same_on_both_stores(sign_in, 
     jar = Jar()
     answer = directory.answer(await jar.begin(sign_in, "/reports?tab=2"), "Ada Lovelace")
     now = time.time()
-    monkeypatch.setattr("time.time", lambda: now + FLOW_SECONDS)
+    monkeypatch.setattr(sign_in, "clock", lambda: now + FLOW_SECONDS)
     with pytest.raises(FlowExpired) as caught:
         await jar.finish(sign_in, answer)
     assert caught.value.return_to == "/reports?tab=2"

@@ -9,7 +9,7 @@ import pytest
 import redis
 import reflex as rx
 from behind import connections
-from conftest import KEYS
+from conftest import KEYS, Clock
 from redis_server import running_redis
 from reflex_base.registry import RegistrationContext
 from tab import State
@@ -33,15 +33,20 @@ SETTINGS = Settings.load(
 FEW, MANY = 1_000, 100_000
 
 
+@pytest.fixture
+def clock():
+    return Clock(time.time())
+
+
 @pytest.fixture(params=["embedded", "Redis"])
-async def make(request, tmp_path):
+async def make(request, tmp_path, clock):
     """Makes sessions in a store of their own in which many have ended before."""
     made: list[Sessions] = []
     until = time.time() + 3600
 
     async def make(ended: int) -> Sessions:
         if request.param == "embedded":
-            store = EmbeddedStore(tmp_path / f"{ended}.sqlite")
+            store = EmbeddedStore(tmp_path / f"{ended}.sqlite", clock)
             await store.version("")
             rows = ((f"{number:032}", until, "idle") for number in range(ended))
             store._db.executemany("INSERT INTO ended VALUES (?, ?, ?)", rows)
@@ -51,7 +56,7 @@ async def make(request, tmp_path):
                 for number in range(ended):
                     pipeline.set(f"azure_auth:ended:{number:032}", "idle", ex=3600)
                 pipeline.execute()
-        sessions = Sessions(store, SETTINGS, KEYS)
+        sessions = Sessions(store, SETTINGS, KEYS, clock)
         sessions._ended = {f"{number:016}": until for number in range(ended)}
         made.append(sessions)
         return sessions
@@ -89,14 +94,13 @@ async def test_signing_in_and_out_costs_the_same_after_many_ends(make):
     assert all(len(crowd._ended) == ended + 160 for crowd, ended in zip(crowds, (FEW, MANY), strict=True))
 
 
-def test_a_process_forgets_what_ended_long_ago(tmp_path):
+def test_a_process_forgets_what_ended_long_ago(tmp_path, clock):
     """The next end after its time takes it along."""
-    now = time.time()
-    sessions = Sessions(EmbeddedStore(tmp_path / "sessions.sqlite"), SETTINGS, KEYS, lambda: now)
+    sessions = Sessions(EmbeddedStore(tmp_path / "sessions.sqlite", clock), SETTINGS, KEYS, clock)
     for number in range(FEW):
         sessions._end_here(f"{number}", "idle")
     assert len(sessions._ended) == FEW
-    now += SETTINGS.session_max.total_seconds()
+    clock.now += SETTINGS.session_max.total_seconds()
     sessions._end_here("one more", "idle")
     assert len(sessions._ended) == 1
 
@@ -118,18 +122,17 @@ async def test_every_look_up_of_the_file_has_its_index(tmp_path):
     await store.close()
 
 
-async def test_no_statement_of_a_sessions_life_reads_a_whole_table(tmp_path):
+async def test_no_statement_of_a_sessions_life_reads_a_whole_table(tmp_path, clock):
     """Whatever the store is asked, from sign-in to tidying, SQLite finds by an index."""
-    sessions = Sessions(EmbeddedStore(tmp_path / "sessions.sqlite"), SETTINGS, KEYS)
-    store, said = sessions._store, list[str]()
+    store, said = EmbeddedStore(tmp_path / "sessions.sqlite", clock), list[str]()
+    sessions = Sessions(store, SETTINGS, KEYS, clock)
     await store.version("")
     store._db.set_trace_callback(said.append)
-    name, now = KEYS.new_name(), time.time()
-    sessions._clock = store._clock = lambda: now
+    name = KEYS.new_name()
     person = Identity(TENANT, "ada", "Ada", sid="5e551011-0000-4000-8000-000000000001")
     cookie = await sessions.start(person, name, None)
     twin = await sessions.start(person, name, None)
-    now += 61
+    clock.now += 61
     cookie = await sessions.start(person, name, cookie)
     session = (await sessions.find(cookie)).session
     await sessions.touch(session)
@@ -138,7 +141,7 @@ async def test_no_statement_of_a_sessions_life_reads_a_whole_table(tmp_path):
     await sessions.start(Identity(TENANT, "grace"), name, cookie)
     await sessions.end_everywhere(session)
     await sessions.end_by_directory(person.sid)
-    now += 13 * 3600
+    clock.now += 13 * 3600
     await sessions.start(person, name, None)
     store._db.set_trace_callback(None)
     asked = {line for line in said if line.startswith(("SELECT", "\nSELECT", "UPDATE", "DELETE", "INSERT"))}
@@ -149,14 +152,14 @@ async def test_no_statement_of_a_sessions_life_reads_a_whole_table(tmp_path):
     await store.close()
 
 
-async def test_what_is_empty_is_no_index_entry(make):
+async def test_what_is_empty_is_no_index_entry(make, clock):
     """A person without `sid`, in a browser without a name, is found by neither."""
     sessions = await make(FEW)
     cookies = [await sessions.start(Identity(TENANT, name), "", None) for name in ("ada", "grace")]
     assert await sessions._store.end_all("sid", [""], time.time() + 60, "directory") == []
     assert all([await sessions.find(cookie) for cookie in cookies])
     with_sid = await sessions.start(Identity(TENANT, "hedy", sid="of Entra"), "", None)
-    sessions._clock = lambda: time.time() + 31
+    clock.now += 31
     without = await sessions.start(Identity(TENANT, "hedy"), "", with_sid)  # signs in again, and has none any more
     assert await sessions._store.end_all("sid", ["", *sessions._records.sids("")], time.time() + 60, "directory") == []
     assert await sessions.find(without)
@@ -165,16 +168,12 @@ async def test_what_is_empty_is_no_index_entry(make):
         assert keys == []
 
 
-async def test_a_person_who_signs_in_a_thousand_times_has_few_handles(make):
+async def test_a_person_who_signs_in_a_thousand_times_has_few_handles(make, clock):
     """Outdated values leave record and store."""
     sessions = await make(FEW)
-    now = time.time()
-    sessions._clock = lambda: now
-    if isinstance(sessions._store, EmbeddedStore):
-        sessions._store._clock = sessions._clock
     cookie = await sessions.start(ADA, "", None)
     for _ in range(200):
-        now += 31
+        clock.now += 31
         cookie = await sessions.start(ADA, "", cookie)
     session = (await sessions.find(cookie)).session
     assert len(session.handles) == 2

@@ -257,7 +257,7 @@ def test_a_message_says_little_of_its_page(tab, message, taken):
 async def test_a_limit_is_a_page_with_a_sentence(tab, sign_in, trail, monkeypatch):
     """One start more of a browser in a minute, and too many of an address, lead to our page; the trail says why."""
     monkeypatch.setattr(
-        "azure_auth.auth.sign_in._MOST",
+        "azure_auth.auth.sign_in_limits._MOST",
         {"tab": 3, "browser": 20, "nameless": 12_000, "address": 21, "known": 20, "old": 20},
     )
     browser, another = Jar(azure_auth_browser=KEYS.new_name()), Jar()
@@ -279,14 +279,14 @@ async def test_an_office_gets_in(sign_in):
     """300 people of one address begin and end within a minute, with some tries to spare."""
     for number in range(300):
         for _ in range(3):
-            await sign_in._limit("start", f"{number:043}", "192.0.2.7")
-            await sign_in._limit("callback", f"{number:043}", "192.0.2.7")
+            await sign_in._limits.admit("start", f"{number:043}", "192.0.2.7")
+            await sign_in._limits.admit("callback", f"{number:043}", "192.0.2.7")
 
 
 @pytest.mark.anyio
 async def test_unknown_sids_are_limited(sign_in, trail, monkeypatch):
     """An address can only ask so often, and then nothing is looked up; others still can."""
-    monkeypatch.setattr("azure_auth.auth.sign_in._MOST_SIDS", 1)
+    monkeypatch.setattr("azure_auth.auth.sign_in_limits._MOST_SIDS", 1)
     await sign_in.end_by_directory("no sid", "192.0.2.7")
     ended: list[str] = []
     sign_in.sessions.end_by_directory = lambda sid: noted(ended, sid)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from redis_server import running_redis
 
 from azure_auth.auth.identity import Identity
+from azure_auth.auth.sessions.active import _CHECK_SECONDS
 from azure_auth.auth.sessions.sealing import Seal, SealBroken, handle_of
 from azure_auth.auth.sessions.session import Session
-from azure_auth.auth.sessions.sessions import _CHECK_SECONDS, Sessions
+from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.auth.sessions.store.redis import RedisStore
 from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.errors import StoreUnavailable
@@ -448,7 +449,7 @@ async def test_an_end_on_a_clock_that_is_off_is_one_everywhere(two, way):
 
 async def test_an_end_of_which_no_message_came_is_found(make, monkeypatch):
     """Somebody who does nothing is signed out by the look that is had at all sessions now and then."""
-    monkeypatch.setattr("azure_auth.auth.sessions.sessions._CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("azure_auth.auth.sessions.active._CHECK_SECONDS", 0.05)
     ours, theirs, told = make(), make(), asyncio.Event()
     cookie = await ours.start(ADA, "browser", None)
     here, there = await find(ours, cookie), await find(theirs, cookie)

@@ -125,7 +125,7 @@ async def test_of_two_that_race_one_redeems(sign_in, directory, monkeypatch, jar
 async def begun(jar, sign_in, answer) -> None:
     """Begin to redeem, and reload the page: the handler is cancelled."""
     first = asyncio.create_task(jar.finish(sign_in, answer))
-    while not sign_in._redeeming:
+    while not sign_in._redemptions._background.tasks:
         await asyncio.sleep(0)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -137,7 +137,7 @@ def worker(request, sign_in) -> SignIn:
     """Where the reload arrives: at the same worker, or at another one on the same store."""
     if request.param == "same":
         return sign_in
-    settings, store = sign_in.settings, sign_in._store
+    settings, store = sign_in.settings, sign_in.sessions._store
     return SignIn(settings, sign_in._client, Sessions(store, settings, KEYS), store, KEYS)
 
 
@@ -190,7 +190,7 @@ async def test_a_reload_while_another_person_signs_in_still_signs_them_in(sign_i
 
 async def test_failures_of_one_address_cost_nobody_else_a_ticket(sign_in, directory, jar):
     """What a stranger leaves behind counts for their own address, which alone loses when there is too much."""
-    sign_in._store._one_time["ticket"]._most = 6
+    sign_in.sessions._store._one_time["ticket"]._most = 6
     answer = directory.answer(await jar.begin(sign_in, "", address="192.0.2.1"), "Ada Lovelace")
     ticket = await jar.finish(sign_in, answer, "192.0.2.1")
     for _ in range(10):
@@ -212,11 +212,11 @@ async def test_nobody_waits_for_a_worker_that_is_gone(sign_in, directory, monkey
 
 async def test_whoever_waits_asks_ever_less_often(sign_in, directory, monkeypatch, jar):
     """A stranger who keeps many pages waiting for a flow that is lost makes the store little work."""
-    monkeypatch.setattr("azure_auth.auth.sign_in._LOOK_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr("azure_auth.auth.redemption._POLL_SECONDS", 0.02)
     monkeypatch.setattr("azure_auth.auth.sessions.store.one_time.CONSUMED_SECONDS", 0.6)
     looked = []
-    peek = sign_in._store.peek
-    monkeypatch.setattr(sign_in._store, "peek", lambda *which: looked.append(which) or peek(*which))
+    peek = sign_in.sessions._store.peek
+    monkeypatch.setattr(sign_in.sessions._store, "peek", lambda *which: looked.append(which) or peek(*which))
     answer = directory.answer(await jar.begin(sign_in, ""), "Ada Lovelace")
     await sign_in._flows.consume(answer["state"], jar.binding(sign_in, answer))
     with pytest.raises(FlowUnknown):
@@ -230,7 +230,7 @@ async def test_stopping_waits_for_what_is_under_way(sign_in, worker, directory, 
     with directory.fault(endpoint="token", delay=0.5):
         await begun(jar, sign_in, answer)
         await sign_in.settle()
-    assert not sign_in._redeeming
+    assert not sign_in._redemptions._background.tasks
     assert (await finished(jar, worker, answer)).identity.name == "Ada Lovelace"
 
 
@@ -289,7 +289,7 @@ async def test_state_and_ticket_open_nothing_without_the_cookie(sign_in, directo
 async def test_a_ticket_lasts_half_a_minute(sign_in, directory, jar, seconds, good):
     """The page exchanges it at once; what lies around for 30 s starts no session."""
     clock = Clock(time.time())
-    sign_in._store._one_time["ticket"] = OneTimeEntries(clock=clock)
+    sign_in.sessions._store._one_time["ticket"] = OneTimeEntries(clock=clock)
     ticket = await jar.finish(sign_in, directory.answer(await jar.begin(sign_in), "Ada Lovelace"))
     clock.now += seconds
     assert bool((await jar.exchange(sign_in, ticket)).session_cookie) is good
@@ -305,7 +305,7 @@ async def test_no_state_lies_in_the_store(sign_in, jar):
     """What is stored tells neither which `state` would take it, nor the verifier, nor the browser."""
     uri = await jar.begin(sign_in, "/reports")
     asked = dict(parse_qsl(urlsplit(uri).query))
-    kept, binding = str(sign_in._store._one_time["flow"]._entries), jar.binding(sign_in, asked)
+    kept, binding = str(sign_in.sessions._store._one_time["flow"]._entries), jar.binding(sign_in, asked)
     for secret in (asked["state"], asked["nonce"], binding, "/reports", "code_verifier"):
         assert secret not in kept
     flow = await sign_in._flows.consume(asked["state"], binding)

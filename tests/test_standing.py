@@ -175,7 +175,7 @@ async def test_a_forgotten_tab_ends_nobody_who_works_elsewhere(ours, theirs, clo
 
 async def test_what_was_done_within_the_minute_is_written_at_its_end(ours, theirs, clock, monkeypatch):
     """A person's last act counts at other processes, also if the store had heard of them a moment before."""
-    monkeypatch.setattr("azure_auth.auth.sessions.sessions._WRITE_SECONDS", 0.2)
+    monkeypatch.setattr("azure_auth.auth.sessions.active._WRITE_SECONDS", 0.2)
     here = await find(ours, await ours.start(ADA, BROWSER, None))
     clock.now += 0.1
     await ours.touch(here)
@@ -533,7 +533,7 @@ async def test_nothing_at_rest_opens_anything(ours, open_store, tmp_path, server
 
 async def test_the_listener_survives_what_a_callback_raises(ours, theirs, monkeypatch, caplog):
     """One session whose end goes wrong here keeps nobody from hearing of the next one's."""
-    monkeypatch.setattr("azure_auth.auth.sessions.sessions._CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("azure_auth.auth.sessions.active._CHECK_SECONDS", 0.05)
     first, second = [await find(ours, await ours.start(who, "", None)) for who in (ADA, GRACE)]
     heard: list[str] = []
 
@@ -608,7 +608,7 @@ async def test_a_cancelled_sign_out_is_told_all_the_same(ours, trail):
 
 async def test_the_listener_survives_a_retry_that_goes_wrong(ours, monkeypatch, caplog):
     """A sign-out that could not be written, and whose retry raises, keeps nobody from hearing of others."""
-    monkeypatch.setattr("azure_auth.auth.sessions.sessions._CHECK_SECONDS", 0.02)
+    monkeypatch.setattr("azure_auth.auth.sessions.active._CHECK_SECONDS", 0.02)
     tried: list[str] = []
 
     async def breaks(references, *_):
@@ -628,7 +628,7 @@ async def test_the_listener_survives_a_retry_that_goes_wrong(ours, monkeypatch, 
 
 async def test_a_sign_out_at_microsoft_that_the_store_missed_is_told_later(ours, theirs, monkeypatch):
     """It is written when the store is back, and reaches the other process."""
-    monkeypatch.setattr("azure_auth.auth.sessions.sessions._CHECK_SECONDS", 0.02)
+    monkeypatch.setattr("azure_auth.auth.sessions.active._CHECK_SECONDS", 0.02)
     there = await find(theirs, await ours.start(ADA, BROWSER, None))
     end_all = ours._store.end_all
 

@@ -101,7 +101,9 @@ async def test_no_repr_shows_a_secret_or_a_person(tab, directory):
         await tab.jar.finish(services().sign_in, answer), tab.jar.binding(services().sign_in, answer)
     )
     assert await sign_in_as(tab, directory, "Ada Lovelace")
-    shown = f"{services().sign_in._redeeming} {done!r} {tab.connection!r} {tab.connection.session!r}"
+    shown = (
+        f"{services().sign_in._redemptions._background.tasks} {done!r} {tab.connection!r} {tab.connection.session!r}"
+    )
     for secret in (*tab.cookies.values(), answer["code"], tab.connection.state_key, "Lovelace"):
         assert secret not in shown
 

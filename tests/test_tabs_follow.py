@@ -44,7 +44,7 @@ def hasty(folder: Path, **environ: str) -> Iterator[RunningApp]:
     for name, said, now in (
         ("session", "GRACE_SECONDS = 30.0", f"GRACE_SECONDS = {GRACE}"),
         ("flows", "FLOW_SECONDS = 600", f"FLOW_SECONDS = {FLOW}"),
-        ("sessions", "_WRITE_SECONDS = 60.0", f"_WRITE_SECONDS = {WRITE}"),
+        ("active", "_WRITE_SECONDS = 60.0", f"_WRITE_SECONDS = {WRITE}"),
     ):
         module = site / f"azure_auth/auth/sessions/{name}.py"
         assert said in module.read_text()

@@ -141,14 +141,14 @@ async def test_each_bad_day_has_its_words(directory, settings, make_sign_in, mon
 async def test_a_flow_that_is_over_has_its_words(tab, directory, settings, make_sign_in, monkeypatch, why, error):
     """An expired, used or unknown flow has its own text, and "Try again" leads to the page if it is known."""
     answer = directory.answer(await tab.jar.begin(services().sign_in, "/reports"), "Ada Lovelace")
-    if "expired" in why:
-        now = time.time()
-        monkeypatch.setattr("time.time", lambda: now + FLOW_SECONDS)
     if why == "used":
         assert await finishes(tab, f"/callback?{urlencode(answer)}")
         tab.cookies.pop("azure_auth_session")
     if why in ("forgotten", "expired, and the store knows nothing"):
         registered(make_sign_in(settings))  # a restart loses the flows
+    if "expired" in why:
+        now = time.time()
+        monkeypatch.setattr(services().sign_in, "clock", lambda: now + FLOW_SECONDS)
     if error is FlowForeign:
         answer = {"code": answer["code"]} | ({"state": "unknown"} if why == "unknown" else {})
     await tab.opens(f"/callback?{urlencode(answer)}", "callback")

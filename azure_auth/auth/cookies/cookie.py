@@ -1,7 +1,7 @@
 """How the app reads and writes cookies: out of reach of scripts and of other sites' forms."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from starlette.responses import Response
 
@@ -11,20 +11,24 @@ _VALUE = re.compile(r"[A-Za-z0-9_-]{43}")
 class Cookie:
     """A cookie with a value of 43 characters: the session cookie, and two that a browser keeps for long."""
 
-    def __init__(self, name: str, public_url: str, seconds: int) -> None:
-        """Name it for the app at `public_url`; the browser keeps it for so long."""
+    def __init__(
+        self, name: str, public_url: str, seconds: int, is_valid: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        """Name it for the app at `public_url`; the browser keeps it for `seconds`. `is_valid` detects forged values."""
         self._public_url = public_url
         self.name = cookie_name(name, public_url)
         self._seconds = seconds
+        self._is_valid = is_valid
 
     def read(self, headers: Iterable[str]) -> str | None:
-        """Return the cookie's value, or None when it is absent, malformed or given more than once.
+        """Return the cookie's value, or None if it is absent, malformed, forged or given more than once.
 
         Args:
             headers: The values of the request's Cookie headers.
         """
         values = [value for name, value in pairs(headers) if name == self.name]
-        return well_formed(values[0]) if len(values) == 1 else None
+        value = well_formed(values[0]) if len(values) == 1 else None
+        return value if value and self._is_valid(value) else None
 
     def header(self, value: str) -> str:
         """Return the Set-Cookie header that gives the browser a value."""
@@ -39,7 +43,7 @@ def cookie_name(name: str, public_url: str) -> str:
 def pairs(headers: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield the name and value of each cookie in a request, in the order in which the browser sent them.
 
-    Parsed by hand: `http.cookies.SimpleCookie` gives up on the whole header when a neighbour's cookie is odd.
+    Parsed by hand: `http.cookies.SimpleCookie` rejects the whole header if another app's cookie is malformed.
     """
     for pair in (pair for header in headers for pair in header.split(";")):
         name, _, value = pair.strip(" \t").partition("=")

@@ -34,11 +34,11 @@ class FlowCookie:
 
     Attributes:
         id: A hash of the flow's `state`; the end of the cookie's name.
-        binding: 256 random bits as 43 characters; they open the flow and its ticket.
+        binding: 256 random bits as 43 characters; the flow and its ticket need them.
         begun: When the flow began; seconds since 1970. 0 once it is finished.
         return_to: The page that was asked for; empty if there was no room for it.
         session_hash: A hash of the session cookie that the flow led to; empty until then.
-        failure: Why the flow could not begin, or give a session; None for a flow under way.
+        failure: Why the flow could not begin, or start a session; None for a running flow.
     """
 
     id: str
@@ -60,7 +60,7 @@ class FlowCookie:
 
     @property
     def rank(self) -> int:
-        """What goes first where there are too many: 0 for a finished flow, 1 for a failed one, 2 for one under way."""
+        """If there are too many, the lowest goes first. 0: a finished flow. 1: a failed one. 2: a running one."""
         return 0 if self.session_hash else 1 if self.failure else 2
 
 
@@ -68,7 +68,7 @@ class FlowCookies:
     """Reads and writes the flow cookies of one app."""
 
     def __init__(self, public_url: str, keys: ServerKeys) -> None:
-        """Write them for the app at `public_url`, encrypted under a key of `keys`."""
+        """Write them for the app at `public_url`; `keys` encrypt them."""
         self._public_url, self._keys = public_url, keys
         self._prefix = cookie_name("azure_auth_flow_", public_url)
         self._name = re.compile(f"{self._prefix}[0-9a-f]{{{FLOW_ID_LENGTH}}}")
@@ -93,10 +93,10 @@ class FlowCookies:
             new: What to add.
             headers: The values of the request's Cookie headers.
             session_cookie: The value of the session cookie among them, if any.
-            instead_of: The cookie of the same flow, which the new one follows.
+            instead_of: The cookie of the same flow, which the new one replaces.
 
         Returns:
-            The headers; none if `new` tells of a failure and all room is taken by flows under way.
+            The headers; none if `new` is a failure and running flows take all room.
         """
         present = self.read(headers)
         young = [cookie for cookie in present if cookie != instead_of and cookie.age(new.begun) < SECONDS]
@@ -104,9 +104,9 @@ class FlowCookies:
         return self._changes(headers, present, kept, new.begun) if kept[-1] == new else []
 
     def tidied(self, headers: Sequence[str], session_cookie: str | None, now: float) -> list[str]:
-        """Return the Set-Cookie headers that delete finished flows' cookies from a request's, and what is too much.
+        """Return the Set-Cookie headers that delete the cookies of finished flows, and those above the maximum.
 
-        A flow is finished when the request has the session cookie that it led to.
+        A flow is finished if the request has the session cookie that it led to.
         """
         present = self.read(headers)
         kept = self._fitted(present, session_cookie)
@@ -120,8 +120,8 @@ class FlowCookies:
     def _fitted(self, present: Sequence[FlowCookie], session_cookie: str | None) -> list[FlowCookie]:
         """Return the flow cookies that stay.
 
-        Above `MOST`, those of the lowest rank go, the oldest first. Above `_MOST_BYTES`, the oldest lose their pages;
-        then the lowest rank goes.
+        Above `MOST`, the lowest rank is deleted, the oldest first. Above `_MOST_BYTES`, the oldest lose their page,
+        then the lowest rank is deleted.
         """
         finished = _session_hash(session_cookie) if session_cookie else None
         kept = [cookie for cookie in present if cookie.session_hash != finished]
@@ -146,7 +146,7 @@ class FlowCookies:
         return deleted + [self._set(cookie, cookie.begun + SECONDS - now) for cookie in kept if cookie not in present]
 
     def _pairs(self, headers: Iterable[str]) -> list[tuple[str, str]]:
-        """Return the cookies that may be ours; no browser sends more of them, or longer ones."""
+        """Return the cookies that may be flow cookies. Their number and length are those that a browser may have."""
         ours = (pair for pair in pairs(headers) if len(pair[1]) <= _LONGEST_VALUE and self._name.fullmatch(pair[0]))
         return list(islice(dict.fromkeys(ours), 4 * MOST))
 
@@ -159,7 +159,7 @@ class FlowCookies:
         for seal in self._keys.seals("flow cookie", f"{id_} {binding}"):
             try:
                 return _unpacked(id_, binding, seal.open(sealed))
-            except (SealBroken, ValueError, TypeError, AttributeError):  # somebody else's, or of another release
+            except (SealBroken, ValueError, TypeError, AttributeError):  # forged, or of another release
                 continue
         return None
 
@@ -169,7 +169,7 @@ class FlowCookies:
         return set_cookie(self._prefix + cookie.id, value, int(seconds), self._public_url)
 
     def _room(self, cookie: FlowCookie) -> int:
-        """Return how many bytes a cookie takes in a request, with what separates it from the next."""
+        """Return how many bytes a cookie and its separator take in a request."""
         sealed = len(_packed(cookie)) + SEAL_BYTES
         return len(f"{self._prefix}{cookie.id}=; ") + -(-(_BINDING_BYTES + sealed) * 4 // 3)
 

@@ -23,10 +23,10 @@ def packed(record: Mapping[str, Any]) -> bytes:
 
 
 def unpacked(data: bytes) -> dict[str, Any]:
-    """Return the record that the bytes hold, with fields of other releases.
+    """Return the record that the bytes hold, with unknown fields.
 
     Raises:
-        Unreadable: When it is no record, or of another format.
+        Unreadable: If it is not a record, or has another format.
     """
     try:
         record = json.loads(data)
@@ -41,10 +41,10 @@ def unpacked(data: bytes) -> dict[str, Any]:
 
 
 def texts(kind: type[_T], record: Any) -> _T:
-    """Return a dataclass of texts from a record; unknown fields are passed over, missing ones get their defaults.
+    """Return a dataclass of texts from a record. Unknown fields are ignored, missing ones get their defaults.
 
     Raises:
-        Unreadable: When a field without a default is missing or no text.
+        Unreadable: If a field without a default is missing, or is not a text.
     """
     known = cast("dict[str, Any]", record) if isinstance(record, dict) else {}
     values = {

@@ -22,13 +22,13 @@ _T = TypeVar("_T", bound="Flow | Outcome")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Flow:
-    """What is remembered between leaving for the directory and coming back.
+    """What the app keeps while the user is at Microsoft.
 
     Attributes:
-        msal: What MSAL wants to see again: state, nonce, PKCE verifier, redirect URI.
+        msal: MSAL's data: state, nonce, PKCE verifier, redirect URI.
         return_to: The page that the sign-in leads to.
         browser: The browser's name when the flow began.
-        begun: When it began, by the store's clock; seconds since 1970. The store says so, nothing here.
+        begun: When it began, by the store's clock; seconds since 1970.
     """
 
     msal: dict[str, Any]
@@ -37,13 +37,13 @@ class Flow:
     begun: float = 0.0
 
     def packed(self) -> dict[str, Any]:
-        """Return it as a record."""
+        """Return it as a record; the store adds when it began."""
         return {"msal": self.msal, "return_to": self.return_to, "browser": self.browser}
 
     @classmethod
-    def unpacked(cls, record: dict[str, Any], put: float) -> "Flow":
-        """Return what `packed` was made of; it was put into the store at the time `put`."""
-        return cls(record["msal"], str(record["return_to"]), str(record.get("browser", "")), begun=put)
+    def unpacked(cls, record: dict[str, Any]) -> "Flow":
+        """Decode a record."""
+        return cls(record["msal"], str(record["return_to"]), str(record.get("browser", "")), record["put"])
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -52,9 +52,9 @@ class Outcome:
 
     Attributes:
         return_to: The page to go to.
-        identity: Who signed in.
-        failure: Why nobody did.
-        asked: When the directory was asked; seconds since 1970.
+        identity: Who signed in; None if it failed.
+        failure: Why it failed.
+        asked: When the app redeemed the code; seconds since 1970.
         begun: When the flow began, by the store's clock.
         browser: The browser's name at that time.
     """
@@ -68,42 +68,40 @@ class Outcome:
 
     def packed(self) -> dict[str, Any]:
         """Return it as a record."""
+        record = {field: getattr(self, field) for field in ("return_to", "asked", "begun", "browser")}
         return {
-            "return_to": self.return_to,
+            **record,
             "identity": asdict(self.identity) if self.identity else None,
             "failure": self.failure.packed() if self.failure else None,
-            "asked": self.asked,
-            "begun": self.begun,
-            "browser": self.browser,
         }
 
     @classmethod
-    def unpacked(cls, record: dict[str, Any], put: float) -> "Outcome":  # noqa: ARG003
+    def unpacked(cls, record: dict[str, Any]) -> "Outcome":
         """Decode a record. A missing `begun` becomes 0, so that any remembered sign-out rejects the sign-in."""
         return cls(
             str(record["return_to"]),
             codec.texts(Identity, record["identity"]) if record.get("identity") else None,
             AuthError.unpacked(record["failure"]) if record.get("failure") else None,
-            asked=float(record.get("asked", 0.0)),
-            begun=float(record.get("begun", 0.0)),
-            browser=str(record.get("browser", "")),
+            float(record.get("asked", 0.0)),
+            float(record.get("begun", 0.0)),
+            str(record.get("browser", "")),
         )
 
 
 class OneTime(Generic[_T]):
-    """Things of one kind, each taken once."""
+    """Encrypted things of one kind, each consumed once."""
 
     def __init__(
-        self, store: OneTimeStore, kind: str, seconds: float, unpacked: Callable[[dict[str, Any], float], _T]
+        self, store: OneTimeStore, kind: str, seconds: float, unpacked: Callable[[dict[str, Any]], _T]
     ) -> None:
-        """Keep things of a kind in `store` for so long; `unpacked` makes one of its record."""
+        """Keep things of a kind in `store` for `seconds`; `unpacked` decodes a record, with the time `put`."""
         self._store = store
         self._kind = kind
         self._seconds = seconds
         self._unpacked = unpacked
 
     def name(self, secret: str) -> str:
-        """Return the name under which a thing lies in the store."""
+        """Return the name of a thing in the store."""
         return Seal.of(self._kind, secret).name
 
     async def put(self, secret: str, owner: str, thing: _T, address: str, rank: int) -> None:
@@ -117,35 +115,35 @@ class OneTime(Generic[_T]):
             rank: Its rank; see `contract.RANKS`.
 
         Raises:
-            StoreUnavailable: When it cannot be kept.
-            TooManyRequests: When there is no room for it.
+            StoreUnavailable: If the store does not answer.
+            TooManyRequests: If there is no room for it.
         """
         seal = Seal.of(self._kind, secret)
         entry = OneTimeEntry(hashed(owner), address, seal.seal(codec.packed(thing.packed())), rank)
         await self._store.put(self._kind, seal.name, entry, self._seconds)
 
     async def consume(self, secret: str, owner: str) -> _T:
-        """Return a thing and forget it; another browser's attempt leaves it in place.
+        """Return a thing and delete it in the same step.
 
         Raises:
-            FlowForeign: When it is another browser's.
-            FlowTaken: When it was taken a moment ago.
-            FlowUnknown: When it expired, was taken before, never was, or is of another release.
-            StoreUnavailable: When that cannot be told.
+            FlowForeign: If another browser owns it; it stays.
+            FlowTaken: If it was consumed a moment ago.
+            FlowUnknown: If it expired, was consumed before, never existed, or is of another release.
+            StoreUnavailable: If the store does not answer.
         """
-        return await self._found(self._store.consume, secret, owner)
+        return await self._opened(self._store.consume, secret, owner)
 
     async def peek(self, secret: str, owner: str) -> _T:
         """Return a thing and leave it in place; raises what `consume` raises."""
-        return await self._found(self._store.peek, secret, owner)
+        return await self._opened(self._store.peek, secret, owner)
 
-    async def _found(
-        self, way: Callable[[str, str, str], Awaitable[tuple[bytes, float]]], secret: str, owner: str
+    async def _opened(
+        self, fetch: Callable[[str, str, str], Awaitable[tuple[bytes, float]]], secret: str, owner: str
     ) -> _T:
         seal = Seal.of(self._kind, secret)
-        sealed, put = await way(self._kind, seal.name, hashed(owner))
+        sealed, put = await fetch(self._kind, seal.name, hashed(owner))
         try:
-            return self._unpacked(codec.unpacked(seal.open(sealed)), put)
+            return self._unpacked({**codec.unpacked(seal.open(sealed)), "put": put})
         except SealBroken:
             raise FlowUnknown("it was changed") from None
         except (codec.Unreadable, AttributeError, KeyError, TypeError, ValueError):

@@ -8,20 +8,20 @@ _MOST_KEYS = 5_000
 
 
 class Limit:
-    """Lets each key pass a number of times within a while; bounded in memory, whoever asks."""
+    """Admits each key a number of times within some seconds. Its memory is bounded."""
 
     def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Allow `most` within `seconds`; `clock` counts them."""
+        """Admit a key `most` times within `seconds`; `clock` counts them."""
         self._most = most
         self._seconds = seconds
         self._clock = clock
         self._passed: dict[str, deque[float]] = {}
 
     def admit(self, key: str) -> bool:
-        """Count the key once more; False, and not counted, when it has had its number."""
+        """Count the key once; return False, and do not count it, if it has reached its maximum."""
         since = self._clock() - self._seconds
         while self._passed:
-            quietest = next(iter(self._passed))  # whoever passes goes to the end
+            quietest = next(iter(self._passed))  # an admitted key goes to the end
             if self._passed[quietest][-1] > since and len(self._passed) < _MOST_KEYS:
                 break
             del self._passed[quietest]
@@ -36,5 +36,5 @@ class Limit:
         return admitted
 
     def forget(self, key: str) -> None:
-        """Begin anew with a key."""
+        """Reset a key's count."""
         self._passed.pop(key, None)

@@ -19,15 +19,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Arrival:
-    """What starting a session needs to know of a finished sign-in, besides the identity.
+    """What a finished sign-in brings to its session, besides the identity.
 
     Attributes:
         asked: When the app redeemed the code; seconds since 1970. None means now.
-        ticket: The name of the ticket. The step that starts or renews the session also uses it up.
+        ticket: The name of the ticket. The step that starts or renews the session also consumes it.
         begun: When the flow began, by the store's clock. None: earlier sign-outs do not matter.
         begun_in: The browser's name when the flow began.
-        bindings: What binds flows to the browser (`FlowCookie.binding`), this one's first. Sign-ins that finish at the
-            same time in one browser share one session.
+        bindings: The bindings of the browser's flow cookies, this flow's first. Sign-ins that finish at the same time
+            in one browser share one session.
         left: The browser's name before this sign-in, which may change it; empty if it had none.
     """
 
@@ -40,10 +40,10 @@ class Arrival:
 
 
 class Records:
-    """Seals and opens the records of sessions, for one configuration of the app."""
+    """Encrypts and decrypts the records of sessions, for one configuration of the app."""
 
     def __init__(self, settings: Settings, keys: ServerKeys) -> None:
-        """Write records for the app that `settings` describe, with hashes that `keys` make."""
+        """Write records for the app that `settings` describe; `keys` hash what indexes them."""
         self._keys = keys
         self._longest = settings.session_max.total_seconds()
         self._fingerprint = settings.fingerprint
@@ -58,7 +58,7 @@ class Records:
         return Record(reference, version, ends, person, sid, record.get("browser", ""), sealed)
 
     def session(self, keys: SessionKeys, record: Record) -> Session | None:
-        """Return the session that a record holds, if it is as it was written and of this very configuration."""
+        """Return the session of a record; None if it was altered, or written under another configuration."""
         try:
             contents = codec.unpacked(keys.record.open(record.sealed))
             session = Session(keys, record.version, contents)
@@ -90,16 +90,16 @@ class Records:
         return Checks(arrival.ticket, arrival.begun, [(kind, n) for kind, names in marks.items() for n in names])
 
     def marks(self, session: Session) -> list[tuple[MarkKind, str]]:
-        """Return what is remembered of a sign-out in one browser: by its name, and by the cookies that it still has."""
+        """Return the marks of a sign-out in one browser: of its name, and of cookie values that it may still have."""
         person = self.persons(session.identity)[0]
         return [("browser", f"{name} {person}") for name in (session.browser, *session.handles) if name]
 
     def persons(self, identity: Identity) -> list[str]:
-        """Return the hashes of a person."""
+        """Return all hashes of a user."""
         return self._keys.all_hashed("person", *identity.key)
 
     def sids(self, sid: str) -> list[str]:
-        """Return the hashes of an Entra session id; none for an empty one."""
+        """Return all hashes of an Entra session id; none for an empty one."""
         return self._keys.all_hashed("sid", sid) if sid else []
 
     def browser(self, name: str) -> str:
@@ -111,7 +111,7 @@ class Records:
         return [hashed for name in {*names} - {""} for hashed in self._keys.all_hashed("browser", name)]
 
     def _indexes(self, session: Session) -> list[tuple[str, str, str]]:
-        """Return the hashes by which a session may be found: of its person, Entra's session and its browser."""
+        """Return all hashes that may index a session: of its user, Entra's session and its browser."""
         persons = self.persons(session.identity)
         sids = self.sids(session.identity.sid) or [""] * len(persons)
         return [(p, s, session.browser) for p, s in zip(persons, sids, strict=True)]

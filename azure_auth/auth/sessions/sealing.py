@@ -65,7 +65,7 @@ class Seal:
         """Decrypt what `seal` returned.
 
         Raises:
-            SealBroken: When the ciphertext was altered or belongs to another record.
+            SealBroken: If the ciphertext was altered or belongs to another record.
         """
         try:
             return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._bound_to)
@@ -78,8 +78,8 @@ class SessionKeys:
 
     Attributes:
         reference: The session's id: random, and not secret.
-        data_key: 256 random bits. The cookie's value opens it (see `handle_of`).
-        record: Seals the session's record.
+        data_key: 256 random bits. The cookie's value decrypts it (see `handle_of`).
+        record: Encrypts the session's record.
         tab_prefix: The prefix of the keys of all its tabs.
     """
 
@@ -93,7 +93,7 @@ class SessionKeys:
         self._tabs = _derive(data_key, "tabs")
 
     def tab_key(self, client_token: str) -> str:
-        """Return the key under which Reflex keeps the state of the tab that calls itself `client_token`."""
+        """Return the key of the Reflex state of the tab with that client token."""
         return self.tab_prefix + hmac.digest(self._tabs, client_token.encode(), "sha256").hex()[:48]
 
 
@@ -113,7 +113,7 @@ def stranger_key(client_token: str, browser: str) -> str:
 
 
 def hashed(*parts: str) -> str:
-    """Return a hash of random values; what is not random is hashed by `ServerKeys`."""
+    """Return a plain hash. It is for random values only; `ServerKeys` hashes others."""
     return sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -128,12 +128,7 @@ def flow_id(state: str) -> str:
 
 
 def ticket_of(state: str, binding: str) -> str:
-    """Return the ticket that a flow ends with: its id, so that its cookie is found, and 256 bits in 43 characters.
-
-    Args:
-        state: The flow's.
-        binding: The random part of the flow's cookie.
-    """
+    """Return the ticket of a flow: its id, which names its cookie, and 256 bits derived from `state` and `binding`."""
     return flow_id(state) + encoded(bytes.fromhex(hashed("azure_auth ticket", state, binding)))
 
 

@@ -23,15 +23,15 @@ class ServerKeys:
     """The keys of this app, which all its processes have."""
 
     def __init__(self, read: Callable[[], Sequence[bytes]]) -> None:
-        """Use the secrets that `read` returns, new first; it is called on first use."""
+        """Use the secrets that `read` returns, the new one first. It is called on first use."""
         self._read = read
 
     def hashed(self, kind: str, *parts: str) -> str:
-        """Return the hash under which something is written."""
+        """Return a hash for writing."""
         return self.all_hashed(kind, *parts)[0]
 
     def all_hashed(self, kind: str, *parts: str) -> list[str]:
-        """Return the hashes under which something may have been written: one for each secret."""
+        """Return all hashes that may have been written: one for each secret."""
         text = "\0".join((kind, *parts)).encode()
         return [hmac.digest(secret, b"hash " + text, "sha256").hex() for secret in self._secrets]
 
@@ -50,24 +50,24 @@ class ServerKeys:
         """
         return self._named(hmac.digest(self._secrets[0], b"name after " + ended.encode(), "sha256")[:_HALF])
 
-    def is_name(self, value: str | None) -> bool:
-        """Tell whether this app gave out that name."""
+    def is_name(self, value: str) -> bool:
+        """Tell whether this app issued a browser name."""
         return self._is_of(_NAME, value)
 
     def new_known(self) -> str:
-        """Return what a browser gets with its first sign-in: random, with a MAC that `is_known` checks."""
+        """Return a new random value for a browser's first sign-in, with a MAC; `is_known` detects forged ones."""
         return self._named(secrets.token_bytes(_HALF), _KNOWN)
 
-    def is_known(self, value: str | None) -> bool:
-        """Tell whether this app gave it out."""
+    def is_known(self, value: str) -> bool:
+        """Tell whether this app issued a value of `new_known`."""
         return self._is_of(_KNOWN, value)
 
     def proof(self, message: bytes) -> bytes:
-        """Return what shows that one of our processes sent a message."""
+        """Return the MAC of a message between processes."""
         return hmac.digest(self._secrets[0], b"message " + message, "sha256").hex().encode()
 
     def proves(self, proof: bytes, message: bytes) -> bool:
-        """Tell whether one of our processes sent a message."""
+        """Tell whether a MAC shows that one of our processes sent a message."""
         proofs = (hmac.digest(secret, b"message " + message, "sha256").hex().encode() for secret in self._secrets)
         return any(hmac.compare_digest(proof, known) for known in proofs)
 
@@ -78,9 +78,7 @@ class ServerKeys:
     def _named(self, value: bytes, kind: bytes = _NAME) -> str:
         return encoded(value + self._mac(self._secrets[0], kind, value))
 
-    def _is_of(self, kind: bytes, value: str | None) -> bool:
-        if not value:
-            return False
+    def _is_of(self, kind: bytes, value: str) -> bool:
         name = urlsafe_b64decode(f"{value}=")
         if encoded(name) != value:  # base64 has several spellings of the last bits
             return False

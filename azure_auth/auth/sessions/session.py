@@ -11,7 +11,9 @@ from azure_auth.auth.sessions.sealing import SealBroken, SessionKeys, handle_of
 from azure_auth.auth.sessions.store.contract import Handle
 
 GRACE_SECONDS = 30.0
-"""How long an earlier value of the cookie goes on after a new one was given out."""
+"""How long an earlier value of the cookie stays valid after a new one was issued."""
+MAX_TRIES = 10
+"""How often a write is tried while other tasks or processes write the same record first."""
 
 Ending = Literal["signed_out", "directory", "idle", "expired", "replaced", "joined", "refused"]
 """Why a session ended.
@@ -73,7 +75,7 @@ class Session:
         return self.keys.reference
 
     def admits(self, handle: str, now: float) -> bool:
-        """Tell whether a cookie value, given by its hash, still counts."""
+        """Tell whether a cookie value, given by its hash, is valid."""
         deadline = self.handles.get(handle, 0.0)
         return deadline is None or now < deadline
 
@@ -160,7 +162,7 @@ def opened(reference: str, value: str, sealed: bytes) -> SessionKeys:
         SealBroken: If the handle was altered, or belongs to another session.
     """
     plain = handle_of(value).open(sealed)
-    if plain[32:] != reference.encode():  # somebody let the handle's row name another session
+    if plain[32:] != reference.encode():  # somebody changed the session that the handle's row names
         raise SealBroken
     return SessionKeys(reference, plain[:32])
 

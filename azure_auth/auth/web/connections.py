@@ -145,7 +145,7 @@ class Connections:
     async def _built(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a page or a file. The first page that a browser opens gives the browser its name."""
         cookies = Headers(scope=scope).getlist("cookie")
-        if is_navigation(scope) and (name := (await self._sign_in.met(cookies)).new_name):
+        if is_navigation(scope) and (name := (await self._sign_in.read_browser(cookies)).new_name):
             send = setting_cookies([self._sign_in.browser_cookie.header(name)], send)
         await self._site.app(with_cookies(scope, []), receive, send)
 
