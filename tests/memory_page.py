@@ -8,8 +8,8 @@ from typing import Any
 
 import reflex as rx
 from raw_tab import HYDRATE
+from reflex.app import EngineIOApp
 from reflex_base.registry import RegistrationContext
-from socketio import ASGIApp
 
 from azure_auth.auth.core import State
 from azure_auth.auth.gate.frames import Frames
@@ -139,7 +139,7 @@ class MemoryPage:
             "headers": headers,
             "client": ("127.0.0.1", 1),
         }
-        app = ASGIApp(self._gate.namespace.app.sio, socketio_path="")
+        app = EngineIOApp(self._gate.namespace.app.sio, socketio_path="")
         frames = self.tab.frames
         self._incoming.put_nowait({"type": "websocket.connect"})
         self._serving = asyncio.create_task(app({**scope, SCOPE_KEY: self.tab}, self._first(frames), frames.send))
