@@ -199,7 +199,7 @@ def test_what_we_override_is_there(ours):
 @pytest.mark.anyio
 async def test_each_piece_of_a_running_server_is_as_expected():
     """What only instances have: Engine.IO's handlers and sockets, and the parts that Reflex hands us."""
-    gate, _ = gate_of(Tabs())
+    gate = gate_of(Tabs())
     app = gate.namespace.app
     assert app.event_namespace is gate.namespace
     assert app.sio.namespace_handlers[reflex_internals.path_of(app)] is gate.namespace
