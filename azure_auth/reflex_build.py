@@ -5,7 +5,7 @@ before the app and lie below `auth/`. It alone names what is private here.
 """
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from functools import partialmethod
 from pathlib import Path
 from typing import Any, Unpack
@@ -46,33 +46,41 @@ def config_for(environ: MutableMapping[str, str], plugins: list[Any] | None = No
     """
     environ.setdefault("REFLEX_SOCKET_MAX_HTTP_BUFFER_SIZE", str(FRAME_CHARACTERS))  # Reflex takes a million
     _limit_servers()
-    settings: dict[str, Any] = {"cors_allowed_origins": []}  # exactly ours; Reflex's default is everybody's
+    own: dict[str, Any] = {"backend_host": "127.0.0.1"}  # for a proxy on this machine; elsewhere: REFLEX_BACKEND_HOST
+    own |= _addresses(environ) | _state_manager(environ) | options
+    return rx.Config(plugins=[*(plugins or []), SameBuild()], **own)
+
+
+def _addresses(environ: Mapping[str, str]) -> dict[str, Any]:
     # `reflex run` reads this twice; only the second time is it known whether this is development or production.
-    if "REFLEX_ENV_MODE" in environ:
-        try:
-            public_url = Settings.load(environ).public_url
-        except NotConfigured as fault:
-            raise SystemExit(str(fault)) from None
-        settings["cors_allowed_origins"] = [public_url]
-        if environ["REFLEX_ENV_MODE"] != "dev":
-            # Reflex would build each replica's own port into its pages, whose files another replica then does not have,
-            # and over https would look for the socket at 443 alone.
-            settings["api_url"] = public_url
+    if "REFLEX_ENV_MODE" not in environ:
+        return {"cors_allowed_origins": []}
+    try:
+        public_url = Settings.load(environ).public_url
+    except NotConfigured as fault:
+        raise SystemExit(str(fault)) from None
+    addresses: dict[str, Any] = {"cors_allowed_origins": [public_url]}  # Reflex's default is everybody's
+    if environ["REFLEX_ENV_MODE"] != "dev":
+        # Reflex would build each replica's own port into its pages. Another replica then does not have their files, and
+        # over https the browser would look for the socket at port 443 alone.
+        addresses["api_url"] = public_url
+    return addresses
+
+
+def _state_manager(environ: MutableMapping[str, str]) -> dict[str, Any]:
     # In memory, so that nothing of a person is written to disk. A mode that is given wins over REFLEX_REDIS_URL, so it
     # is given only without Redis: several workers, each with states of its own, would lose people.
-    if environ.get("REFLEX_REDIS_URL"):
-        environ.setdefault("GRANIAN_WORKERS", str(os.cpu_count() or 1))  # more than that, and Granian warns
-    else:
-        settings["state_manager_mode"] = StateManagerMode.MEMORY
-    settings["backend_host"] = "127.0.0.1"  # a proxy on this machine reaches it; elsewhere: REFLEX_BACKEND_HOST
-    return rx.Config(plugins=[*(plugins or []), SameBuild()], **{**settings, **options})
+    if not environ.get("REFLEX_REDIS_URL"):
+        return {"state_manager_mode": StateManagerMode.MEMORY}
+    environ.setdefault("GRANIAN_WORKERS", str(os.cpu_count() or 1))  # more than that, and Granian warns
+    return {}
 
 
 def _limit_servers() -> None:
-    """Reflex starts Granian and Vite without these settings, and has none for them.
+    """Limit Granian and Vite, for which Reflex has no settings.
 
-    HTTP/2 would take 16 MB of headers per request, before the app sees any of them; whoever needs it has it from the
-    proxy. Vite would listen on all interfaces.
+    With HTTP/2, Granian would accept 16 MB of headers per request before the app sees any; use a proxy for HTTP/2.
+    Vite would listen on all interfaces.
     """
     Server.__init__ = partialmethod(  # pyright: ignore[reportAttributeAccessIssue]
         _start_granian, http=HTTPModes.http1, http1_settings=HTTP1Settings(max_buffer_size=2 * COOKIE_BYTES)
@@ -83,8 +91,8 @@ def _limit_servers() -> None:
 class SameBuild(rx.plugins.Plugin):
     """Makes all replicas' builds of one source alike, so that a page of one finds its files at another.
 
-    Reflex bundles a file for the sake of its own version in it, and the time of the start is in there as well. What
-    browsers keep for states (`rx.LocalStorage`) it lists in the order of a set.
+    Reflex bundles a file that has its version and also the time of the start. It lists what browsers keep for states
+    (`rx.LocalStorage`) in the order of a set.
     """
 
     def pre_compile(self, **context: Unpack[PreCompileContext]) -> None:

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
 import reflex as rx
 from raw_tab import HYDRATE
+from reflex.app import EngineIOApp
+from reflex.state import StateUpdate
+from reflex_base.event.context import EventContext
 from reflex_base.registry import RegistrationContext
-from socketio import ASGIApp
 
 from azure_auth.auth.core import State
 from azure_auth.auth.gate.frames import Frames
@@ -54,32 +57,45 @@ class Noting:
     def is_over(self, _: str) -> bool:
         return False
 
+    async def is_active(self, *_: object) -> bool:
+        return True
 
-class Handlers:
-    """What runs events, in the place of Reflex's: notes which came, by socket and page, and is never done with them."""
-
-    def __init__(self) -> None:
-        self.passed: list[tuple[str, str]] = []
-        self._futures: dict[int, asyncio.Future[None]] = {}
-
-    async def enqueue(self, _: str, event: Any) -> None:
-        self.passed.append((event.router_data["sid"], event.router_data["asPath"]))
-        self._futures[len(self.passed)] = asyncio.get_running_loop().create_future()
-
-    def _on_disconnect(self, _: str) -> None:
+    async def touch(self, _: object) -> None:
         pass
 
 
-def gate_of(tabs: Tabs, sessions: object = None) -> tuple[Gate, list[tuple[str, str]]]:
-    """A gate of an app of its own, and which events came to their handlers."""
+class Handlers(rx.Middleware):
+    """Asked after the gate: notes which events came to their handlers, by socket and page, and answers for them."""
+
+    def __init__(self) -> None:
+        self.passed: list[tuple[str, str]] = []
+
+    async def preprocess(self, **_: object) -> StateUpdate:
+        where = EventContext.get().router_data
+        self.passed.append((where["sid"], where["asPath"]))
+        return StateUpdate()
+
+
+def gate_of(tabs: Tabs, sessions: object = None) -> Gate:
+    """A gate of an app of its own."""
     before = RegistrationContext.set(RegistrationContext.ensure_context().fork())  # one app in each, says Reflex
     try:
         app = rx.App()
         app._enable_state()
-        app._event_processor = handlers = Handlers()
-        return Gate(app, sessions or Noting(), tabs, State, lambda *_: "/"), handlers.passed
+        return Gate(app, sessions or Noting(), tabs, State, lambda *_: "/")
     finally:
         RegistrationContext.reset(before)
+
+
+@asynccontextmanager
+async def running_gate(tabs: Tabs) -> AsyncIterator[tuple[Gate, list[tuple[str, str]]]]:
+    """A gate whose app takes events while the block lasts, and which of them came to their handlers."""
+    gate, handlers = gate_of(tabs), Handlers()
+    app = gate.namespace.app
+    app.add_middleware(handlers, index=1)
+    async with app._setup_event_processor():
+        yield gate, handlers.passed
+    await app.state_manager.close()
 
 
 def of_ada(key: str, *, answering: bool = True) -> Tab:
@@ -139,7 +155,7 @@ class MemoryPage:
             "headers": headers,
             "client": ("127.0.0.1", 1),
         }
-        app = ASGIApp(self._gate.namespace.app.sio, socketio_path="")
+        app = EngineIOApp(self._gate.namespace.app.sio, socketio_path="")
         frames = self.tab.frames
         self._incoming.put_nowait({"type": "websocket.connect"})
         self._serving = asyncio.create_task(app({**scope, SCOPE_KEY: self.tab}, self._first(frames), frames.send))
@@ -151,6 +167,7 @@ class MemoryPage:
         self._incoming.put_nowait({"type": "websocket.receive", "text": frame})
         idle = asyncio.create_task(self._idle.wait())
         await asyncio.wait({idle, self._serving}, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        await self._gate.namespace.app.event_processor.join(5)
         idle.cancel()
         with suppress(asyncio.CancelledError):
             await idle

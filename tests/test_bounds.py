@@ -538,7 +538,7 @@ async def longest_report(most: int) -> None:
 
 
 async def reports_a_minute(most: int) -> None:
-    gate, _ = gate_of(Tabs())
+    gate = gate_of(Tabs())
     logged: list[object] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(failures._log, "error", lambda *line: logged.append(line))
@@ -582,7 +582,7 @@ async def bursts(most: float) -> None:
 
 async def tabs_of_a_session(_: int) -> None:
     tabs = Tabs()
-    gate, _ = gate_of(tabs)
+    gate = gate_of(tabs)
     admitted = []
     with ExitStack() as open_:
         for number in range(bounds.SESSION_SOCKETS + 5):
@@ -652,7 +652,7 @@ async def unread_answers(most: int) -> None:
 async def tasks_of_a_session(most: int) -> None:
     """One more background handler is refused with words; a foreground one, of which there is one at a time, is not."""
     tab = of_ada("key")
-    gate, _ = gate_of(Tabs())
+    gate = gate_of(Tabs())
 
     async def is_active(*_: object) -> bool:
         return True
@@ -672,7 +672,7 @@ async def tasks_of_a_session(most: int) -> None:
 async def a_silent_tab(_: float) -> None:
     """It is cut, not dismissed: its page connects again as soon as it can."""
     tabs = Tabs()
-    gate, _ = gate_of(tabs)
+    gate = gate_of(tabs)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(admission, "TAB_ANSWER_SECONDS", 0.05)
         there, silent = of_ada("there"), of_ada("silent", answering=False)
@@ -688,7 +688,7 @@ async def a_silent_tab(_: float) -> None:
 async def test_a_tab_that_leaves_is_noted_again():
     """What was dropped from the notes while it was connected is found when its session ends."""
     tabs, tab = Tabs(), of_ada("key")
-    gate, _ = gate_of(tabs)
+    gate = gate_of(tabs)
     with tabs.connected(tab):
         gate.welcome(tab)
     await gate.left(tab)
@@ -761,7 +761,7 @@ async def strangers(_: int) -> None:
         (bounds.STRANGERS, lambda number: {"browser": str(number), "address": str(number // 10)}),
     ):
         tabs, stubborn, refused = Tabs(), [], 0
-        gate, _ = gate_of(tabs)
+        gate = gate_of(tabs)
         with ExitStack() as open_:
             for number in range(most + 200):
                 cut = asyncio.get_running_loop().create_future()
@@ -816,7 +816,7 @@ async def slow_client(characters: int) -> None:
         patch.setattr(admission, "TAB_ANSWER_SECONDS", 0.02)
         tab = of_ada("key")
         tab.cut, tab.frames = socket.cut, socket.frames
-        gate, _ = gate_of(tabs)
+        gate = gate_of(tabs)
         with tabs.connected(tab):
             gate.welcome(tab)
             message = {"type": "websocket.send", "text": "x" * (characters // 5)}
@@ -915,7 +915,7 @@ async def states_of_a_session(most: int) -> None:
 async def lasts_of_a_stranger(_: float) -> None:
     """Its socket lasts so long, and its state a little longer, unless it comes back."""
     tabs, forgotten = Tabs(), []
-    gate, _ = gate_of(tabs)
+    gate = gate_of(tabs)
 
     async def forget(keys: list[str]) -> None:
         forgotten.extend(keys)
@@ -957,7 +957,7 @@ class Hurried:
 async def test_a_stranger_is_there_for_a_minute(monkeypatch):
     """A socket that answers every ping is dismissed after 60 s, and its state goes two minutes later."""
     hurried, tabs, forgotten = Hurried(monkeypatch), Tabs(), []
-    gate, _ = gate_of(tabs)
+    gate = gate_of(tabs)
 
     async def forget(keys: list[str]) -> None:
         forgotten.extend(keys)
@@ -981,7 +981,7 @@ async def test_a_stranger_is_there_for_a_minute(monkeypatch):
 async def test_who_answers_no_ping_is_cut_in_time(monkeypatch, who, seconds):
     """What a message without an end may take of memory is what can be sent in 10 s, or with a session in 30 s."""
     hurried, tabs, socket = Hurried(monkeypatch), Tabs(), Socket()
-    gate, _ = gate_of(tabs)
+    gate = gate_of(tabs)
     tab = of_ada("key") if who == "a colleague" else Tab("key", "id", None)
     tab.cut, tab.frames = socket.cut, socket.frames
     with tabs.connected(tab):

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import websockets
 from conftest import clean_environ
-from memory_page import MemoryPage, gate_of, loading
+from memory_page import MemoryPage, loading, running_gate
 from raw_browser import Browser
 from raw_tab import APP_STATE, HYDRATE, ROOT_STATE, RawTab
 
@@ -255,9 +255,11 @@ def impatient(monkeypatch) -> None:
 async def test_a_tab_takes_the_place_of_a_socket_that_is_gone(impatient, earlier):
     """Beside one that answers it loads again with another token, and nothing is linked; no code comes to Reflex."""
     tabs = Tabs()
-    gate, passed = gate_of(tabs)
     where = "/callback?code=secret&state=s"
-    async with MemoryPage(gate, tabs, answering=earlier in ("answers", "was refused")) as first:
+    async with (
+        running_gate(tabs) as (gate, passed),
+        MemoryPage(gate, tabs, answering=earlier != "does not answer") as first,
+    ):
         first.tab.store_error = TooManyTabs() if earlier == "was refused" else None
         await first.loads("/callback")
         assert len(passed) == (0 if earlier == "was refused" else 1)
@@ -287,8 +289,7 @@ async def test_a_tab_takes_the_place_of_a_socket_that_is_gone(impatient, earlier
 async def test_two_sockets_of_one_tab_at_once_are_one(impatient, earlier):
     """Whatever the order, one of them is linked and the other loads again."""
     tabs = Tabs()
-    gate, passed = gate_of(tabs)
-    async with AsyncExitStack() as connected:
+    async with running_gate(tabs) as (gate, passed), AsyncExitStack() as connected:
         if earlier == "is gone":
             await connected.enter_async_context(MemoryPage(gate, tabs, answering=False))
         both = [await connected.enter_async_context(MemoryPage(gate, tabs)) for _ in range(2)]
@@ -301,23 +302,23 @@ async def test_two_sockets_of_one_tab_at_once_are_one(impatient, earlier):
 async def test_a_message_behind_the_cut_leads_nobody_away():
     """What a page sent while its socket was cut is dropped: the page is neither linked again nor told to load."""
     tabs = Tabs()
-    gate, passed = gate_of(tabs)
-    async with MemoryPage(gate, tabs) as page:
+    async with running_gate(tabs) as (gate, passed), MemoryPage(gate, tabs) as page:
         await page.loads(PAGE)
         assert len(passed) == 1
         passed.clear()
         await gate.closing.cut(page.tab)
         assert (page.tab.cut.done(), tabs.at("key"), tabs.of(page.tab.session)) == (True, None, [page.tab])
         await gate.namespace.on_event(page.tab.socket, loading(PAGE))
+        await gate.namespace.app.event_processor.join(5)
         assert passed == page.heard == []
+        assert (tabs.at("key"), gate.namespace.sid_to_token) == (None, {})
 
 
 async def test_a_frame_that_is_no_packet_ends_its_socket(monkeypatch):
     """Socket.IO cannot read it; the audit trail says so, and nothing is passed on."""
     tabs, told = Tabs(), []
-    gate, passed = gate_of(tabs)
     monkeypatch.setattr(audit, "record", lambda event, **fields: told.append((event, fields["reason"])))
-    async with MemoryPage(gate, tabs) as page:
+    async with running_gate(tabs) as (gate, passed), MemoryPage(gate, tabs) as page:
         await page.loads(PAGE)
         passed.clear()
         await page.sends('42/_event,["event",{"name":}]')

@@ -139,7 +139,7 @@ def faults() -> list[str]:
             continue
         if parameters is not None:
             function = getattr(piece, "__func__", piece)
-            has = " ".join(inspect.signature(getattr(function, "reflexs", function)).parameters).removeprefix("cls ")
+            has = " ".join(inspect.signature(getattr(function, "original", function)).parameters).removeprefix("cls ")
             if has.removesuffix("cls") != parameters:
                 wrong.append(f"{place} takes ({has}), not ({parameters}): {why}")
     return wrong
@@ -187,9 +187,9 @@ def test_a_parameter_that_is_renamed_is_named(monkeypatch):
 
 @pytest.mark.parametrize("ours", [GateNamespace, LocalStates, SharedStates, SharedLinks])
 def test_what_we_override_is_there(ours):
-    """Each method that begins with an underscore and is not called by us alone overrides one of Reflex's."""
-    own = {"_let_go", "_release", "_releases", "_link", "_takes_its_place", "_queue", "_is_turned_away", "_ask_why"}
-    own |= {"_has", "_own", "_is_given_up"}
+    """Each method with an underscore overrides one of Reflex's, except those that only we call."""
+    own = {"_release_late", "_release", "_releases", "_has", "_own", "_is_given_up"}
+    own |= {"_link", "_takes_its_place", "_queue", "_is_turned_away", "_ask_why"}
     for kind in (kind for kind in ours.__mro__ if kind.__module__.startswith("azure_auth")):
         private = {name for name in vars(kind) if re.match(r"_[a-z]", name) and name != "_abc_impl"} - own
         theirs = {name for base in ours.__mro__ if base.__module__.startswith("reflex") for name in vars(base)}
@@ -199,7 +199,7 @@ def test_what_we_override_is_there(ours):
 @pytest.mark.anyio
 async def test_each_piece_of_a_running_server_is_as_expected():
     """What only instances have: Engine.IO's handlers and sockets, and the parts that Reflex hands us."""
-    gate, _ = gate_of(Tabs())
+    gate = gate_of(Tabs())
     app = gate.namespace.app
     assert app.event_namespace is gate.namespace
     assert app.sio.namespace_handlers[reflex_internals.path_of(app)] is gate.namespace

@@ -39,9 +39,8 @@ class Admission:
 
     def _has_room(self, tab: Tab, session: Session) -> bool:
         sockets = [other for other in self._tabs.of(session) if other.frames]
-        if len({other.state_key for other in sockets} - {tab.state_key}) < SESSION_TABS and (
-            len(sockets) < SESSION_SOCKETS
-        ):
+        others = {other.state_key for other in sockets} - {tab.state_key}
+        if len(others) < SESSION_TABS and len(sockets) < SESSION_SOCKETS:
             tab.timer = asyncio.get_running_loop().create_task(self._attend(tab, TAB_ANSWER_SECONDS))
             return True
         audit.record("limited", person=session.identity.key, reason="sockets of a session", address=tab.address)
@@ -77,9 +76,9 @@ class Admission:
             self._closing.soon(self._closing.dismiss(oldest))
 
     async def _attend(self, tab: Tab, seconds: float, rounds: int | None = None) -> None:
-        """Ping a socket every so often: cut it when it does not answer, and dismiss it after so many rounds.
+        """Ping a socket every so many seconds. Cut it when it does not answer; dismiss it after the last round.
 
-        The server holds up to 64 MB of a message that has not come to its end, and whoever sends one cannot answer.
+        The server buffers up to 64 MB of an unfinished message. A client that sends one cannot answer.
         """
         for _ in range(rounds) if rounds else repeat(None):
             await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""What the arguments of an event are: which of them a handler's types allow, so that Reflex need not log the others."""
+"""Whether a handler's types allow the arguments of an event. Reflex would log each value that they do not."""
 
 # Reflex's decorators and events are partly untyped.
 # pyright: reportUnknownMemberType=false
@@ -33,9 +33,9 @@ def _is_plain(value: Any) -> bool:
 
 
 def takes(event: dict[str, Any]) -> bool:
-    """Tell whether a handler's types allow the arguments of an event. Reflex would log each one that they do not.
+    """Tell whether a handler's types allow the arguments of an event.
 
-    What a browser reports of an exception is shortened, for Reflex searches it by patterns that are not linear.
+    What a browser reports of an exception is shortened: Reflex searches it with patterns that are not linear.
     """
     name, arguments = event["name"], cast("dict[str, Any]", event.get("payload", {}))
     if not _all_fit(name, arguments):

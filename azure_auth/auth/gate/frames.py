@@ -1,7 +1,8 @@
-"""The frames of one socket: those that Reflex's client sends, no faster than they may be read, and until it is cut.
+"""The frames of one socket: only those that Reflex's client sends, at a limited rate, until the socket is cut.
 
-Reflex takes any packet of Engine.IO and Socket.IO: binary ones with up to 10^10 announced attachments, further
-connections on the same socket, answers to pings that nobody sent.
+Without this, Reflex takes any packet of Engine.IO and Socket.IO: binary ones with up to 10^10 announced attachments,
+further connections on the same socket, answers to pings that nobody sent. The module is longer than 200 lines because
+receiving, sending and pinging share the state of one socket.
 """
 
 import asyncio
@@ -47,7 +48,7 @@ class Frames:
             send: Of the server.
             cut: When this is done, the socket is over, whether its client agrees or not.
             paces: Say when the next message may be read.
-            on_odd: Called with the first frame that no page sends; it ends the socket.
+            on_odd: Called at the first frame that no page sends; it ends the socket.
         """
         self.outgoing: Outgoing | None = None
         self._receive, self._send, self._cut = receive, send, cut
@@ -55,22 +56,22 @@ class Frames:
         self._coming: Future[Message] | None = None
         self._turn = Lock()
         self._ahead: deque[Message] = deque()
-        """What was read while an answer was looked for, and Engine.IO has not received yet."""
+        """What was read ahead to find an answer, and Engine.IO has not received yet."""
         self._held: Message | None = None
         self._admission: Future[None] | None = None
         self._size = 0
         self._connected = self._over = False
         self._pings: deque[Future[None] | None] = deque()
-        """Pings without an answer, in the order in which they were sent: of ours, who waits; None for Engine.IO's."""
+        """Pings without an answer, in the order in which they were sent: a future for ours, None for Engine.IO's."""
         self._answered = 0
-        """How many of Engine.IO's it has an answer to, ahead of the client's own."""
+        """How many of Engine.IO's pings were answered here, before the client's answer came."""
         self._unseen = 0
-        """Characters that were sent since the last answer to a ping."""
+        """Characters sent since the last answer to a ping."""
         self._sending: Timeout | None = None
         cut.add_done_callback(lambda _: self._stop())
 
     async def receive(self) -> Message:
-        """Return what Engine.IO receives next; as soon as the socket is cut, that is its end."""
+        """Return what Engine.IO receives next: the end of the socket, as soon as it is cut."""
         if not self._cut.done():
             reading = asyncio.ensure_future(self._next())
             try:
@@ -84,7 +85,7 @@ class Frames:
         return _GONE
 
     async def send(self, message: Message) -> None:
-        """Send; a client that does not read what it is sent, or has left, is cut.
+        """Send a message; cut a client that does not read, or has left.
 
         Raises:
             ConnectionError: When the socket is over.
@@ -102,7 +103,7 @@ class Frames:
                 self._unseen += len(text)
                 if self._unseen > UNREAD_CHARACTERS and not any(self._pings):
                     await self._ask()
-        except Exception as broken:  # whatever the server raises when nobody is there any more
+        except Exception as broken:  # whatever the server raises when the client has left
             self._end()
             if message["type"] != "websocket.close":
                 raise ConnectionError from broken
@@ -117,9 +118,9 @@ class Frames:
             work.add_done_callback(pace.hold(self._size))
 
     async def answers(self, seconds: float) -> bool:
-        """Ask the client for a sign of life; tell whether it came in that time.
+        """Ping the client; tell whether it answers in that time.
 
-        What it sent before is read ahead, as far as there is room.
+        Messages that it sent before the answer are read ahead, as far as there is room.
         """
         if self._over or self._cut.done():
             return False
@@ -133,7 +134,7 @@ class Frames:
                         if asked.done() or self._over:
                             break
                         if len(self._ahead) >= SOCKET.waiting or _size(self._ahead) >= SOCKET.waiting_characters:
-                            return self._unseen <= UNREAD_CHARACTERS  # who sends so much is there, but may not read
+                            return self._unseen <= UNREAD_CHARACTERS  # it is there, but may not read
                         message = await self._incoming()
                         if message is not None:
                             self._ahead.append(message)
@@ -143,7 +144,7 @@ class Frames:
 
     @property
     def is_sending(self) -> bool:
-        """Whether the client is still taking what it is sent; an answer would come behind."""
+        """Whether the client is still receiving a message; its answer to a ping comes after that."""
         return self._sending is not None
 
     async def _ask(self) -> "Future[None]":
@@ -173,9 +174,9 @@ class Frames:
         return await self._admitted(self._held)
 
     async def _admitted(self, message: Message) -> Message:
-        """Return a message as soon as it may be read, or, before that, the answer that Engine.IO waits for.
+        """Return a message as soon as it may be read. While it waits, answer Engine.IO's pings.
 
-        The client's own answer comes behind what it has sent before.
+        The client's own answer comes after the messages that wait.
         """
         self._admission = self._admission or asyncio.ensure_future(self._admit())
         while not self._admission.done():
@@ -189,17 +190,17 @@ class Frames:
     async def _admit(self) -> None:
         if self.outgoing:
             await self.outgoing.drained()
-        # A server that cannot send does not say so: what an answer has come behind was read.
+        # A server that cannot send does not say so. What was sent before an answered ping was read.
         if self._unseen > UNREAD_CHARACTERS and not await self.answers(SEND_SECONDS):
             self._end()
         for pace in self._paces.of(self._size):
             await pace.admit(self._size)
 
     async def _incoming(self) -> Message | None:
-        """Return what the server receives next; None for an answer that Engine.IO does not wait for."""
+        """Return what the server receives next; None for an answer to a ping of ours."""
         coming = self._coming = self._coming or asyncio.ensure_future(self._receive())
         try:
-            message = await asyncio.shield(coming)  # whoever stops waiting leaves it to the next
+            message = await asyncio.shield(coming)  # a waiter that is cancelled leaves it to the next
         except asyncio.CancelledError:
             if coming.cancelled():  # the socket was cut
                 return _GONE

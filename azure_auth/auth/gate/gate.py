@@ -20,7 +20,7 @@ from azure_auth.auth.gate.failures import Failures
 from azure_auth.auth.gate.frames import Frames
 from azure_auth.auth.gate.middleware import EventGate, after_end
 from azure_auth.auth.gate.namespace import GateNamespace
-from azure_auth.auth.gate.reflex_internals import install_namespace, links_of
+from azure_auth.auth.gate.reflex_internals import install_namespace, install_states, links_of
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.gate.updates import Updates
 from azure_auth.auth.gate.visibility import hide_from_anonymous
@@ -54,7 +54,8 @@ class Gate:
         """
         self._sessions, self._tabs = sessions, tabs
         self._links = links.instead_of(links_of(app))
-        kept = states.install(app, sessions.is_over)
+        kept = states.instead_of(app.state_manager, sessions.is_over)
+        install_states(app, kept)
         hide_from_anonymous()
         updates = Updates(app, state)
         self.closing = Closing(app, tabs, self._links, updates)

@@ -1,7 +1,6 @@
 """Reflex's token managers, changed: which socket has which tab, on this worker and on others.
 
-Reflex gives a second socket of a tab a key of its own making. Here it takes the tab over: whether it may is decided
-before (`gate`).
+Reflex gives a second socket of a tab a new key. Here it takes the tab over; `namespace` decides whether it may.
 """
 
 import asyncio
@@ -54,7 +53,7 @@ class LocalLinks(LocalTokenManager):
 
 
 class SharedLinks(LocalLinks, RedisTokenManager):
-    """Keeps in Redis which worker has which tab, and of strangers' tabs nothing."""
+    """Keeps in Redis which worker has which tab. Anonymous tabs stay in memory."""
 
     async def link_token_to_sid(self, token: str, sid: str) -> str | None:
         """Link a tab to its socket."""
@@ -83,15 +82,15 @@ class SharedLinks(LocalLinks, RedisTokenManager):
         Args:
             token: The key of the tab.
             sid: The socket.
-            ask: Asks the worker that has it. If the client answers that one says so (`keep`), else it drops its record;
-                one that has ended does neither.
+            ask: Asks the worker that has it. That worker calls `keep` if the client answers, else it drops its record.
+                A worker that has ended does neither.
         """
         record = self._get_redis_key(token)
         while True:
             held = cast("bytes", await self.redis.get(record) or b"")
             if held and not await self._is_given_up(token, held, ask):
                 return False
-            # Unless somebody else was faster: then it is theirs, and they are asked.
+            # Another worker may be faster. Then it has the tab, and is asked next.
             claimed = cast("str", held), cast("str", self._own(sid)), str(self.token_expiration)
             claim = self.redis.eval(_CLAIM, 1, record, *claimed)
             if await cast("Awaitable[int]", claim):
@@ -122,6 +121,6 @@ class SharedLinks(LocalLinks, RedisTokenManager):
         return token in self.token_to_socket if is_anonymous(token) else await super().is_token_connected(token)
 
 
-def instead_of(manager: LocalTokenManager | RedisTokenManager) -> LocalLinks | SharedLinks:
+def instead_of(manager: LocalTokenManager) -> LocalLinks | SharedLinks:
     """Return the manager that takes the place of Reflex's own."""
     return SharedLinks(manager.redis) if isinstance(manager, RedisTokenManager) else LocalLinks()

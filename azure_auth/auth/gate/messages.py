@@ -44,6 +44,11 @@ def is_event(data: Any) -> TypeGuard[dict[str, Any]]:
     return name not in STORING or _are_stored(arguments.get("vars") or {})
 
 
+def address_of(event: dict[str, Any]) -> str:
+    """Return the path and query of an event's page. Reflex's client also sends the fragment; it is dropped here."""
+    return str(event.get("router_data", {}).get("asPath", "/")).partition("#")[0]
+
+
 def takes_files(event: str) -> bool:
     """Tell whether an event names a handler that is for uploads."""
     return is_registered(event) and _takes_files(event)

@@ -1,7 +1,4 @@
-"""What comes in from sockets and what goes out to them: Reflex's event namespace, with the gate in both directions.
-
-Reflex lets anybody send any message, and sends to whoever holds a state's key.
-"""
+"""Reflex's event namespace, with the gate in both directions: messages in, updates out."""
 
 # Reflex and python-socketio are partly untyped.
 # pyright: reportUnknownMemberType=false
@@ -18,7 +15,7 @@ from azure_auth import audit
 from azure_auth.auth.gate.arguments import takes
 from azure_auth.auth.gate.closing import REDIS_SECONDS, Closing
 from azure_auth.auth.gate.links import LocalLinks
-from azure_auth.auth.gate.messages import is_event, is_report
+from azure_auth.auth.gate.messages import address_of, is_event, is_report
 from azure_auth.auth.gate.middleware import EventGate
 from azure_auth.auth.gate.reflex_internals import (
     EventNamespace,
@@ -86,10 +83,10 @@ class GateNamespace(EventNamespace):
             queue.on_full, tab.frames.outgoing = tab.end, queue
         loading = loading_event(auth)
         if is_event(loading) and not await self._is_turned_away(tab, loading):
-            await self._link(tab, _address_of(loading), auth)
+            await self._link(tab, address_of(loading), auth)
 
     async def _link(self, tab: Tab, address: str, auth: Any = None) -> bool:
-        """Let Reflex know a socket, unless that cannot be; tell whether it does."""
+        """Register a socket with Reflex, if possible; tell whether it is."""
         try:
             if tab.store_error:
                 raise tab.store_error
@@ -103,12 +100,12 @@ class GateNamespace(EventNamespace):
             await self._updates.send(tab, self._updates.of_failure(failure))
             return False
         # A duplicated tab: it loads once more, with another client token.
-        await self._updates.rename(tab, str(uuid.uuid4()))
+        await self._updates.renew_token(tab, str(uuid.uuid4()))
         await self._updates.send(tab, self._updates.of(leaving_to="/" + address.lstrip("/\\")))
         return False
 
     async def _takes_its_place(self, tab: Tab) -> bool:
-        """Give a tab the state under its key; False if another socket has it whose client answers."""
+        """Give a tab the state under its key; False if another socket has it and its client answers."""
         while (earlier := self._tabs.at(tab.state_key)) is not tab:
             if earlier and earlier.frames and not earlier.store_error and await earlier.frames.answers(ANSWER_SECONDS):
                 return False
@@ -128,11 +125,11 @@ class GateNamespace(EventNamespace):
         if not is_event(data):
             audit.record("suspicious", reason="a message that is no event", address=tab.address)
             return
-        address = _address_of(data)
+        address = address_of(data)
         where = data["router_data"] = {**data.get("router_data", {}), "asPath": address}
         if await self._is_turned_away(tab, data):
             return
-        # An anonymous one that was turned away when the page loaded, say.
+        # For example an anonymous one that was turned away when the page loaded.
         if sid not in self.sid_to_token and not await self._link(tab, address):
             return
         if not takes(data):
@@ -165,7 +162,7 @@ class GateNamespace(EventNamespace):
 
     async def _is_turned_away(self, tab: Tab, event: dict[str, Any]) -> bool:
         """Answer an anonymous tab's event that reaches no handler, before Reflex makes a state for it."""
-        address = _address_of(event)
+        address = address_of(event)
         path = address.partition("?")[0]
         page = path if path.rstrip("/") == "/callback" else address  # a code goes nowhere else
         tab.page = "/" + page.lstrip("/\\")
@@ -198,8 +195,3 @@ class GateNamespace(EventNamespace):
             update = StateUpdate(delta=delta, events=update.events if tab and not tab.session else [])
         if update.delta or update.events:
             await super().emit_update(update, token)
-
-
-def _address_of(event: dict[str, Any]) -> str:
-    """Return the path and query of an event's page. Reflex's client also sends the fragment; it is dropped here."""
-    return str(event.get("router_data", {}).get("asPath", "/")).partition("#")[0]

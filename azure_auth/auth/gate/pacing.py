@@ -7,19 +7,19 @@ from azure_auth.bounds import BURST_SECONDS, SHORT_CHARACTERS, SOCKET, Flow
 
 
 class Pace:
-    """How fast somebody's messages are read, and how many of them may wait for their handlers; more is read later."""
+    """Limits the rate of messages, and how many wait for their handlers. Further messages are read later."""
 
     def __init__(self, bound: Flow) -> None:
-        """Read no more than that."""
+        """Keep to a maximum rate and number."""
         self._bound = bound
         self._waiting = self._waiting_characters = 0
         self._due = 0.0
-        """From when on the next message may be read, at an even pace."""
+        """When the next message may be read."""
         self._room = asyncio.Event()
         self._turn = asyncio.Lock()
 
     async def admit(self, size: int) -> None:
-        """Wait until a message of that many characters may be read; who stops waiting costs the next nothing."""
+        """Wait until a message of that many characters may be read. A waiter that is cancelled uses up nothing."""
         bound, clock = self._bound, asyncio.get_running_loop().time
         async with self._turn:
             while self._waiting >= bound.waiting or self._waiting_characters + size > max(
@@ -32,7 +32,7 @@ class Pace:
             self._due = max(self._due, clock() - BURST_SECONDS) + max(1 / bound.events, size / bound.characters)
 
     def hold(self, size: int) -> Callable[[object], None]:
-        """Count a message as waiting; return what is to be called, with anything, when it is done."""
+        """Count a message as waiting; return the callback that ends that, whatever its argument."""
         self._waiting += 1
         self._waiting_characters += size
 
@@ -45,12 +45,12 @@ class Pace:
 
 
 class Paces:
-    """The paces of one socket: its own, and those that it shares with others; long messages let short ones pass."""
+    """The paces of one socket: its own, and one shared by all of its owner. Long messages delay no short ones."""
 
     def __init__(self, short: Pace, long: Pace) -> None:
-        """Share a pace for short messages and one for long ones."""
+        """Share one pace for short messages and one for long ones."""
         self._own, self._short, self._long = Pace(SOCKET), short, long
 
     def of(self, size: int) -> tuple[Pace, Pace]:
-        """Return those that count for a message of that many characters."""
+        """Return the two that a message of that many characters must pass."""
         return self._own, self._short if size <= SHORT_CHARACTERS else self._long

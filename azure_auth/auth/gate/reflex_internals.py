@@ -89,7 +89,7 @@ def install_links(namespace: EventNamespace, links: LocalTokenManager) -> None:
     namespace._token_manager = links
 
 
-def links_of(app: rx.App) -> LocalTokenManager | RedisTokenManager:
+def links_of(app: rx.App) -> LocalTokenManager:
     """Return the token manager that Reflex chose: it says whether there is a Redis, and has its client."""
     return cast("LocalTokenManager", namespace_of(app)._token_manager)
 
@@ -207,6 +207,11 @@ def is_client_storage(var: str) -> bool:
         return False
 
 
+def _original(function: Any) -> Any:
+    """Return Reflex's own function, which one of ours may have replaced before: tests make several gates."""
+    return getattr(function, "original", function)
+
+
 def hide_states(is_hidden: Callable[[type[BaseState]], bool]) -> None:
     """Compute no var of a state that is hidden from whoever is told of it, for that may cost a query.
 
@@ -215,8 +220,7 @@ def hide_states(is_hidden: Callable[[type[BaseState]], bool]) -> None:
     Args:
         is_hidden: Asked for each state; of a hidden one only the substates are told. The latest one given counts.
     """
-    whole, changes = getattr(BaseState.dict, "reflexs", BaseState.dict), BaseState.get_delta
-    changes = getattr(changes, "reflexs", changes)
+    whole, changes = _original(BaseState.dict), _original(BaseState.get_delta)
 
     def dict_(self: BaseState, *args: Any, initial: bool = False, **kwargs: Any) -> dict[str, Any]:
         if initial or not is_hidden(type(self)):
@@ -230,14 +234,13 @@ def hide_states(is_hidden: Callable[[type[BaseState]], bool]) -> None:
         parts = [self.substates[name].get_delta() for name in self.dirty_substates | self._always_dirty_substates]
         return {name: values for part in parts for name, values in part.items()}
 
-    dict_.reflexs, get_delta.reflexs = whole, changes  # pyright: ignore[reportFunctionMemberAccess]
+    dict_.original, get_delta.original = whole, changes  # pyright: ignore[reportFunctionMemberAccess]
     BaseState.dict, BaseState.get_delta = dict_, get_delta  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def on_unreadable_state(note: Callable[[], None]) -> None:
     """Call `note` whenever a stored state cannot be read: Reflex begins such a state anew, and tells nobody."""
-    read = BaseState._deserialize.__func__
-    read = getattr(read, "reflexs", read)
+    read = _original(BaseState._deserialize.__func__)
 
     def deserialize(cls: type[BaseState], *args: Any, **kwargs: Any) -> BaseState:
         try:
@@ -246,5 +249,5 @@ def on_unreadable_state(note: Callable[[], None]) -> None:
             note()
             raise StateSchemaMismatchError from why
 
-    deserialize.reflexs = read  # pyright: ignore[reportFunctionMemberAccess]
+    deserialize.original = read  # pyright: ignore[reportFunctionMemberAccess]
     BaseState._deserialize = classmethod(deserialize)  # pyright: ignore[reportAttributeAccessIssue]

@@ -8,11 +8,11 @@ from azure_auth.bounds import OUTGOING_CHARACTERS, UNREAD_CHARACTERS
 
 
 class Outgoing(Queue[Any]):
-    """What Engine.IO has to send through one socket: counted until it is sent; if it is too much, the socket is over.
+    """The queue of one socket. It counts characters until they are sent, and ends the socket above the maximum.
 
     Attributes:
-        characters: How much is not sent yet; Engine.IO takes all of it out of the queue before it sends the first.
-        on_full: Called when it is too much.
+        characters: How much is not sent yet. Engine.IO empties the queue before it sends the first item.
+        on_full: Called above the maximum.
     """
 
     characters = 0
@@ -37,6 +37,6 @@ class Outgoing(Queue[Any]):
             self.characters += len(data) + 1  # and its type
 
     def sent(self, characters: int) -> None:
-        """Take off what was sent."""
-        self.characters = max(self.characters - characters, 0)  # what has no text, such as a ping, was not counted
+        """Subtract what was sent."""
+        self.characters = max(self.characters - characters, 0)  # a ping, say, has no text and was not counted
         self._room.set()

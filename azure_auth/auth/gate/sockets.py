@@ -37,10 +37,10 @@ _KEPT_HEADERS = {"x-forwarded-for", "sec-websocket-protocol", *NAMED_HEADERS} - 
 
 
 class Sockets:
-    """Lets the tabs of browsers in as who they are."""
+    """Lets tabs in, each with the session of its cookie."""
 
     def __init__(self, app: ASGIApp, sign_in: SignIn, gate: Gate, tabs: Tabs) -> None:
-        """Stand before `app`."""
+        """Serve the sockets and uploads of `app`."""
         self._app, self._sign_in, self._gate, self._tabs = app, sign_in, gate, tabs
         self._paces: WeakValueDictionary[Hashable, Pace] = WeakValueDictionary()
 
@@ -48,14 +48,7 @@ class Sockets:
         """Serve a socket, from its handshake to its end."""
         tokens = _client_tokens(scope["query_string"])
         headers = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") in _KEPT_HEADERS]
-        why = ""
-        if len(tokens) != 1 or not _CLIENT_TOKEN.fullmatch(tokens[0]):
-            why = "a socket without a proper client token"
-        elif sum(len(value) for _, value in headers) > SOCKET_HEADER_BYTES:
-            why = "a socket with too long headers"
-        elif not all(map(_VERSION.fullmatch, scope.get("subprotocols", ()))):
-            why = "a socket with another protocol"
-        if why:
+        if why := _fault(scope, tokens, headers):
             audit.record("suspicious", reason=why, address=self._address(scope))
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -80,7 +73,7 @@ class Sockets:
                 await self._app(inner, tab.frames.receive, tab.frames.send)
         finally:
             await asyncio.shield(self._gate.left(tab))
-            tab.session = tab.frames = None  # Engine.IO leaves a cycle that has the tab, and garbage may lie for long
+            tab.session = tab.frames = None  # Engine.IO leaves a reference cycle that has the tab
 
     def takes_anonymous_upload(self, scope: Scope) -> bool:
         """Tell whether an upload is for a handler that is public."""
@@ -106,7 +99,7 @@ class Sockets:
             with self._tabs.connected(tab, upload=True):
                 inner = {**scope, "headers": [*others, (_TOKEN_HEADER, tab.state_key.encode())]}
                 await self._app(inner, receive, send)
-        except Exception as broken:  # Reflex has answered; it raises for whatever it did not expect in a form
+        except Exception as broken:  # Reflex has answered; it raises for any form that it did not expect
             audit.record("suspicious", reason=f"an upload that failed: {whereabouts(broken)}", address=tab.address)
         finally:
             if held is None:
@@ -134,6 +127,17 @@ class Sockets:
         return client_address(scope, self._sign_in.settings.proxy_hops)
 
 
+def _fault(scope: Scope, tokens: list[str], headers: list[tuple[bytes, bytes]]) -> str:
+    """Return why a handshake is refused; empty if it is not."""
+    if len(tokens) != 1 or not _CLIENT_TOKEN.fullmatch(tokens[0]):
+        return "a socket without a proper client token"
+    if sum(len(value) for _, value in headers) > SOCKET_HEADER_BYTES:
+        return "a socket with too long headers"
+    if not all(map(_VERSION.fullmatch, scope.get("subprotocols", ()))):
+        return "a socket with another protocol"
+    return ""
+
+
 def _client_tokens(query: bytes) -> list[str]:
     if len(query) > QUERY_BYTES:
         return []
@@ -141,6 +145,6 @@ def _client_tokens(query: bytes) -> list[str]:
 
 
 def _only(scope: Scope, name: bytes) -> str:
-    """Return the value of a header; empty if it is not there, or more than once."""
+    """Return the value of a header; empty if it is missing or repeated."""
     values = Headers(scope=scope).getlist(name.decode())
     return values[0] if len(values) == 1 else ""

@@ -17,16 +17,15 @@ from azure_auth.auth.gate.reflex_internals import (
     StateManager,
     StateManagerMemory,
     StateManagerRedis,
-    install_states,
     on_unreadable_state,
 )
 from azure_auth.auth.sessions.sealing import STRANGER
 
-_LET_GO = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 _unread: ContextVar[list[None] | None] = ContextVar("_unread", default=None)
-"""Collects, while a state is read, what could not be."""
+"""Gets an item for each stored part of a state that could not be read."""
 
 
 def is_anonymous(key: str) -> bool:
@@ -51,12 +50,12 @@ class LocalStates(StateManagerMemory):
 
     def _track_token(self, token: Any) -> None:
         if self.is_over(token.ident):
-            self._states_locks.pop(token.lock_key, None)  # whoever holds it lets go of it by itself
+            self._states_locks.pop(token.lock_key, None)  # whoever holds it releases it by itself
         else:
             super()._track_token(token)
 
     async def set_state(self, token: Any, state: Any, **context: Any) -> None:
-        """Keep a state."""
+        """Keep a state, unless its session has ended."""
         if not self.is_over(token.ident):
             await super().set_state(token, state, **context)
 
@@ -64,7 +63,7 @@ class LocalStates(StateManagerMemory):
         """Delete the states that lie under the keys of tabs."""
         for key in keys:
             lock = self._states_locks.get(key)
-            if lock and lock.locked():  # a handler still has it, and lets go of it by itself
+            if lock and lock.locked():  # a handler still has it, and releases it by itself
                 self.states.pop(key, None)
                 self._token_expires_at.pop(key, None)
             else:
@@ -107,13 +106,13 @@ class SharedStates(StateManagerRedis):
         return state
 
     async def set_state(self, token: Any, state: Any, **context: Any) -> None:
-        """Keep a state; one of an ended session nowhere."""
+        """Keep a state, unless its session has ended."""
         if not self.is_over(token.ident):
             where = self.anonymous if is_anonymous(token.ident) else super()
             await where.set_state(token, state, **context)
 
     def modify_state(self, token: Any, **context: Any) -> Any:
-        """Lend a state to one at a time."""
+        """Lock a state, lend it, and keep it."""
         where = self.anonymous if is_anonymous(token.ident) else super()
         return where.modify_state(token, **context)
 
@@ -124,22 +123,22 @@ class SharedStates(StateManagerRedis):
             async with super()._lock(token, event_name) as lock_id:
                 yield lock_id
         except asyncio.CancelledError:
-            if lock_id:  # else it was let go of where it was waited for
-                await self._let_go(self._lock_key(token), lock_id)
+            if lock_id:  # else `_wait_lock` released it
+                await self._release_late(self._lock_key(token), lock_id)
             raise
 
     async def _wait_lock(self, lock_key: bytes, lock_id: bytes) -> None:
         try:
             await super()._wait_lock(lock_key, lock_id)
         except asyncio.CancelledError:
-            await self._let_go(lock_key, lock_id)
+            await self._release_late(lock_key, lock_id)
             raise
 
-    async def _let_go(self, lock_key: bytes, lock_id: bytes) -> None:
-        """Let go of a lock after all.
+    async def _release_late(self, lock_key: bytes, lock_id: bytes) -> None:
+        """Release a lock that Reflex leaves behind.
 
-        Reflex cancels an event when its tab leaves, and does not let go of the lock where that meets one of the two
-        moments in which it waits for Redis; the tab's next page would then hang until the lock expires (10 s).
+        Reflex cancels an event when its tab leaves. It does not release the lock if it is waiting for Redis at that
+        moment, to take the lock or to give it back. The tab's next page would then hang until the lock expires (10 s).
         """
         release = asyncio.create_task(self._release(lock_key, lock_id))
         self._releases.add(release)
@@ -148,10 +147,10 @@ class SharedStates(StateManagerRedis):
 
     async def _release(self, lock_key: bytes, lock_id: bytes) -> None:
         with suppress(RedisError):  # without Redis there is no lock either
-            await cast("Any", self.redis.eval(_LET_GO, 1, cast("Any", lock_key), cast("Any", lock_id)))
+            await cast("Any", self.redis.eval(_RELEASE, 1, cast("Any", lock_key), cast("Any", lock_id)))
 
     async def close(self) -> None:
-        """Let go of both, also when Redis is gone: Reflex would raise here whatever ended its listening task."""
+        """Close both managers, also when Redis is gone: Reflex would raise what ended its listening task."""
         await self.anonymous.close()
         listening, self._lock_task = self._lock_task, None
         if listening:
@@ -169,20 +168,13 @@ class SharedStates(StateManagerRedis):
                 await self.redis.delete(*names)
 
 
-def install(app: rx.App, is_over: Callable[[str], bool]) -> LocalStates | SharedStates:
-    """Put our state manager in the place of the app's, with the same settings; return it.
+def instead_of(manager: StateManager, is_over: Callable[[str], bool]) -> LocalStates | SharedStates:
+    """Return the manager that takes the place of Reflex's own, with the same settings.
 
     Args:
-        app: The app.
+        manager: Reflex's.
         is_over: Tells whether the session of a tab, given by its key, has ended.
     """
-    states = instead_of(app.state_manager, is_over)
-    install_states(app, states)
-    return states
-
-
-def instead_of(manager: StateManager, is_over: Callable[[str], bool]) -> LocalStates | SharedStates:
-    """Return the manager that takes the place of Reflex's own."""
     if not isinstance(manager, StateManagerRedis):
         return LocalStates(is_over=is_over)
     on_unreadable_state(_note_unread)

@@ -29,7 +29,7 @@ class Tab:
         flow_cookies: The flow cookies at the handshake.
         browser: The browser's name at the handshake; empty without a valid one.
         address: The client's address.
-        store_error: Why nothing is done for it, such as a session that could not be looked up; every event is refused.
+        store_error: Why every event is refused, for example because the session could not be looked up.
         socket: Socket.IO's id of the connection, once it is connected.
         page: The last path and query of the tab.
         answer: The query of `/callback`, which must reach no state.
@@ -39,9 +39,9 @@ class Tab:
         stall_timer: A timer that checks the store when an event does not reach the gate in time.
         cut: A future; setting its result closes the connection.
         frames: What the connection receives and sends.
-        timer: Closes a connection that is not to last.
+        timer: Pings the connection, and closes it when its time is over.
 
-    An upload is such a connection as well; it is never cut.
+    An upload is a connection too; it is never cut.
     """
 
     state_key: str
@@ -91,7 +91,7 @@ class Tab:
 
 
 class Tabs:
-    """The tabs that are connected to this process: by the key of their state, by socket, and by session."""
+    """The one registry of the tabs that are connected to this process: by state key, by socket, and by session."""
 
     def __init__(self) -> None:
         """Begin with none."""
@@ -103,7 +103,7 @@ class Tabs:
 
     @contextmanager
     def connected(self, tab: Tab, *, upload: bool = False) -> Generator[None]:
-        """Know of a connection while it lasts. Its state is the tab's own unless another socket holds that."""
+        """Register a connection while it lasts. It holds the state under its key unless another socket does."""
         if upload:
             self._uploads[tab.state_key].append(tab)
         else:
@@ -125,7 +125,7 @@ class Tabs:
         self._holders[tab.state_key] = tab
 
     def let_go(self, tab: Tab) -> None:
-        """Leave the state under a tab's key to others; the connection may last, and counts while it does."""
+        """Release the state under a tab's key; the connection may last, and still counts."""
         if self._holders.get(tab.state_key) is tab:
             del self._holders[tab.state_key]
 
@@ -143,7 +143,7 @@ class Tabs:
             del self._by_session[tab.session.reference]
 
     def at(self, key: str) -> Tab | None:
-        """Return the tab whose state lies under `key`; None if that key was derived for nobody who is connected."""
+        """Return the tab whose state lies under `key`; None if no connection has that key."""
         if key in self._holders:
             return self._holders[key]
         return self._uploads[key][-1] if key in self._uploads else None
@@ -153,7 +153,7 @@ class Tabs:
         return self._by_socket.get(socket)
 
     def anonymous(self) -> list[Tab]:
-        """Return the tabs without a session; those that came first come first."""
+        """Return the tabs without a session, oldest first."""
         return list(self._anonymous)
 
     def of(self, session: Session) -> list[Tab]:

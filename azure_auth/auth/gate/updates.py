@@ -36,6 +36,6 @@ class Updates:
         """Send an update to a tab."""
         await self._server.emit("event", update, to=tab.socket, namespace=self._namespace)
 
-    async def rename(self, tab: Tab, client_token: str) -> None:
-        """Let a page take another client token, as Reflex does with a duplicated tab."""
+    async def renew_token(self, tab: Tab, client_token: str) -> None:
+        """Give a page another client token, as Reflex does with a duplicated tab."""
         await self._server.emit("new_token", client_token, to=tab.socket, namespace=self._namespace)
