@@ -280,8 +280,14 @@ class SignIn:
             stays = held is not None and held.session.identity.key == identity.key
             name = self._new_name(named, None if stays else presented)
             bindings = [own.binding, *(cookie.binding for cookie in flows if cookie is not own)]
-            name_of_ticket = self._tickets.name(ticket)
-            arrival = Arrival(outcome.asked, name_of_ticket, outcome.begun, outcome.browser, bindings, named)
+            arrival = Arrival(
+                asked=outcome.asked,
+                ticket=self._tickets.name(ticket),
+                begun=outcome.begun,
+                begun_in=outcome.browser,
+                bindings=bindings,
+                left=named,
+            )
             value = await self.sessions.start(identity, name or named, presented, arrival)
         except AuthError as failure:
             return self._failed(failure, cookies, target, instead_of=own)

@@ -1,1 +1,1 @@
-"""Where sessions are kept."""
+"""Stores: their contract, the embedded one and Redis."""
