@@ -80,7 +80,7 @@ class Gate:
 
     def welcome(self, tab: Tab) -> bool:
         """Tell whether there is room for a socket; keep the state of a tab that reconnects."""
-        self.cleanup.keep(tab)
+        self.cleanup.keep(tab.state_key)
         return self._admission.admit(tab)
 
     async def left(self, tab: Tab) -> None:

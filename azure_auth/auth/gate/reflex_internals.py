@@ -12,6 +12,7 @@ before there is an app. `tests/test_reflex_internals.py` asserts that each piece
 from asyncio import Future, Queue
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
+from functools import cache
 from typing import Any, cast
 
 import reflex as rx
@@ -178,6 +179,7 @@ def registered(event: str) -> RegisteredEventHandler:
     return RegistrationContext.get().event_handlers[event]
 
 
+@cache
 def takes_files(event: str) -> bool:
     """Tell whether a handler is one for uploads, by the rules of Reflex's own upload routes."""
     handler = registered(event).handler
