@@ -27,6 +27,7 @@ from azure_auth.auth.gate.links import SharedLinks
 from azure_auth.auth.gate.namespace import GateNamespace
 from azure_auth.auth.gate.states import LocalStates, SharedStates
 from azure_auth.auth.gate.tabs import Tabs
+from azure_auth.bounds import FRAME_CHARACTERS
 
 SEAM = {ROOT / "azure_auth/auth/gate/reflex_internals.py", ROOT / "azure_auth/reflex_build.py"}
 PUBLIC = {"reflex", "reflex.vars", "reflex.plugins", "reflex.components", "granian.constants", "granian.server.embed"}
@@ -228,6 +229,17 @@ def test_what_the_build_calls_is_what_we_replace():
     assert "utils.compile_client_storage(" in inspect.getsource(compiler)
     assert 'DEV = "react-router dev --host"\n' in inspect.getsource(PackageJson)
     assert {"http", "http1_settings"} <= inspect.signature(reflex_build._start_granian).parameters.keys()
+
+
+def test_one_call_configures_any_app():
+    """A foreign app adds it to its own `rxconfig.py`: its options win, and what protects is set where it has none."""
+    environ: dict[str, str] = {}
+    config = reflex_build.config_for(environ, app_name="shop", frontend_port=4000, backend_host="192.0.2.1")
+    assert (config.app_name, config.frontend_port, config.backend_host) == ("shop", 4000, "192.0.2.1")
+    assert list(config.cors_allowed_origins) == []
+    assert config.state_manager_mode.value == "memory"
+    assert [plugin for plugin in config.plugins if isinstance(plugin, reflex_build.SameBuild)]
+    assert environ == {"REFLEX_SOCKET_MAX_HTTP_BUFFER_SIZE": str(FRAME_CHARACTERS)}
 
 
 class Remembering(rx.State):

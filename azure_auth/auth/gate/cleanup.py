@@ -34,15 +34,15 @@ class Cleanup:
             except StoreUnavailable as failure:
                 tab.store_error = failure
 
-    def keep(self, tab: Tab) -> None:
+    def keep(self, key: str) -> None:
         """Keep the state of a tab that reconnects."""
-        if timer := self._left.pop(tab.state_key, None):
+        if timer := self._left.pop(key, None):
             timer.cancel()
 
     async def left(self, tab: Tab) -> None:
         """Forget the state of a tab that is gone: at once if its session has ended, an anonymous one after a while."""
         if tab.session is None:
-            self.keep(tab)
+            self.keep(tab.state_key)
             self._left[tab.state_key] = asyncio.get_running_loop().call_later(
                 STRANGER_STATE_SECONDS, lambda: self._closing.soon(self._forget_left(tab.state_key))
             )
@@ -54,8 +54,7 @@ class Cleanup:
             await self.note(tab)
 
     async def _forget_left(self, key: str) -> None:
-        if timer := self._left.pop(key, None):
-            timer.cancel()
+        self.keep(key)
         await self.forget_closed([key])
 
     async def forget_closed(self, keys: Iterable[str]) -> None:

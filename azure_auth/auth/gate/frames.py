@@ -1,7 +1,7 @@
 """The frames of one socket: only those that Reflex's client sends, at a limited rate, until the socket is cut.
 
 Without this, Reflex takes any packet of Engine.IO and Socket.IO: binary ones with up to 10^10 announced attachments,
-further connections on the same socket, answers to pings that nobody sent. The module is longer than 200 lines because
+further connections on the same socket, answers to pings that were not sent. The module is longer than 200 lines because
 receiving, sending and pinging share the state of one socket.
 """
 
@@ -214,7 +214,7 @@ class Frames:
             self._answered -= (is_late := self._answered > 0)
             return None if is_late else message
         if message.get("text") == _PONG:
-            return {"type": "websocket.receive", "text": ""}  # nobody asked: no page sends that
+            return {"type": "websocket.receive", "text": ""}  # no ping was sent: no page does that
         self._over = message["type"] == "websocket.disconnect" or message.get("text") == _DISCONNECT
         return message
 

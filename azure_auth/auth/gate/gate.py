@@ -70,14 +70,17 @@ class Gate:
         app.frontend_exception_handler = self.failures.of_browser
         if isinstance(kept, states.SharedStates):
             kept.on_unreadable = self.events.note_lost_state
+        sessions.on_gone = kept.forget
+        self._follow(sessions)
+
+    def _follow(self, sessions: Sessions) -> None:
         sessions.on_end.append(self._on_end)
         sessions.on_outdated.append(self._on_outdated)
-        sessions.on_gone = kept.forget
         sessions.on_asked = self._answer_for
 
     def welcome(self, tab: Tab) -> bool:
         """Tell whether there is room for a socket; keep the state of a tab that reconnects."""
-        self.cleanup.keep(tab)
+        self.cleanup.keep(tab.state_key)
         return self._admission.admit(tab)
 
     async def left(self, tab: Tab) -> None:

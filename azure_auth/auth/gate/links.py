@@ -34,7 +34,7 @@ class LocalLinks(LocalTokenManager):
         return True
 
     async def keep(self, token: str) -> None:
-        """Say that this worker has a tab; nobody asks."""
+        """Say that this worker has a tab: there is no other that asks."""
 
     async def link_token_to_sid(self, token: str, sid: str) -> str | None:
         """Link a tab to its socket."""

@@ -4,7 +4,6 @@
 # pyright: reportUnknownMemberType=false
 
 import json
-from functools import cache
 from inspect import signature
 from types import NoneType
 from typing import Any, TypeGuard, cast
@@ -51,10 +50,7 @@ def address_of(event: dict[str, Any]) -> str:
 
 def takes_files(event: str) -> bool:
     """Tell whether an event names a handler that is for uploads."""
-    return is_registered(event) and _takes_files(event)
-
-
-_takes_files = cache(reflex_internals.takes_files)
+    return is_registered(event) and reflex_internals.takes_files(event)
 
 
 def is_report(data: Any) -> bool:

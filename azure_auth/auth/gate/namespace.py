@@ -187,7 +187,7 @@ class GateNamespace(EventNamespace):
         if tab is None and self._links.is_elsewhere(token):
             await super().emit_update(update, token)  # the worker that has the tab decides
             return
-        if tab and tab.is_over:  # nobody would read it
+        if tab and tab.is_over:  # it receives nothing more
             return
         if tab is None or not tab.signed_in:
             public_ = {name for name in update.delta if is_for_anonymous(rx.State.get_class_substate(name))}

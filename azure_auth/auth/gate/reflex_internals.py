@@ -2,7 +2,7 @@
 
 No other module of `auth/` imports anything private of theirs. `azure_auth/reflex_build.py` holds what Reflex reads
 before there is an app. `tests/test_reflex_internals.py` asserts that each piece is as expected in the pinned version;
-`docs/reflex.md` says what would replace them. It is longer than 200 lines because a seam is worth having only whole.
+`docs/reflex.md` says what would replace them. It is longer than 200 lines so that there is one place to look.
 """
 
 # Reflex is partly untyped, and what is private has no public name.
@@ -12,6 +12,7 @@ before there is an app. `tests/test_reflex_internals.py` asserts that each piece
 from asyncio import Future, Queue
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
+from functools import cache
 from typing import Any, cast
 
 import reflex as rx
@@ -29,7 +30,7 @@ from reflex.state import (
     UpdateVarsInternalState,
 )
 from reflex.state import StateUpdate as StateUpdate  # what a browser is sent
-from reflex.utils.token_manager import LocalTokenManager as LocalTokenManager  # gives a second socket a key of its own
+from reflex.utils.token_manager import LocalTokenManager as LocalTokenManager  # gives a second socket a new key
 from reflex.utils.token_manager import RedisTokenManager as RedisTokenManager  # likewise
 from reflex.utils.token_manager import SocketRecord as SocketRecord  # what both keep of a socket
 from reflex.vars import VarData
@@ -74,23 +75,23 @@ NAMED_HEADERS = {field.name.replace("_", "-") for field in fields(HeaderData) if
 
 
 def install_states(app: rx.App, manager: StateManager) -> None:
-    """Put a state manager in the place of Reflex's own: the configuration knows three kinds, and no class."""
+    """Replace Reflex's state manager: its configuration knows three kinds, and takes no class."""
     app._state_manager = manager
 
 
 def install_namespace(app: rx.App, namespace: EventNamespace) -> None:
-    """Put an event namespace in the place of Reflex's own: python-socketio takes any, `rx.App` has no parameter."""
+    """Replace Reflex's event namespace: python-socketio takes any, but `rx.App` has no parameter for one."""
     app._event_namespace = namespace
     server(app).register_namespace(namespace)
 
 
 def install_links(namespace: EventNamespace, links: LocalTokenManager) -> None:
-    """Put a token manager in the place of the namespace's own, which it makes by itself."""
+    """Replace the token manager of a namespace, which makes one by itself."""
     namespace._token_manager = links
 
 
 def links_of(app: rx.App) -> LocalTokenManager:
-    """Return the token manager that Reflex chose: it says whether there is a Redis, and has its client."""
+    """Return the token manager that Reflex chose. Its class says whether Redis is used; it has the client."""
     return cast("LocalTokenManager", namespace_of(app)._token_manager)
 
 
@@ -114,7 +115,7 @@ def server(app: rx.App) -> Any:
 def intercept_packets(
     app: rx.App, take: Callable[[str, Any], Awaitable[None]]
 ) -> Callable[[str, Any], Awaitable[None]]:
-    """Let `take` have each packet of Engine.IO before Socket.IO; return Socket.IO's own handler.
+    """Give each packet of Engine.IO to `take` instead of Socket.IO; return Socket.IO's own handler.
 
     Socket.IO raises for what it cannot parse, and Engine.IO logs that with a traceback and goes on.
     """
@@ -178,6 +179,7 @@ def registered(event: str) -> RegisteredEventHandler:
     return RegistrationContext.get().event_handlers[event]
 
 
+@cache
 def takes_files(event: str) -> bool:
     """Tell whether a handler is one for uploads, by the rules of Reflex's own upload routes."""
     handler = registered(event).handler
@@ -213,12 +215,12 @@ def _original(function: Any) -> Any:
 
 
 def hide_states(is_hidden: Callable[[type[BaseState]], bool]) -> None:
-    """Compute no var of a state that is hidden from whoever is told of it, for that may cost a query.
+    """Compute no var of a hidden state: it may cost a query.
 
     Reflex computes the vars of all states when a page loads, and those that may have changed after each event.
 
     Args:
-        is_hidden: Asked for each state; of a hidden one only the substates are told. The latest one given counts.
+        is_hidden: Asked for each state. Of a hidden one only the substates are computed. The latest one given counts.
     """
     whole, changes = _original(BaseState.dict), _original(BaseState.get_delta)
 
@@ -239,7 +241,7 @@ def hide_states(is_hidden: Callable[[type[BaseState]], bool]) -> None:
 
 
 def on_unreadable_state(note: Callable[[], None]) -> None:
-    """Call `note` whenever a stored state cannot be read: Reflex begins such a state anew, and tells nobody."""
+    """Call `note` whenever a stored state cannot be read. Reflex resets such a state, and has no hook for that."""
     read = _original(BaseState._deserialize.__func__)
 
     def deserialize(cls: type[BaseState], *args: Any, **kwargs: Any) -> BaseState:

@@ -50,7 +50,7 @@ class LocalStates(StateManagerMemory):
 
     def _track_token(self, token: Any) -> None:
         if self.is_over(token.ident):
-            self._states_locks.pop(token.lock_key, None)  # whoever holds it releases it by itself
+            self._states_locks.pop(token.lock_key, None)  # the handler that holds it releases it by itself
         else:
             super()._track_token(token)
 
@@ -164,7 +164,7 @@ class SharedStates(StateManagerRedis):
         keys = set(keys)
         await self.anonymous.forget(filter(is_anonymous, keys))
         if names := _names(key for key in keys if not is_anonymous(key)):
-            with suppress(RedisError):  # they expire by themselves, and nobody's tab has their keys any more
+            with suppress(RedisError):  # they expire by themselves, and no tab has their keys any more
                 await self.redis.delete(*names)
 
 
