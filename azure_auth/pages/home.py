@@ -7,7 +7,7 @@ from azure_auth.components.frame import FOCUS, QUIET, SECONDARY, frame, heading,
 
 
 def home() -> rx.Component:
-    """Return the page; step 8 of the sign-in."""
+    """Return the page."""
     return frame(rx.cond(State.check_auth, auth_view(), unauth_view()))
 
 
