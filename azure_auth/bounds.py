@@ -37,7 +37,7 @@ UPLOADS_OF_OWNER = 4
 BODIES_OF_ADDRESS, BODIES_OF_STRANGERS = 20_000_000, 100_000_000
 """Maximum bytes of concurrent bodies of anonymous clients, at one address and in all. A session may send one upload of
 maximum length."""
-TICKET_SECONDS = 5.0
+TICKET_BODY_SECONDS = 5.0
 """Timeout of the body of a request to sign-in itself."""
 BOUNDARY_BYTES = 70
 """Maximum length of the boundary of a form (RFC 2046, section 5.1.1)."""
@@ -51,7 +51,7 @@ MESSAGE_CHARACTERS, MESSAGES_AHEAD = 1_000_000, 16
 """Maximum length of a message to such a websocket, and maximum number of messages that wait for its handler."""
 
 
-class Flow(NamedTuple):
+class MessageRate(NamedTuple):
     """The rate at which messages are read, and how many may wait.
 
     Attributes:
@@ -67,9 +67,9 @@ class Flow(NamedTuple):
     waiting_characters: int
 
 
-SOCKET = Flow(events=100, characters=1_000_000, waiting=100, waiting_characters=1_000_000)
+SOCKET = MessageRate(events=100, characters=1_000_000, waiting=100, waiting_characters=1_000_000)
 """Limits of one socket: 6,000 events and 60 million characters per minute."""
-OWNER = Flow(events=300, characters=3_000_000, waiting=400, waiting_characters=4_000_000)
+OWNER = MessageRate(events=300, characters=3_000_000, waiting=400, waiting_characters=4_000_000)
 """Limits of all sockets of one person together, or of anonymous clients at one address."""
 SHORT_CHARACTERS = 16_000
 """Maximum length of a short message. Short and long messages have separate `OWNER` limits, so long ones delay no short

@@ -18,7 +18,8 @@
         └── StoreUnavailable     the session store did not answer
     NotConfigured              the app cannot start; lists every fault of the settings
 
-An error is raised where the failure is known. `auth.core` alone turns it into a page.
+An error is raised where the failure is known. `auth.core`, `auth.gate.updates` and `SignIn._failed` alone turn it into
+what a page shows.
 """
 
 import copy

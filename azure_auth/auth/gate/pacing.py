@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Callable
 
-from azure_auth.bounds import BURST_SECONDS, SHORT_CHARACTERS, SOCKET, Flow
+from azure_auth.bounds import BURST_SECONDS, SHORT_CHARACTERS, SOCKET, MessageRate
 
 
 class Pace:
     """Limits the rate of messages, and how many wait for their handlers. Further messages are read later."""
 
-    def __init__(self, bound: Flow) -> None:
+    def __init__(self, bound: MessageRate) -> None:
         """Keep to a maximum rate and number."""
         self._bound = bound
         self._waiting = self._waiting_characters = 0

@@ -27,7 +27,7 @@ from azure_auth.auth.web.room import Room
 from azure_auth.auth.web.site import Site
 from azure_auth.auth.web.streams import Streams
 from azure_auth.auth.web.websockets import Conversation
-from azure_auth.bounds import BODY_BYTES, BODY_SECONDS, STRANGER_WEBSOCKET_SECONDS, TICKET_SECONDS
+from azure_auth.bounds import BODY_BYTES, BODY_SECONDS, STRANGER_WEBSOCKET_SECONDS, TICKET_BODY_SECONDS
 from azure_auth.errors import StoreUnavailable
 
 _PREFIX = "azure_auth_"
@@ -114,7 +114,7 @@ class Connections:
         parts = self._settings.upload_parts
         with self._room.for_body(scope, endpoint, held) as take:
             if endpoint.what is Part.SIGN_IN:
-                await Body(self._site.own, most, parts, take, TICKET_SECONDS)(scope, receive, send)
+                await Body(self._site.own, most, parts, take, TICKET_BODY_SECONDS)(scope, receive, send)
             elif endpoint.what is Part.UPLOADS:
                 upload = partial(self._site.tabs.upload, held=held)
                 await Body(upload, most, parts, take, BODY_SECONDS)(scope, receive, send)
