@@ -28,7 +28,7 @@ ROOMS: dict[str, tuple[list[str], set[str]]] = {
     "auth.identity": ([], set()),
     "auth.policy": (["auth.identity"], {"starlette"}),
     "auth.entra": ([*BASE, "settings", "auth.identity"], {"msal", "httpx", "jwt", "cryptography"}),
-    "auth.sessions": ([*BASE, "audit", "settings", "auth.identity"], {"cryptography", "redis"}),
+    "auth.sessions": ([*BASE, "audit", "settings", "auth.identity"], {"cryptography", "redis", "typing_extensions"}),
     "auth.cookies": ([*BASE, "auth.sessions"], {"starlette"}),
     "auth.redemption": ([*BASE, "auth.identity", "auth.entra", "auth.sessions", "auth.cookies"], set()),
     "auth.sign_in_limits": ([*BASE, "audit", "auth.sessions", "auth.cookies"], set()),
@@ -192,6 +192,7 @@ def test_what_is_imported_is_pinned():
     assert len(pins) == len(lines)
     distributions = {"jwt": "PyJWT", "dotenv": "python-dotenv", "axe_playwright_python": "axe-playwright-python"}
     distributions |= {"python_multipart": "python-multipart", "socketio": "python-socketio"}
+    distributions["typing_extensions"] = "typing-extensions"
     imported: set[str] = set()
     tests = [*(ROOT / "tests").rglob("*.py")]
     for path in [*APP, *tests, ROOT / "rxconfig.py"]:

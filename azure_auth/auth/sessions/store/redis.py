@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from typing_extensions import override
 
 from azure_auth.auth.sessions.server_keys import ServerKeys
 from azure_auth.auth.sessions.store.contract import (
@@ -51,6 +52,7 @@ _TAB_WANTED = "asked"
 """The `why` of a message about a tab; that of others says nothing any more."""
 
 
+@final
 class RedisStore(Store):
     """Redis, connected on first use."""
 
@@ -71,6 +73,7 @@ class RedisStore(Store):
         common = "".join(f"local {name} = {value}\n" for name, value in constants.items()) + texts.pop("functions")
         self._scripts = {name: self._redis.register_script(common + text) for name, text in texts.items()}
 
+    @override
     async def start(self, start: Start) -> Started:
         join = start.join or Join("", b"", 0.0)
         given = {
@@ -90,21 +93,26 @@ class RedisStore(Store):
             return Started(joined=(rest[0].decode(), rest[1]))
         return Started(_gone(rest[0]), [name.decode() for name in rest[1]])
 
+    @override
     async def find(self, name: str, *, presented: bool = True) -> Found | None:
         found = cast("list[bytes] | None", await self._run("find", name, int(presented)))
         return Found(found[0], found[1], _record(found[2:])) if found else None
 
+    @override
     async def read(self, reference: str) -> Record | str:
         found = cast("list[bytes]", await self._run("read", reference))
         return _record(found) if len(found) > 1 else found[0].decode()
 
+    @override
     async def version(self, reference: str) -> int | str:
         why, *version = cast("list[bytes]", await self._run("version", reference))
         return int(version[0]) if version else why.decode()
 
+    @override
     async def replace(self, record: Record, version: int) -> bool:
         return bool(await self._run("replace", record.reference, record.version, record.sealed, version))
 
+    @override
     async def renew(self, record: Record, version: int, successor: Successor | None, checks: Checks) -> bool:
         to = successor or Successor(Handle("", b""), "", b"", 0.0)
         value = to.handle.name, to.handle.sealed, to.before, to.sealed, _milliseconds(to.seconds)
@@ -112,37 +120,46 @@ class RedisStore(Store):
         _raise_if_rejected(outcome)
         return outcome == b"done"
 
+    @override
     async def end(
         self, references: Sequence[str], until: float, why: str, marks: Sequence[tuple[MarkKind, str]] = ()
     ) -> list[Gone]:
         lists = json.dumps(list(references)), json.dumps(list(marks))
         return _gone(await self._run("end", _milliseconds(until), why, *lists))
 
+    @override
     async def end_all(self, of: Literal["person", "sid"], values: Sequence[str], until: float, why: str) -> list[Gone]:
         return _gone(await self._run("end_all", _milliseconds(until), why, of, json.dumps(list(values))))
 
+    @override
     async def end_twins(self, references: Sequence[str], until: float, why: str) -> list[Gone]:
         return _gone(await self._run("end_twins", _milliseconds(until), why, json.dumps(list(references))))
 
+    @override
     async def sweep(self) -> None:
         pass  # Redis deletes them
 
+    @override
     async def note_tab(self, reference: str, key: str, until: float) -> list[str]:
         over: list[bytes] = await self._run("note_tab", reference, key, _milliseconds(until))
         return [key.decode() for key in over]
 
+    @override
     async def tabs(self, reference: str) -> set[str]:
         found: list[bytes] = await self._run("tabs", reference)
         return {key.decode() for key in found}
 
+    @override
     async def put(self, kind: str, name: str, entry: OneTimeEntry, seconds: float) -> None:
         fields = entry.owner, entry.address, entry.sealed, entry.rank
         if await self._run("put", kind, name, *fields, _milliseconds(seconds)) == b"full":
             raise TooManyRequests("the store is full")
 
+    @override
     async def consume(self, kind: str, name: str, owner: str) -> tuple[bytes, float]:
         return await self._entry(kind, name, owner, consume=True)
 
+    @override
     async def peek(self, kind: str, name: str, owner: str) -> tuple[bytes, float]:
         return await self._entry(kind, name, owner, consume=False)
 
@@ -155,21 +172,25 @@ class RedisStore(Store):
         _raise_if_rejected(outcome)
         return found[0], int(found[1]) / 1000
 
+    @override
     async def admit(self, most: Mapping[str, int], seconds: float) -> str | None:
         counts = (word for count in most.items() for word in count)
         full: bytes | None = await self._run("admit", _milliseconds(seconds), secrets.token_hex(8), *counts)
         return full.decode() if full else None
 
+    @override
     async def forget(self, name: str) -> None:
         with _translated():
             await self._redis.delete(f"azure_auth:limit:{name}")
 
+    @override
     async def send(self, message: Changed | TabWanted) -> None:
         names, why = (message.references, "") if isinstance(message, Changed) else (message, _TAB_WANTED)
         text = json.dumps({"v": 1, "ended": list(names), "why": why}).encode()
         with suppress(StoreUnavailable), _translated():  # a lost message delays what the next check finds out
             await self._redis.publish(_CHANNEL, self._keys.proof(text) + b" " + text)
 
+    @override
     async def receive(self) -> AsyncIterator[Changed | TabWanted]:
         while True:
             with suppress(RedisError, OSError):
@@ -197,6 +218,7 @@ class RedisStore(Store):
         except ValueError:
             return None
 
+    @override
     async def close(self) -> None:
         await self._redis.aclose()
         await self._listener.aclose()

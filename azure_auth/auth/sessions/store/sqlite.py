@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequenc
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
-from typing import Literal
+from typing import Literal, final
+
+from typing_extensions import override
 
 from azure_auth.auth.sessions.limits import Limit
 from azure_auth.auth.sessions.store.contract import (
@@ -73,6 +75,7 @@ WHERE handles.name = ?1 AND handles.until > ?2
 """  # noqa: S608
 
 
+@final
 class EmbeddedStore(Store):
     """SQLite, opened on first use.
 
@@ -92,6 +95,7 @@ class EmbeddedStore(Store):
         """Keys of tabs by session; the one that connected last comes last."""
         self._limits: dict[tuple[int, float], Limit] = {}
 
+    @override
     async def start(self, start: Start) -> Started:
         record, join = start.record, start.join
         with self._transaction() as db:
@@ -146,6 +150,7 @@ class EmbeddedStore(Store):
         if self._marks.reject(checks):
             raise SignedOutMeanwhile()
 
+    @override
     async def find(self, name: str, *, presented: bool = True) -> Found | None:
         with self._translated():
             row = self._db.execute(_FIND, (name, self._clock())).fetchone()
@@ -159,11 +164,13 @@ class EmbeddedStore(Store):
             self._one_time["join"].drop(join)  # the browser has its value now
         return Found(data_key, next_, Record(*record))
 
+    @override
     async def read(self, reference: str) -> Record | str:
         with self._translated():
             row = self._db.execute(_READ, (reference,)).fetchone()
             return Record(*row) if row else self._reason(reference)
 
+    @override
     async def version(self, reference: str) -> int | str:
         with self._translated():
             row = self._db.execute(_VERSION, (reference,)).fetchone()
@@ -175,11 +182,13 @@ class EmbeddedStore(Store):
         row = self._db.execute("SELECT why FROM ended WHERE reference = ?", (reference,)).fetchone()
         return str(row[0]) if row else ""
 
+    @override
     async def replace(self, record: Record, version: int) -> bool:
         with self._transaction() as db:
             written = db.execute(_REPLACE, (record.reference, record.version, record.sealed, version))
             return written.rowcount == 1
 
+    @override
     async def renew(self, record: Record, version: int, successor: Successor | None, checks: Checks) -> bool:
         reference, now = record.reference, self._clock()
         with self._transaction() as db:
@@ -197,6 +206,7 @@ class EmbeddedStore(Store):
         self._one_time["ticket"].use_up(checks.ticket)
         return True
 
+    @override
     async def end(
         self, references: Sequence[str], until: float, why: str, marks: Sequence[tuple[MarkKind, str]] = ()
     ) -> list[Gone]:
@@ -205,6 +215,7 @@ class EmbeddedStore(Store):
         with self._transaction() as db:
             return self._end(db, until, why, references)
 
+    @override
     async def end_all(self, of: Literal["person", "sid"], values: Sequence[str], until: float, why: str) -> list[Gone]:
         for value in values:
             self._marks.set(of, value)
@@ -213,6 +224,7 @@ class EmbeddedStore(Store):
             found = [reference for value in values for (reference,) in db.execute(query, (value,))]
             return self._end(db, until, why, found)
 
+    @override
     async def end_twins(self, references: Sequence[str], until: float, why: str) -> list[Gone]:
         with self._transaction() as db:
             query = "SELECT presented FROM sessions WHERE reference = ?"
@@ -221,6 +233,7 @@ class EmbeddedStore(Store):
             db.executemany("UPDATE sessions SET twin = 0 WHERE reference = ?", [(kept,) for kept in twins[-1:]])
             return self._end(db, until, why, twins[:-1])
 
+    @override
     async def sweep(self) -> None:
         with self._transaction() as db:
             until = self._clock() + _SWEEP_AHEAD_SECONDS
@@ -242,7 +255,8 @@ class EmbeddedStore(Store):
             self._joins.pop(reference, None)
         return gone
 
-    async def note_tab(self, reference: str, key: str, until: float) -> list[str]:  # noqa: ARG002
+    @override
+    async def note_tab(self, reference: str, key: str, until: float) -> list[str]:
         tabs = self._tabs.setdefault(reference, {})
         tabs.pop(key, None)
         tabs[key] = None
@@ -251,33 +265,42 @@ class EmbeddedStore(Store):
             del tabs[one]
         return over
 
+    @override
     async def tabs(self, reference: str) -> set[str]:
         return set(self._tabs.pop(reference, {}))
 
+    @override
     async def put(self, kind: str, name: str, entry: OneTimeEntry, seconds: float) -> None:
         self._one_time[kind].put(name, entry, seconds)
 
+    @override
     async def consume(self, kind: str, name: str, owner: str) -> tuple[bytes, float]:
         return self._one_time[kind].consume(name, owner)
 
+    @override
     async def peek(self, kind: str, name: str, owner: str) -> tuple[bytes, float]:
         return self._one_time[kind].peek(name, owner)
 
+    @override
     async def admit(self, most: Mapping[str, int], seconds: float) -> str | None:
         limits = ((name, self._limits.setdefault((n, seconds), Limit(n, seconds))) for name, n in most.items())
         return next((name for name, limit in limits if not limit.admit(name)), None)
 
+    @override
     async def forget(self, name: str) -> None:
         for limit in self._limits.values():
             limit.forget(name)
 
+    @override
     async def send(self, message: Changed | TabWanted) -> None:
         pass  # there is one process
 
+    @override
     async def receive(self) -> AsyncIterator[Changed | TabWanted]:
         return
         yield
 
+    @override
     async def close(self) -> None:
         self._close()
 
