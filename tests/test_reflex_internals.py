@@ -47,6 +47,7 @@ PIECES = [
     (f"{_APP}.event_namespace", None, "what updates are sent through, read when the server starts"),
     (f"{_APP}.event_processor", None, "has the events that are queued"),
     (f"{_APP}._unevaluated_pages", None, "says which component a page was added with, and so whether it is public"),
+    (f"{_APP}.__call__", "self", "returns the ASGI app, around which the connections stand"),
     (f"{_APP}.router", None, "says which page a path is"),
     (f"{_APP}.add_middleware", "self middleware index", "the gate comes first"),
     ("reflex:Middleware.preprocess", "self app state event", "decides before each handler"),

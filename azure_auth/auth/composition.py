@@ -5,7 +5,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from azure_auth.auth.entra.client import Client
 from azure_auth.auth.gate.gate import Gate
 from azure_auth.auth.gate.leave import leave
 from azure_auth.auth.gate.notice import notice
+from azure_auth.auth.gate.reflex_internals import wrap_asgi
 from azure_auth.auth.gate.sockets import Sockets
 from azure_auth.auth.gate.tabs import Tabs
 from azure_auth.auth.registry import Services, register
@@ -94,18 +95,8 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
         framed_by = settings.backend_url if settings.demo else settings.authority_host
         return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, folder)
 
-    _wrap(app, connections)
+    wrap_asgi(app, connections)
     app.register_lifespan_task(_lifespan, sign_in=sign_in, client=client, store=store)
-
-
-def _wrap(app: rx.App, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
-    """Let `wrap` be outermost. What `api_transformer` returns Reflex wraps once more, and answers CORS there."""
-
-    class Wrapped(type(app)):
-        def __call__(self) -> ASGIApp:
-            return wrap(super().__call__())
-
-    app.__class__ = Wrapped
 
 
 @asynccontextmanager

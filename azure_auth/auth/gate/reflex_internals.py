@@ -44,6 +44,7 @@ from reflex_base.registry import RegisteredEventHandler, RegistrationContext
 from reflex_base.utils.exceptions import LockExpiredError as LockExpiredError  # a handler took too long, or lost Redis
 from reflex_base.utils.exceptions import StateSchemaMismatchError, UploadTypeError, UploadValueError
 from reflex_base.utils.format import format_event_handler
+from starlette.types import ASGIApp
 
 ON_LOAD = format_event_handler(OnLoadInternalState.event_handlers["on_load_internal"])
 HYDRATING = {format_event_handler(rx.State.event_handlers[name]) for name in ("hydrate", "hydrate_and_load")}
@@ -72,6 +73,16 @@ COMPUTED = "__cached_", "__last_delta_"
 """What the attributes of a state begin with that hold values of computed vars; Reflex pickles them."""
 NAMED_HEADERS = {field.name.replace("_", "-") for field in fields(HeaderData) if field.name != "raw_headers"}
 """The headers that Reflex has names for; it keeps all that it gets in the tab's state."""
+
+
+def wrap_asgi(app: rx.App, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Make `wrap` outermost: around what `api_transformer` returns, Reflex puts an app that answers CORS by itself."""
+
+    class Wrapped(type(app)):
+        def __call__(self) -> ASGIApp:
+            return wrap(super().__call__())
+
+    app.__class__ = Wrapped
 
 
 def install_states(app: rx.App, manager: StateManager) -> None:
