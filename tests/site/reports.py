@@ -11,8 +11,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from azure_auth.auth.core import State
-from azure_auth.auth.policy import cross_origin, public, who
+from azure_auth.auth import State, cross_origin, public, who
 from azure_auth.components.frame import frame, heading
 
 CANARY = "salaries-of-everybody"
