@@ -4,21 +4,10 @@ import asyncio
 from collections import Counter
 from itertools import repeat
 
-from azure_auth import audit
+from azure_auth import audit, bounds
 from azure_auth.auth.gate.closing import Closing
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.sessions.session import Session
-from azure_auth.bounds import (
-    GONE_SECONDS,
-    SESSION_SOCKETS,
-    SESSION_TABS,
-    STRANGER_ANSWER_SECONDS,
-    STRANGER_SECONDS,
-    STRANGERS,
-    STRANGERS_OF_ADDRESS,
-    STRANGERS_OF_BROWSER,
-    TAB_ANSWER_SECONDS,
-)
 from azure_auth.errors import TooManyTabs
 
 
@@ -26,7 +15,6 @@ class Admission:
     """Lets sockets in, and closes those that do not answer or have had their time."""
 
     def __init__(self, tabs: Tabs, closing: Closing) -> None:
-        """Count these tabs."""
         self._tabs, self._closing = tabs, closing
 
     def admit(self, tab: Tab) -> bool:
@@ -40,30 +28,33 @@ class Admission:
     def _has_room(self, tab: Tab, session: Session) -> bool:
         sockets = [other for other in self._tabs.of(session) if other.frames]
         others = {other.state_key for other in sockets} - {tab.state_key}
-        if len(others) < SESSION_TABS and len(sockets) < SESSION_SOCKETS:
-            tab.timer = asyncio.get_running_loop().create_task(self._attend(tab, TAB_ANSWER_SECONDS))
+        loop = asyncio.get_running_loop()
+        if len(others) < bounds.SESSION_TABS and len(sockets) < bounds.SESSION_SOCKETS:
+            tab.timer = loop.create_task(self._attend(tab, bounds.TAB_ANSWER_SECONDS))
             return True
         audit.record("limited", person=session.identity.key, reason="sockets of a session", address=tab.address)
-        if len(sockets) >= SESSION_SOCKETS:
+        if len(sockets) >= bounds.SESSION_SOCKETS:
             return False
-        tab.store_error = TooManyTabs()
-        loop = asyncio.get_running_loop()
-        tab.timer = loop.call_later(GONE_SECONDS, lambda: self._closing.soon(self._closing.dismiss(tab)))
+        tab.refusal = TooManyTabs()
+        tab.timer = loop.call_later(bounds.GONE_SECONDS, lambda: self._closing.soon(self._closing.dismiss(tab)))
         return True
 
     def _makes_room(self, tab: Tab) -> bool:
         anonymous = self._tabs.anonymous()
+        of_browser = [other for other in anonymous if tab.browser and other.browser == tab.browser]
+        of_address = [other for other in anonymous if other.address == tab.address]
         crowds = (
-            ([other for other in anonymous if tab.browser and other.browser == tab.browser], STRANGERS_OF_BROWSER),
-            ([other for other in anonymous if other.address == tab.address], STRANGERS_OF_ADDRESS),
-            (anonymous, STRANGERS),
+            (of_browser, bounds.STRANGERS_OF_BROWSER),
+            (of_address, bounds.STRANGERS_OF_ADDRESS),
+            (anonymous, bounds.STRANGERS),
         )
         if crowd := next((crowd for crowd, most in crowds if len(crowd) >= most), None):
             self._dismiss_oldest([other for other in crowd if not other.leaving])
-        if len(anonymous) >= 1.1 * STRANGERS:  # those that leave still count
+        if len(anonymous) >= 1.1 * bounds.STRANGERS:  # those that leave still count
             return False
-        rounds = round(STRANGER_SECONDS / STRANGER_ANSWER_SECONDS)
-        tab.timer = asyncio.get_running_loop().create_task(self._attend(tab, STRANGER_ANSWER_SECONDS, rounds))
+        seconds = bounds.STRANGER_ANSWER_SECONDS
+        rounds = round(bounds.STRANGER_SECONDS / seconds)
+        tab.timer = asyncio.get_running_loop().create_task(self._attend(tab, seconds, rounds))
         return True
 
     def _dismiss_oldest(self, crowd: list[Tab]) -> None:

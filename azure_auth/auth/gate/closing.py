@@ -1,36 +1,38 @@
-"""Ends connections of tabs: told to leave, closed for good, or cut so that the page reconnects."""
+"""Ends connections of tabs, and forgets the states of tabs that have left."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
 import reflex as rx
 from redis.exceptions import RedisError
 
-from azure_auth.auth.gate.links import LocalLinks
+from azure_auth import bounds
 from azure_auth.auth.gate.reflex_internals import path_of, server
+from azure_auth.auth.gate.states import LocalStates, SharedStates
 from azure_auth.auth.gate.tabs import Tab, Tabs
+from azure_auth.auth.gate.token_managers import LocalTokens
 from azure_auth.auth.gate.updates import Updates
+from azure_auth.auth.sessions.background import Background, Timers, attempt
+from azure_auth.auth.sessions.sessions import Sessions
+from azure_auth.errors import StoreUnavailable
 
 REDIS_SECONDS = 8.0
-"""How long is waited for Reflex's Redis, for which Reflex itself sets no limit."""
+"""Timeout for Reflex's Redis; Reflex itself sets none."""
 
 
-class Closing:
-    """Ends connections, also in tasks of their own."""
+class Closing(Background):
+    """Ends connections: told to leave, closed for good, or cut so that the page reconnects."""
 
-    def __init__(self, app: rx.App, tabs: Tabs, links: LocalLinks, updates: Updates) -> None:
-        """End connections of these tabs."""
+    def __init__(self, app: rx.App, tabs: Tabs, tokens: LocalTokens, updates: Updates) -> None:
+        super().__init__()
         self._server, self._namespace = server(app), path_of(app)
-        self._tabs, self._links, self._updates = tabs, links, updates
-        self.tasks: set[asyncio.Task[None]] = set()
+        self._tabs, self._tokens, self._updates = tabs, tokens, updates
 
     def soon(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something in a task of its own."""
-        task = asyncio.get_running_loop().create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self.start(attempt(work))
 
     async def send_away(self, tab: Tab, address: str) -> None:
         """Tell a tab to leave by a full navigation, then close its socket."""
@@ -49,7 +51,56 @@ class Closing:
         """Cut a tab's socket without telling the page, so that it reconnects at once, with its current cookie."""
         tab.end()
         self._tabs.let_go(tab)
-        if key := self._links.sid_to_token.get(tab.socket):  # its page may be faster than the end of its socket
+        if key := self._tokens.sid_to_token.get(tab.socket):  # its page may be faster than the end of its socket
             with suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(REDIS_SECONDS):
-                    await self._links.disconnect_token(key, tab.socket)
+                    await self._tokens.disconnect_token(key, tab.socket)
+
+
+class Cleanup:
+    """Deletes the states of tabs that are connected to no worker: with the session, or an anonymous one after a while.
+
+    Attributes:
+        forget: Deletes the states under the keys of tabs, connected or not.
+    """
+
+    def __init__(
+        self, sessions: Sessions, tabs: Tabs, tokens: LocalTokens, states: LocalStates | SharedStates, closing: Closing
+    ) -> None:
+        self._sessions, self._tabs, self._tokens = sessions, tabs, tokens
+        self.forget = states.forget
+        self._left = Timers[str](lambda key: closing.soon(self.forget_closed([key])))
+
+    async def note(self, tab: Tab) -> None:
+        """Note a tab of a session, when it comes and when it leaves; forget what the session had too many of."""
+        if tab.session:
+            try:
+                await self.forget_closed(await self._sessions.register_tab(tab.session, tab.state_key))
+            except StoreUnavailable as failure:
+                tab.refusal = failure
+
+    def keep(self, key: str) -> None:
+        """Keep the state of a tab that reconnects."""
+        self._left.cancel(key)
+
+    async def left(self, tab: Tab) -> None:
+        """Forget the state of a tab that is gone: at once if its session has ended, an anonymous one after a while."""
+        if tab.session is None:
+            self._left.set(tab.state_key, bounds.STRANGER_STATE_SECONDS)
+            if len(self._left) > bounds.STRANGERS:
+                self._left.cancel(oldest := next(iter(self._left)))
+                await self.forget_closed([oldest])
+        elif tab.session.ended:
+            await self.forget_closed([tab.state_key])
+        elif not tab.refusal:
+            await self.note(tab)
+
+    async def forget_closed(self, keys: Iterable[str]) -> None:
+        """Forget the states of tabs, given by their keys, that are connected to no worker."""
+        with suppress(RedisError, TimeoutError):  # then they expire by themselves
+            async with asyncio.timeout(REDIS_SECONDS):
+                if closed := {key for key in keys if not await self._is_connected(key)}:
+                    await self.forget(closed)
+
+    async def _is_connected(self, key: str) -> bool:
+        return self._tabs.at(key) is not None or await self._tokens.is_token_connected(key)

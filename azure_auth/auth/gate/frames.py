@@ -14,8 +14,7 @@ from typing import Any
 
 from starlette.types import Message, Receive, Send
 
-from azure_auth.auth.gate.pacing import Paces
-from azure_auth.auth.gate.sending import Outgoing
+from azure_auth.auth.gate.pacing import Outgoing, Paces
 from azure_auth.bounds import (
     FRAME_CHARACTERS,
     OUTGOING_CHARACTERS,

@@ -96,12 +96,12 @@ def install_namespace(app: rx.App, namespace: EventNamespace) -> None:
     server(app).register_namespace(namespace)
 
 
-def install_links(namespace: EventNamespace, links: LocalTokenManager) -> None:
+def install_token_manager(namespace: EventNamespace, manager: LocalTokenManager) -> None:
     """Replace the token manager of a namespace, which makes one by itself."""
-    namespace._token_manager = links
+    namespace._token_manager = manager
 
 
-def links_of(app: rx.App) -> LocalTokenManager:
+def token_manager_of(app: rx.App) -> LocalTokenManager:
     """Return the token manager that Reflex chose. Its class says whether Redis is used; it has the client."""
     return cast("LocalTokenManager", namespace_of(app)._token_manager)
 

@@ -21,9 +21,8 @@ from azure_auth.auth.gate.reflex_internals import (
 )
 from azure_auth.auth.sessions.sealing import STRANGER
 
-_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
-
-
+DELETE_IF_SAME = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1"
+"""Deletes a key of Redis if it has this value."""
 _unread: ContextVar[list[None] | None] = ContextVar("_unread", default=None)
 """Gets an item for each stored part of a state that could not be read."""
 
@@ -147,7 +146,7 @@ class SharedStates(StateManagerRedis):
 
     async def _release(self, lock_key: bytes, lock_id: bytes) -> None:
         with suppress(RedisError):  # without Redis there is no lock either
-            await cast("Any", self.redis.eval(_RELEASE, 1, cast("Any", lock_key), cast("Any", lock_id)))
+            await cast("Any", self.redis.eval(DELETE_IF_SAME, 1, cast("Any", lock_key), cast("Any", lock_id)))
 
     async def close(self) -> None:
         """Close both managers, also when Redis is gone: Reflex would raise what ended its listening task."""

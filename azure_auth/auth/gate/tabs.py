@@ -29,7 +29,7 @@ class Tab:
         flow_cookies: The flow cookies at the handshake.
         browser: The browser's name at the handshake; empty without a valid one.
         address: The client's address.
-        store_error: Why every event is refused, for example because the session could not be looked up.
+        refusal: Why every event is refused, for example because the session could not be looked up.
         socket: Socket.IO's id of the connection, once it is connected.
         page: The last path and query of the tab.
         answer: The query of `/callback`, which must reach no state.
@@ -51,7 +51,7 @@ class Tab:
     flow_cookies: Sequence[FlowCookie] = ()
     browser: str = ""
     address: str = ""
-    store_error: AuthError | None = None
+    refusal: AuthError | None = None
     socket: str = ""
     page: str = "/"
     answer: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -94,7 +94,6 @@ class Tabs:
     """The one registry of the tabs that are connected to this process: by state key, by socket, and by session."""
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._holders: dict[str, Tab] = {}
         self._uploads: defaultdict[str, list[Tab]] = defaultdict(list)
         self._by_socket: dict[str, Tab] = {}
