@@ -12,7 +12,6 @@ from urllib.parse import parse_qsl, urlencode
 from weakref import WeakValueDictionary
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from azure_auth import audit
@@ -26,7 +25,7 @@ from azure_auth.auth.policy import is_public
 from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.client_address import client_address
-from azure_auth.auth.web.refusals import NO_STORE, unavailable
+from azure_auth.auth.web.refusals import refusal, unavailable
 from azure_auth.bounds import OWNER, QUERY_BYTES, SOCKET_HEADER_BYTES
 from azure_auth.errors import StoreUnavailable, whereabouts
 
@@ -88,7 +87,7 @@ class Sockets:
         token, handler = _only(scope, _TOKEN_HEADER), _only(scope, _HANDLER_HEADER)
         form = (Headers(scope=scope).get("content-type") or "").lower().startswith("multipart/form-data")
         if not (_CLIENT_TOKEN.fullmatch(token) and takes_files(handler) and form):
-            await PlainTextResponse("This is no upload.", 400, NO_STORE)(scope, receive, send)
+            await refusal(400, "This is no upload.")(scope, receive, send)
             return
         tab = self._tab(scope, token, held)
         await self._gate.cleanup.note(tab)

@@ -19,8 +19,7 @@ from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.client_address import client_address
 from azure_auth.auth.web.cookie_headers import setting_cookies, split_cookies, with_cookies
 from azure_auth.auth.web.endpoints import Endpoint, Part
-from azure_auth.auth.web.fetch_metadata import is_navigation, is_post_of_ours
-from azure_auth.auth.web.origin import OriginCheck
+from azure_auth.auth.web.origin import OriginCheck, is_navigation, is_post_of_ours
 from azure_auth.auth.web.refusals import OTHER_ORIGIN, TOO_MANY, refusal, refuse, sign_in_first, unavailable
 from azure_auth.auth.web.requests import Body, refused_unread
 from azure_auth.auth.web.room import Room
@@ -30,8 +29,6 @@ from azure_auth.auth.web.websockets import Conversation
 from azure_auth.bounds import BODY_BYTES, BODY_SECONDS, STRANGER_WEBSOCKET_SECONDS, TICKET_BODY_SECONDS
 from azure_auth.errors import StoreUnavailable
 
-_PREFIX = "azure_auth_"
-"""The names of the app's own cookies begin with it."""
 Cookies = Sequence[bytes]
 
 
@@ -39,9 +36,8 @@ class Connections:
     """Decides about each request and websocket by its endpoint, its origin, its session and the room that there is."""
 
     def __init__(self, site: Site, sign_in: SignIn) -> None:
-        """Protect `site`; `sign_in` knows sessions and cookies."""
         self._site, self._sign_in, self._settings = site, sign_in, sign_in.settings
-        self._prefix = cookie_name(_PREFIX, sign_in.settings.public_url)
+        self._prefix = cookie_name("azure_auth_", sign_in.settings.public_url)  # of all the app's own cookies
         self._origin = OriginCheck(sign_in.settings, sign_in.session_cookie.name)
         self._streams = Streams(sign_in.sessions)
         self._room = Room(sign_in.settings)
@@ -68,9 +64,8 @@ class Connections:
         elif admitted is None:
             await refuse(OTHER_ORIGIN, scope, receive, send)
         elif endpoint.what is Part.SOCKETS:
-            is_websocket = scope["type"] == "websocket"
-            answer = self._site.tabs.connect if is_websocket else refusal(404, "For websockets.")
-            await answer(scope, receive, send)
+            connect, is_websocket = self._site.tabs.connect, scope["type"] == "websocket"
+            await (connect if is_websocket else refusal(404, "For websockets."))(scope, receive, send)
         elif endpoint.what is Part.BUILT:
             await self._built(scope, receive, send)
         else:
@@ -111,16 +106,14 @@ class Connections:
     ) -> None:
         is_form = Headers(scope=scope).get("content-type", "").startswith("multipart/")
         most = self._settings.upload_bytes if held and is_form else BODY_BYTES
-        parts = self._settings.upload_parts
         with self._room.for_body(scope, endpoint, held) as take:
+            body = partial(Body, most_bytes=most, most_parts=self._settings.upload_parts, take=take)
             if endpoint.what is Part.SIGN_IN:
-                await Body(self._site.own, most, parts, take, TICKET_BODY_SECONDS)(scope, receive, send)
+                await body(self._site.own, seconds=TICKET_BODY_SECONDS)(scope, receive, send)
             elif endpoint.what is Part.UPLOADS:
-                upload = partial(self._site.tabs.upload, held=held)
-                await Body(upload, most, parts, take, BODY_SECONDS)(scope, receive, send)
+                await body(partial(self._site.tabs.upload, held=held), seconds=BODY_SECONDS)(scope, receive, send)
             else:
-                app = Body(self._site.app, most, parts, take, BODY_SECONDS)
-                await self._run(app, held, scope, others, receive, send)
+                await self._run(body(self._site.app, seconds=BODY_SECONDS), held, scope, others, receive, send)
 
     async def _websocket(self, held: Held | None, scope: Scope, others: Cookies, receive: Receive, send: Send) -> None:
         limit = asyncio.timeout(None if held else STRANGER_WEBSOCKET_SECONDS)

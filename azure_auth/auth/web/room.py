@@ -6,26 +6,15 @@ from contextlib import AbstractContextManager, contextmanager
 
 from starlette.types import Scope
 
+from azure_auth import bounds
 from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.web.client_address import client_address
 from azure_auth.auth.web.endpoints import Endpoint, Part
-from azure_auth.bounds import (
-    BODIES_OF_ADDRESS,
-    BODIES_OF_STRANGERS,
-    BODY_BYTES,
-    REQUESTS_OF_ADDRESS,
-    REQUESTS_OF_SESSION,
-    REQUESTS_OF_STRANGERS,
-    UPLOADS_OF_OWNER,
-    WEBSOCKETS_OF_ADDRESS,
-    WEBSOCKETS_OF_SESSION,
-    WEBSOCKETS_OF_STRANGERS,
-)
 from azure_auth.settings import Settings
 
 _MOST = {
-    "http": (REQUESTS_OF_SESSION, REQUESTS_OF_ADDRESS, REQUESTS_OF_STRANGERS),
-    "websocket": (WEBSOCKETS_OF_SESSION, WEBSOCKETS_OF_ADDRESS, WEBSOCKETS_OF_STRANGERS),
+    "http": (bounds.REQUESTS_OF_SESSION, bounds.REQUESTS_OF_ADDRESS, bounds.REQUESTS_OF_STRANGERS),
+    "websocket": (bounds.WEBSOCKETS_OF_SESSION, bounds.WEBSOCKETS_OF_ADDRESS, bounds.WEBSOCKETS_OF_STRANGERS),
 }
 """Connections at once, by type: of a session, of anonymous clients at one address, of all anonymous clients."""
 Take = Callable[[int], bool]
@@ -36,7 +25,6 @@ class Crowd:
     """Counts what goes on at once, by owner."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
         self._now: Counter[Hashable] = Counter()
 
     @contextmanager
@@ -63,20 +51,19 @@ class Room:
     """The room that this process has for connections and bodies, for each owner: a session, or an address."""
 
     def __init__(self, settings: Settings) -> None:
-        """Begin with nothing."""
         self._settings, self._crowd = settings, Crowd()
 
     def for_connection(self, scope: Scope, endpoint: Endpoint, held: Held | None) -> AbstractContextManager[Take]:
         """Return the room for one more request or websocket."""
         owner, kind = self._owner(scope, held), scope["type"]
         if endpoint.what is Part.SIGN_IN:
-            return self._crowd.room({("sign-in", owner): REQUESTS_OF_STRANGERS})
+            return self._crowd.room({("sign-in", owner): bounds.REQUESTS_OF_STRANGERS})
         of_session, of_address, of_strangers = _MOST[kind]
         most: dict[Hashable, int] = {(kind, owner): of_session if held else of_address}
         if held is None:
             most[kind, "strangers"] = of_strangers
         if endpoint.what is Part.UPLOADS:
-            most["upload", owner] = UPLOADS_OF_OWNER
+            most["upload", owner] = bounds.UPLOADS_OF_OWNER
         return self._crowd.room(most)
 
     def for_body(self, scope: Scope, endpoint: Endpoint, held: Held | None) -> AbstractContextManager[Take]:
@@ -84,9 +71,9 @@ class Room:
         owner = "bytes", self._owner(scope, held)
         most: dict[Hashable, int] = {}
         if held:
-            most[owner] = max(self._settings.upload_bytes, BODY_BYTES)
+            most[owner] = max(self._settings.upload_bytes, bounds.BODY_BYTES)
         elif endpoint.what is not Part.SIGN_IN:  # sign-in reads no more than a ticket
-            most = {owner: BODIES_OF_ADDRESS, ("bytes", "strangers"): BODIES_OF_STRANGERS}
+            most = {owner: bounds.BODIES_OF_ADDRESS, ("bytes", "strangers"): bounds.BODIES_OF_STRANGERS}
         return self._crowd.room(most)
 
     def _owner(self, scope: Scope, held: Held | None) -> Hashable:

@@ -39,7 +39,6 @@ class Streams:
     """The requests that this process is answering."""
 
     def __init__(self, sessions: Sessions) -> None:
-        """Stop the endless answers of a session of `sessions` when it ends or its cookie value expires."""
         self._sessions = sessions
         self._by_session: defaultdict[str, set[Stream]] = defaultdict(set)
         sessions.on_end.append(self._stop)

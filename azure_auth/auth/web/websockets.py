@@ -13,7 +13,6 @@ class Conversation:
     """One websocket: lets an endpoint speak with a client, until either of them is gone."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Wrap `app`."""
         self._app = app
         self._ahead: asyncio.Queue[Message] = asyncio.Queue(MESSAGES_AHEAD)
         self._gone: Message | None = None
