@@ -141,7 +141,7 @@ def faults() -> list[str]:
             continue
         if parameters is not None:
             function = getattr(piece, "__func__", piece)
-            has = " ".join(inspect.signature(getattr(function, "original", function)).parameters).removeprefix("cls ")
+            has = " ".join(inspect.signature(function).parameters).removeprefix("cls ")
             if has.removesuffix("cls") != parameters:
                 wrong.append(f"{place} takes ({has}), not ({parameters}): {why}")
     return wrong

@@ -20,9 +20,8 @@ from starlette.types import ASGIApp
 from azure_auth import audit
 from azure_auth.auth.core import State
 from azure_auth.auth.entra.client import Client
+from azure_auth.auth.gate.app_wraps import leave, notice
 from azure_auth.auth.gate.gate import Gate
-from azure_auth.auth.gate.leave import leave
-from azure_auth.auth.gate.notice import notice
 from azure_auth.auth.gate.reflex_internals import wrap_asgi
 from azure_auth.auth.gate.sockets import Sockets
 from azure_auth.auth.gate.tabs import Tabs

@@ -23,12 +23,16 @@ REDIS_SECONDS = 8.0
 
 
 class Closing(Background):
-    """Ends connections: told to leave, closed for good, or cut so that the page reconnects."""
+    """Ends connections: told to leave, closed for good, or cut so that the page reconnects.
+
+    Attributes:
+        updates: What tabs are told.
+    """
 
     def __init__(self, app: rx.App, tabs: Tabs, tokens: LocalTokens, updates: Updates) -> None:
         super().__init__()
         self._server, self._namespace = server(app), path_of(app)
-        self._tabs, self._tokens, self._updates = tabs, tokens, updates
+        self._tabs, self._tokens, self.updates = tabs, tokens, updates
 
     def soon(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something in a task of its own."""
@@ -36,7 +40,7 @@ class Closing(Background):
 
     async def send_away(self, tab: Tab, address: str) -> None:
         """Tell a tab to leave by a full navigation, then close its socket."""
-        await self._updates.send(tab, self._updates.of(leaving_to=address))
+        await self.updates.send(tab, self.updates.of(leaving_to=address))
         await self.dismiss(tab)
 
     async def dismiss(self, tab: Tab) -> None:

@@ -3,9 +3,6 @@
 This module composes the parts, and says what becomes of tabs when a session ends.
 """
 
-# Reflex's decorators and events are partly untyped.
-# pyright: reportUnknownMemberType=false
-
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -58,9 +55,9 @@ class Gate:
         self.closing = Closing(app, tabs, self._tokens, self.updates)
         self._admission = Admission(tabs, self.closing)
         self.cleanup = Cleanup(sessions, tabs, self._tokens, kept, self.closing)
-        self.events = EventGate(app, sessions, tabs, self.updates, self.closing, start_url)
-        self.namespace = GateNamespace(app, sessions, tabs, self._tokens, self.events, self.closing, self.updates)
-        install_namespace(app, self.namespace)
+        self.events = EventGate(app, sessions, tabs, self.closing, start_url)
+        self.namespace = GateNamespace(app, sessions, tabs, self._tokens, self.events, self.closing)
+        install_namespace(app, self.namespace, self._tokens)
         app.add_middleware(self.events, index=0)  # before Reflex's own, which answers `hydrate`
         app.backend_exception_handler = self._tell
         app.frontend_exception_handler = self.updates.log_report

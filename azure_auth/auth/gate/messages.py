@@ -3,9 +3,6 @@
 Reflex would log each argument that does not fit the handler's types.
 """
 
-# Reflex's decorators and events are partly untyped.
-# pyright: reportUnknownMemberType=false
-
 import json
 from collections.abc import Callable, Iterable
 from functools import cache

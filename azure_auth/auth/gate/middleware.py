@@ -4,9 +4,6 @@ Reflex lets anybody call any handler of any state. So no event reaches a handler
 known here with an active session, or the handler or page is public.
 """
 
-# Reflex's decorators and events are partly untyped.
-# pyright: reportUnknownMemberType=false
-
 import asyncio
 import logging
 from collections.abc import Callable
@@ -20,7 +17,7 @@ from azure_auth.auth.gate import reflex_internals as seam
 from azure_auth.auth.gate.closing import Closing
 from azure_auth.auth.gate.messages import fits_upload, takes_files
 from azure_auth.auth.gate.tabs import Tab, Tabs
-from azure_auth.auth.gate.updates import Updates, is_for_anonymous
+from azure_auth.auth.gate.updates import is_for_anonymous
 from azure_auth.auth.policy import is_public
 from azure_auth.auth.sessions.session import Session
 from azure_auth.auth.sessions.sessions import Sessions
@@ -34,16 +31,10 @@ class EventGate(rx.Middleware):
     """Lets an event pass, or answers in its handler's place."""
 
     def __init__(
-        self,
-        app: rx.App,
-        sessions: Sessions,
-        tabs: Tabs,
-        updates: Updates,
-        closing: Closing,
-        start_url: Callable[[str, str], str],
+        self, app: rx.App, sessions: Sessions, tabs: Tabs, closing: Closing, start_url: Callable[[str, str], str]
     ) -> None:
-        self._app, self._sessions, self._tabs = app, sessions, tabs
-        self._updates, self._closing, self._start_url = updates, closing, start_url
+        self._app, self._sessions, self._tabs, self._start_url = app, sessions, tabs, start_url
+        self._closing, self._updates = closing, closing.updates
         self._running: dict[Session, dict[asyncio.Task[Any], str]] = {}
 
     async def preprocess(self, app: rx.App, state: Any, event: seam.Event) -> seam.StateUpdate | None:  # noqa: ARG002
@@ -97,10 +88,7 @@ class EventGate(rx.Middleware):
     def answer_anonymous(self, tab: Tab, event: str, path: str) -> seam.StateUpdate | None:
         """Return what an anonymous tab gets in its handler's place; None if the event is public.
 
-        Args:
-            tab: The tab.
-            event: The event's name.
-            path: The path of the page that it comes from.
+        `event` is its name, `path` that of the page that it comes from.
         """
         if is_public(seam.registered(event).handler.fn):
             return None

@@ -19,7 +19,7 @@ from azure_auth.auth.gate.middleware import EventGate
 from azure_auth.auth.gate.pacing import Outgoing
 from azure_auth.auth.gate.tabs import SCOPE_KEY, Tab, Tabs
 from azure_auth.auth.gate.token_managers import LocalTokens
-from azure_auth.auth.gate.updates import Updates, is_for_anonymous
+from azure_auth.auth.gate.updates import is_for_anonymous
 from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.bounds import ANSWER_SECONDS
 from azure_auth.errors import AuthError, StoreUnavailable, whereabouts
@@ -32,19 +32,11 @@ class GateNamespace(seam.EventNamespace):
     """Passes a message on to Reflex, or drops it; sends an update, or the part of it that is public."""
 
     def __init__(
-        self,
-        app: rx.App,
-        sessions: Sessions,
-        tabs: Tabs,
-        tokens: LocalTokens,
-        events: EventGate,
-        closing: Closing,
-        updates: Updates,
+        self, app: rx.App, sessions: Sessions, tabs: Tabs, tokens: LocalTokens, events: EventGate, closing: Closing
     ) -> None:
         super().__init__(seam.path_of(app), app)
-        seam.install_token_manager(self, tokens)
         self._sessions, self._tabs, self._tokens = sessions, tabs, tokens
-        self._events, self._closing, self._updates = events, closing, updates
+        self._events, self._closing, self._updates = events, closing, closing.updates
         self._take_packet = seam.intercept_packets(app, self.take_packet)
         seam.use_queues(app, Outgoing)
 
@@ -176,8 +168,8 @@ class GateNamespace(seam.EventNamespace):
         if tab and tab.is_over:  # it receives nothing more
             return
         if tab is None or not tab.signed_in:
-            public_ = {name for name in update.delta if is_for_anonymous(rx.State.get_class_substate(name))}
-            delta = {name: update.delta[name] for name in public_}
+            states = {name: rx.State.get_class_substate(name) for name in update.delta}
+            delta = {name: update.delta[name] for name, state in states.items() if is_for_anonymous(state)}
             update = seam.StateUpdate(delta=delta, events=update.events if tab and not tab.session else [])
         if update.delta or update.events:
             await super().emit_update(update, token)

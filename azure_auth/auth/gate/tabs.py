@@ -21,14 +21,14 @@ SCOPE_KEY = "azure_auth.tab"
 class Tab:
     """A connection of a browser tab, from its handshake to its end.
 
+    An upload is a connection too; it is never cut. Cookies are those of the handshake.
+
     Attributes:
         state_key: The key of its state in Reflex; derived from the session and the client token.
         stable_id: An id that stays the same across a sign-in; it grants no access.
-        session: The session of the cookie at the handshake; None if the tab is anonymous.
-        handle: The hash of the session cookie at the handshake.
-        flow_cookies: The flow cookies at the handshake.
-        browser: The browser's name at the handshake; empty without a valid one.
-        address: The client's address.
+        session: The session; None if the tab is anonymous.
+        handle: The hash of the session cookie.
+        browser: The browser's name; empty without a valid one.
         refusal: Why every event is refused, for example because the session could not be looked up.
         socket: Socket.IO's id of the connection, once it is connected.
         page: The last path and query of the tab.
@@ -36,12 +36,10 @@ class Tab:
         returned: Whether it reconnected by itself, without user activity since.
         leaving: Whether it is already leaving its page.
         lost: Whether its state was reset since its last event.
-        stall_timer: A timer that checks the store when an event does not reach the gate in time.
-        cut: A future; setting its result closes the connection.
+        stall_timer: Checks the store when an event does not reach the gate in time.
+        cut: Closes the connection as soon as it has a result.
         frames: What the connection receives and sends.
         timer: Pings the connection, and closes it when its time is over.
-
-    An upload is a connection too; it is never cut.
     """
 
     state_key: str

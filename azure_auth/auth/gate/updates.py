@@ -1,8 +1,5 @@
 """What browsers are sent: what the gate itself says, and what anonymous tabs may see of the app's states."""
 
-# Reflex and python-socketio are partly untyped.
-# pyright: reportUnknownMemberType=false
-
 import logging
 from typing import Any
 
