@@ -131,4 +131,4 @@ def open_tab() -> Tab:
 
 def registered(sign_in: SignIn) -> None:
     """Let states find this, as `install` does."""
-    register(Services(sign_in.settings, sign_in, Tabs()))
+    register(Services(sign_in, Tabs()))

@@ -810,7 +810,7 @@ async def slow_client(characters: int) -> None:
     socket, tabs = Socket(), Tabs()
     socket.sent = None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("azure_auth.auth.gate.frames.SEND_SECONDS", 0.05)
+        patch.setattr("azure_auth.bounds.SEND_SECONDS", 0.05)
         patch.setattr(bounds, "TAB_ANSWER_SECONDS", 0.02)
         tab = of_ada("key")
         tab.cut, tab.frames = socket.cut, socket.frames

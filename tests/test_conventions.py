@@ -54,7 +54,7 @@ ROOMS: dict[str, tuple[list[str], set[str]]] = {
         [*BASE, "audit", "auth.policy", "auth.sessions", "auth.cookies", "auth.sign_in", "auth.web"],
         {"starlette", "redis", "reflex", "reflex_base", "socketio", "engineio"},
     ),
-    "auth.registry": (["settings", "auth.sign_in", "auth.gate"], set()),
+    "auth.registry": (["auth.sign_in", "auth.gate"], set()),
     "auth.core": ([*BASE, "auth.identity", "auth.policy", "auth.gate", "auth.registry"], {"reflex"}),
     "auth.composition": (["audit", "logs", "settings", "reflex_build", "auth"], {"reflex", "starlette", "httpx"}),
     "auth": (["auth"], set()),

@@ -7,6 +7,7 @@ import asyncio
 import gc
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -64,7 +65,7 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
     store = RedisStore(settings.redis_url, keys) if settings.redis_url else EmbeddedStore(DATA / "sessions.sqlite")
     sessions, tabs = Sessions(store, settings, keys), Tabs()
     sign_in = SignIn(settings, client, sessions, store, keys)
-    register(Services(settings, sign_in, tabs))
+    register(Services(sign_in, tabs))
     gate = Gate(app, sessions, tabs, State, sign_in.start_url)
     app.extra_app_wraps |= {
         (1, "Leave"): lambda _: leave(State, settings.backend_url),
@@ -73,10 +74,7 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
     # The code in the address of /callback does not travel further.
     app.head_components.append(rx.el.meta(name="referrer", content="same-origin"))
 
-    def pages(inner: ASGIApp) -> ASGIApp:
-        return ServePages(inner, app.router)
-
-    app.api_transformer = [pages, api]
+    app.api_transformer = [partial(ServePages, is_page=app.router), api]
 
     def connections(inner: ASGIApp) -> ASGIApp:
         folder = static_build()

@@ -86,7 +86,7 @@ class State(rx.State):
             )
         except AuthError as failure:
             if isinstance(failure, (FlowUnknown, FlowForeign)) and tab.signed_in:
-                return rx.redirect(services().settings.login_redirect, replace=True)
+                return rx.redirect(services().sign_in.settings.login_redirect, replace=True)
             await self._show(failure)
         except Exception as broken:
             failure = SignInFailed(whereabouts(broken))

@@ -4,20 +4,12 @@ from dataclasses import dataclass
 
 from azure_auth.auth.gate.tabs import Tabs
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of sign-in that states need.
+    """The parts of sign-in that states need."""
 
-    Attributes:
-        settings: The settings of the app.
-        sign_in: Starts and ends sign-ins and sessions.
-        tabs: The tabs that are connected to this process.
-    """
-
-    settings: Settings
     sign_in: SignIn
     tabs: Tabs
 

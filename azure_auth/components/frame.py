@@ -27,7 +27,7 @@ def frame(*children: rx.Component) -> rx.Component:
     )
     return rx.el.div(
         rx.el.header(
-            banner if services().settings.demo else rx.fragment(),
+            banner if services().sign_in.settings.demo else rx.fragment(),
             rx.el.div(
                 rx.el.span(
                     APP_NAME[0],

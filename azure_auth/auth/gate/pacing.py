@@ -4,20 +4,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from azure_auth.bounds import (
-    BURST_SECONDS,
-    OUTGOING_CHARACTERS,
-    SHORT_CHARACTERS,
-    SOCKET,
-    UNREAD_CHARACTERS,
-    MessageRate,
-)
+from azure_auth import bounds
 
 
 class Pace:
     """Limits the rate of messages, and how many wait for their handlers. Further messages are read later."""
 
-    def __init__(self, bound: MessageRate) -> None:
+    def __init__(self, bound: bounds.MessageRate) -> None:
         self._bound = bound
         self._waiting = self._waiting_characters = 0
         self._due = 0.0
@@ -35,7 +28,7 @@ class Pace:
                 await self._room.wait()
             if (wait := self._due - clock()) > 0:
                 await asyncio.sleep(wait)
-            self._due = max(self._due, clock() - BURST_SECONDS) + max(1 / bound.events, size / bound.characters)
+            self._due = max(self._due, clock() - bounds.BURST_SECONDS) + max(1 / bound.events, size / bound.characters)
 
     def hold(self, size: int) -> Callable[[object], None]:
         """Count a message as waiting; return the callback that ends that, whatever its argument."""
@@ -54,11 +47,11 @@ class Paces:
     """The paces of one socket: its own, and one shared by all of its owner. Long messages delay no short ones."""
 
     def __init__(self, short: Pace, long: Pace) -> None:
-        self._own, self._short, self._long = Pace(SOCKET), short, long
+        self._own, self._short, self._long = Pace(bounds.SOCKET), short, long
 
     def of(self, size: int) -> tuple[Pace, Pace]:
         """Return the two that a message of that many characters must pass."""
-        return self._own, self._short if size <= SHORT_CHARACTERS else self._long
+        return self._own, self._short if size <= bounds.SHORT_CHARACTERS else self._long
 
 
 class Outgoing(asyncio.Queue[Any]):
@@ -76,7 +69,7 @@ class Outgoing(asyncio.Queue[Any]):
 
     async def drained(self) -> None:
         """Wait until at most `UNREAD_CHARACTERS` are left."""
-        while self.characters > UNREAD_CHARACTERS:
+        while self.characters > bounds.UNREAD_CHARACTERS:
             self._room.clear()
             await self._room.wait()
 
@@ -85,7 +78,7 @@ class Outgoing(asyncio.Queue[Any]):
         self._room = asyncio.Event()
 
     def _put(self, item: Any) -> None:
-        if self.characters > OUTGOING_CHARACTERS:  # one update alone may have more
+        if self.characters > bounds.OUTGOING_CHARACTERS:  # one update alone may have more
             self.on_full()
         super()._put(item)
         data = getattr(item, "data", None)

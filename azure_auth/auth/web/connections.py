@@ -64,8 +64,9 @@ class Connections:
         elif admitted is None:
             await refuse(OTHER_ORIGIN, scope, receive, send)
         elif endpoint.what is Part.SOCKETS:
-            connect, is_websocket = self._site.tabs.connect, scope["type"] == "websocket"
-            await (connect if is_websocket else refusal(404, "For websockets."))(scope, receive, send)
+            is_websocket = scope["type"] == "websocket"
+            answer = self._site.tabs.connect if is_websocket else refusal(404, "For websockets.")
+            await answer(scope, receive, send)
         elif endpoint.what is Part.BUILT:
             await self._built(scope, receive, send)
         else:

@@ -51,15 +51,9 @@ UNKNOWN = Endpoint(None)
 
 
 def find(app: Starlette, scope: Scope, last: BaseRoute | None = None) -> Endpoint | None:
-    """Return the endpoint of an app that a request or websocket will run; mounts and routers are followed.
+    """Return the endpoint of an app that a connection will run; None if no route before `last` matches.
 
-    Args:
-        app: The app, with everything mounted in it.
-        scope: The connection.
-        last: The route of the app at which the search stops.
-
-    Returns:
-        The endpoint; None if no route matches.
+    Mounts and routers are followed.
     """
     found = first(app.routes, scope, last)
     kinds = [cast("type", middleware.cls) for middleware in app.user_middleware]

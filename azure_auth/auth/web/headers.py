@@ -21,18 +21,17 @@ class SecurityHeaders:
         """Wrap the whole app.
 
         Args:
-            app: The whole app.
-            public_url: The origin under which browsers reach the app.
+            app: The app.
+            public_url: The origin under which browsers reach it.
             framed_by: The directory's origin, which alone may frame the front-channel sign-out.
             build: The folder of the static build; its inline scripts are the only ones that may run.
         """
-        self.app = app
-        self._public_url, self._framed_by, self._build = public_url, framed_by, build
+        self._app, self._public_url, self._framed_by, self._build = app, public_url, framed_by, build
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; set the headers of its answer."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await self._app(scope, receive, send)
             return
 
         async def send_with_headers(message: Message) -> None:
@@ -42,7 +41,7 @@ class SecurityHeaders:
                     headers.setdefault(name, value)
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        await self._app(scope, receive, send_with_headers)
 
     def _headers(self, path: str, status: int) -> dict[str, str]:
         is_https, framed = self._public_url.startswith("https://"), path == FRONT_CHANNEL

@@ -22,11 +22,9 @@ class TabConnections(Protocol):
 
     async def connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a socket, from its handshake to its end."""
-        ...
 
     async def upload(self, scope: Scope, receive: Receive, send: Send, held: Held | None) -> None:
         """Serve an upload; `held` is the session that sends it."""
-        ...
 
     def takes_anonymous_upload(self, scope: Scope) -> bool:
         """Tell whether an upload is for a public handler."""

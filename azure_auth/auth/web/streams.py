@@ -21,9 +21,7 @@ class Stream:
     """A request of a session, while it is answered.
 
     Attributes:
-        session: The session.
         handle: The hash of the cookie value that the request came with.
-        task: The task that answers it.
         endless: Whether the answer's length is unknown, so that it may never end.
         cut: Whether `Streams` has stopped it.
     """
