@@ -19,14 +19,13 @@ from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from azure_auth import audit
-from azure_auth.auth.core import State
+from azure_auth.auth.core import Services, State, register
 from azure_auth.auth.entra.client import Client
 from azure_auth.auth.gate.app_wraps import leave, notice
 from azure_auth.auth.gate.gate import Gate
 from azure_auth.auth.gate.reflex_internals import wrap_asgi
 from azure_auth.auth.gate.sockets import Sockets
 from azure_auth.auth.gate.tabs import Tabs
-from azure_auth.auth.registry import Services, register
 from azure_auth.auth.sessions.server_keys import ServerKeys, kept_in
 from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.auth.sessions.store.contract import Store
@@ -73,21 +72,15 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
     }
     # The code in the address of /callback does not travel further.
     app.head_components.append(rx.el.meta(name="referrer", content="same-origin"))
-
     app.api_transformer = [partial(ServePages, is_page=app.router), api]
 
     def connections(inner: ASGIApp) -> ASGIApp:
-        folder = static_build()
+        folder, sockets = static_build(), Sockets(inner, sign_in, gate, tabs)
         # In development the pages, which fetch their session there, live on another port.
         cors = Middleware(CORSMiddleware, allow_origins=[settings.public_url], allow_credentials=True)
-        site = Site(
-            inner,
-            Sockets(inner, sign_in, gate, tabs),
-            Router(routes(sign_in), middleware=[cors]),
-            api,
-            api.routes[-1],  # where Reflex has mounted itself
-            lambda path: is_built(folder, path, app.router),
-        )
+        own = Router(routes(sign_in), middleware=[cors])
+        reflex = api.routes[-1]  # where Reflex has mounted itself
+        site = Site(inner, sockets, own, api, reflex, lambda path: is_built(folder, path, app.router))
         framed_by = settings.backend_url if settings.demo else settings.authority_host
         return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, folder)
 

@@ -2,8 +2,7 @@
 
 import reflex as rx
 
-from azure_auth.auth.core import State
-from azure_auth.auth.registry import services
+from azure_auth.auth.core import State, services
 from azure_auth.components.brand import APP_NAME
 
 FOCUS = (

@@ -75,8 +75,8 @@ class GateNamespace(seam.EventNamespace):
             failure = why if isinstance(why, AuthError) else StoreUnavailable(type(why).__name__)
             await self._updates.send(tab, self._updates.of_failure(failure))
             return False
-        # A duplicated tab: it loads once more, with another client token.
-        await self._updates.renew_token(tab, str(uuid.uuid4()))
+        # A duplicated tab: as in Reflex, it gets another client token. It loads once more with that.
+        await self.emit("new_token", str(uuid.uuid4()), to=tab.socket)
         await self._updates.send(tab, self._updates.of(leaving_to="/" + address.lstrip("/\\")))
         return False
 

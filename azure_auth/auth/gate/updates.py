@@ -56,10 +56,6 @@ class Updates:
         """Send an update to a tab."""
         await self._server.emit("event", update, to=tab.socket, namespace=self._namespace)
 
-    async def renew_token(self, tab: Tab, client_token: str) -> None:
-        """Give a page another client token, as Reflex does with a duplicated tab."""
-        await self._server.emit("new_token", client_token, to=tab.socket, namespace=self._namespace)
-
 
 def is_for_anonymous(state: type[Any]) -> bool:
     """Tell whether an anonymous tab may see the vars of a state: the framework's and the public ones."""

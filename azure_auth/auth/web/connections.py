@@ -21,8 +21,7 @@ from azure_auth.auth.web.cookie_headers import setting_cookies, split_cookies, w
 from azure_auth.auth.web.endpoints import Endpoint, Part
 from azure_auth.auth.web.origin import OriginCheck, is_navigation, is_post_of_ours
 from azure_auth.auth.web.refusals import OTHER_ORIGIN, TOO_MANY, refusal, refuse, sign_in_first, unavailable
-from azure_auth.auth.web.requests import Body, refused_unread
-from azure_auth.auth.web.room import Room
+from azure_auth.auth.web.requests import Body, Room, refused_unread
 from azure_auth.auth.web.site import Site
 from azure_auth.auth.web.streams import Streams
 from azure_auth.auth.web.websockets import Conversation
