@@ -1069,8 +1069,8 @@ async def a_slow_ticket(seconds: float) -> None:
     waited: list[float] = []
 
     class Body:
-        def __init__(self, *arguments: object) -> None:
-            waited.append(arguments[-1])
+        def __init__(self, *_: object, seconds: float, **__: object) -> None:
+            waited.append(seconds)
 
         async def __call__(self, *_: object) -> None:
             pass

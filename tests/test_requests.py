@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 
 from azure_auth import bounds
 from azure_auth.auth.web import requests
-from azure_auth.auth.web.cookie_headers import split_cookies
+from azure_auth.auth.web.connections import split_cookies
 from azure_auth.auth.web.requests import Body, Crowd, refused_unread
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,6 @@ import asyncio
 import gc
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -72,7 +71,11 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
     }
     # The code in the address of /callback does not travel further.
     app.head_components.append(rx.el.meta(name="referrer", content="same-origin"))
-    app.api_transformer = [partial(ServePages, is_page=app.router), api]
+
+    def pages(inner: ASGIApp) -> ASGIApp:
+        return ServePages(inner, app.router)  # by now it knows all pages
+
+    app.api_transformer = [pages, api]
 
     def connections(inner: ASGIApp) -> ASGIApp:
         folder, sockets = static_build(), Sockets(inner, sign_in, gate, tabs)

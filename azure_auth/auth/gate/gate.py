@@ -10,9 +10,8 @@ import reflex as rx
 from redis.exceptions import RedisError
 
 from azure_auth.auth.gate import states, token_managers
-from azure_auth.auth.gate.admission import Admission
-from azure_auth.auth.gate.closing import Cleanup, Closing
 from azure_auth.auth.gate.frames import Frames
+from azure_auth.auth.gate.lifetimes import Admission, Cleanup, Closing
 from azure_auth.auth.gate.middleware import EventGate, after_end
 from azure_auth.auth.gate.namespace import GateNamespace
 from azure_auth.auth.gate.reflex_internals import EventContext, install_namespace, install_states, token_manager_of

@@ -14,7 +14,7 @@ import reflex as rx
 
 from azure_auth import audit
 from azure_auth.auth.gate import reflex_internals as seam
-from azure_auth.auth.gate.closing import Closing
+from azure_auth.auth.gate.lifetimes import Closing
 from azure_auth.auth.gate.messages import fits_upload, takes_files
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.gate.updates import is_for_anonymous

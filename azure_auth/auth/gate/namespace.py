@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from azure_auth import audit
 from azure_auth.auth.gate import reflex_internals as seam
-from azure_auth.auth.gate.closing import REDIS_SECONDS, Closing
+from azure_auth.auth.gate.lifetimes import REDIS_SECONDS, Closing
 from azure_auth.auth.gate.messages import address_of, is_event, is_report, takes
 from azure_auth.auth.gate.middleware import EventGate
 from azure_auth.auth.gate.pacing import Outgoing

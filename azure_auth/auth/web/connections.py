@@ -8,24 +8,28 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from azure_auth import audit
-from azure_auth.auth.cookies.cookie import cookie_name
+from azure_auth.auth.cookies.cookie import cookie_name, pairs
 from azure_auth.auth.policy import WHO
 from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.client_address import client_address
-from azure_auth.auth.web.cookie_headers import setting_cookies, split_cookies, with_cookies
 from azure_auth.auth.web.endpoints import Endpoint, Part
-from azure_auth.auth.web.origin import OriginCheck, is_navigation, is_post_of_ours
+from azure_auth.auth.web.origin import OriginCheck, is_navigation, is_post_of_ours, with_cookies
 from azure_auth.auth.web.refusals import OTHER_ORIGIN, TOO_MANY, refusal, refuse, sign_in_first, unavailable
 from azure_auth.auth.web.requests import Body, Room, refused_unread
 from azure_auth.auth.web.site import Site
-from azure_auth.auth.web.streams import Streams
-from azure_auth.auth.web.websockets import Conversation
-from azure_auth.bounds import BODY_BYTES, BODY_SECONDS, STRANGER_WEBSOCKET_SECONDS, TICKET_BODY_SECONDS
+from azure_auth.auth.web.streams import Conversation, Streams
+from azure_auth.bounds import (
+    BODY_BYTES,
+    BODY_SECONDS,
+    OTHER_COOKIE_BYTES,
+    STRANGER_WEBSOCKET_SECONDS,
+    TICKET_BODY_SECONDS,
+)
 from azure_auth.errors import StoreUnavailable
 
 Cookies = Sequence[bytes]
@@ -139,7 +143,7 @@ class Connections:
         """Serve a page or a file. The first page that a browser opens gives the browser its name."""
         cookies = Headers(scope=scope).getlist("cookie")
         if is_navigation(scope) and (name := (await self._sign_in.read_browser(cookies)).new_name):
-            send = setting_cookies([self._sign_in.browser_cookie.header(name)], send)
+            send = _setting_cookies([self._sign_in.browser_cookie.header(name)], send)
         await self._site.app(with_cookies(scope, []), receive, send)
 
     def _tidying(self, scope: Scope, send: Send) -> Send:
@@ -148,7 +152,7 @@ class Connections:
             return send
         cookies = Headers(scope=scope).getlist("cookie")
         presented = self._sign_in.session_cookie.read(cookies)
-        return setting_cookies(self._sign_in.flow_cookies.tidied(cookies, presented, time.time()), send)
+        return _setting_cookies(self._sign_in.flow_cookies.tidied(cookies, presented, time.time()), send)
 
     def _address(self, scope: Scope) -> str:
         return client_address(scope, self._settings.proxy_hops)
@@ -157,3 +161,30 @@ class Connections:
 def _is_preflight(scope: Scope) -> bool:
     asked = {"origin", "access-control-request-method"}
     return scope.get("method") == "OPTIONS" and asked <= {*Headers(scope=scope)}
+
+
+def split_cookies(scope: Scope, prefix: str) -> tuple[list[bytes], list[bytes]]:
+    """Return the cookies whose names begin with `prefix`, and all others, each as the value of one header or none.
+
+    The others are dropped if they are longer than any site of ours needs: a sibling site can fill the jar.
+    """
+    found = list(pairs(Headers(scope=scope).getlist("cookie")))
+    ours = "; ".join(f"{name}={value}" for name, value in found if name.startswith(prefix))
+    others = "; ".join(f"{name}={value}" if value else name for name, value in found if not name.startswith(prefix))
+    kept = [others.encode("latin-1")] if 0 < len(others) <= OTHER_COOKIE_BYTES else []
+    return [ours.encode("latin-1")] if ours else [], kept
+
+
+def _setting_cookies(cookies: Sequence[str], send: Send) -> Send:
+    """Wrap `send`, so that the answer sets these cookies, except those that it sets itself."""
+
+    async def send_with_cookies(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            own = {cookie.partition("=")[0] for cookie in headers.getlist("set-cookie")}
+            for cookie in cookies:
+                if cookie.partition("=")[0] not in own:
+                    headers.append("set-cookie", cookie)
+        await send(message)
+
+    return send_with_cookies

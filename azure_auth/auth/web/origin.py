@@ -4,12 +4,13 @@ Fetch Metadata (https://www.w3.org/TR/fetch-metadata/) says what a request is fo
 loopback; old ones never do.
 """
 
+from collections.abc import Iterable
+
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from azure_auth.auth.cookies.cookie import pairs
 from azure_auth.auth.policy import is_cross_origin
-from azure_auth.auth.web.cookie_headers import with_cookies
 from azure_auth.auth.web.endpoints import Endpoint, Part
 from azure_auth.settings import Settings
 
@@ -70,3 +71,9 @@ def is_navigation(scope: Scope) -> bool:
 def is_of_old_browser(scope: Scope) -> bool:
     """Tell whether a request has no Fetch Metadata."""
     return not any(name.startswith(b"sec-fetch-") for name, _ in scope["headers"])
+
+
+def with_cookies(scope: Scope, cookies: Iterable[bytes]) -> Scope:
+    """Return the scope with these Cookie headers in place of its own."""
+    headers = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
+    return {**scope, "headers": headers + [(b"cookie", value) for value in cookies]}
