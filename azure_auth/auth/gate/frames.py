@@ -24,25 +24,18 @@ _GONE: Message = {"type": "websocket.disconnect", "code": 1012}
 
 
 class Frames:
-    """Stands between the server and Engine.IO, for one socket.
-
-    Attributes:
-        outgoing: What Engine.IO has not sent yet; None before the socket is connected.
-    """
+    """Stands between the server and Engine.IO, for one socket."""
 
     def __init__(
         self, receive: Receive, send: Send, cut: "Future[None]", paces: Paces, on_odd: Callable[[], None]
     ) -> None:
-        """Stand in front of a socket of the server.
+        """Stand in front of a socket of the server, until `cut` is done, whether the client agrees or not.
 
-        Args:
-            receive: The server's.
-            send: The server's.
-            cut: When this is done, the socket is over, whether its client agrees or not.
-            paces: Say when the next message may be read.
-            on_odd: Called at the first frame that no page sends; that frame ends the socket.
+        `paces` say when the next message may be read. The first frame that no page sends calls `on_odd`, and ends the
+        socket.
         """
         self.outgoing: Outgoing | None = None
+        """What Engine.IO has not sent yet; None before the socket is connected."""
         self._receive, self._send, self._cut = receive, send, cut
         self._paces, self._on_odd = paces, on_odd
         self._coming: Future[Message] | None = None

@@ -14,7 +14,7 @@ from azure_auth.auth.gate.frames import Frames
 from azure_auth.auth.gate.lifetimes import Admission, Cleanup, Closing
 from azure_auth.auth.gate.middleware import EventGate, after_end
 from azure_auth.auth.gate.namespace import GateNamespace
-from azure_auth.auth.gate.reflex_internals import EventContext, install_namespace, install_states, token_manager_of
+from azure_auth.auth.gate.reflex_internals import EventContext, install, token_manager_of
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.gate.updates import Updates, hide_from_anonymous
 from azure_auth.auth.sessions.session import Session
@@ -23,32 +23,19 @@ from azure_auth.bounds import ANSWER_SECONDS
 
 
 class Gate:
-    """Stands between browsers and the app's states, in both directions.
-
-    Attributes:
-        events: Who may run an event.
-        namespace: Messages in, updates out.
-        cleanup: Which states are forgotten.
-        closing: How connections end.
-        updates: What browsers are told.
-    """
+    """Stands between browsers and the app's states, in both directions."""
 
     def __init__(
         self, app: rx.App, sessions: Sessions, tabs: Tabs, state: type[rx.State], start_url: Callable[[str, str], str]
     ) -> None:
-        """Put the gate in front of everything that `app` does with states.
+        """Put the gate in front of everything that `app` does with states. Pages may be added later.
 
-        Args:
-            app: The app; its pages may be added later.
-            sessions: Who is signed in.
-            tabs: Who is connected.
-            state: The state that has `leaving_to`, `failure` and `broken`, which every page shows.
-            start_url: Returns where an anonymous tab signs in, given its stable id and the page to come back to.
+        `state` has `leaving_to`, `failure` and `broken`, which every page shows. `start_url` returns where an anonymous
+        tab signs in, given its stable id and the page to come back to.
         """
         self._sessions, self._tabs = sessions, tabs
         self._tokens = token_managers.instead_of(token_manager_of(app))
         kept = states.instead_of(app.state_manager, sessions.is_over)
-        install_states(app, kept)
         hide_from_anonymous()
         self.updates = Updates(app, state)
         self.closing = Closing(app, tabs, self._tokens, self.updates)
@@ -56,7 +43,7 @@ class Gate:
         self.cleanup = Cleanup(sessions, tabs, self._tokens, kept, self.closing)
         self.events = EventGate(app, sessions, tabs, self.closing, start_url)
         self.namespace = GateNamespace(app, sessions, tabs, self._tokens, self.events, self.closing)
-        install_namespace(app, self.namespace, self._tokens)
+        install(app, kept, self.namespace, self._tokens)
         app.add_middleware(self.events, index=0)  # before Reflex's own, which answers `hydrate`
         app.backend_exception_handler = self._tell
         app.frontend_exception_handler = self.updates.log_report

@@ -26,11 +26,7 @@ REDIS_SECONDS = 8.0
 
 
 class Closing(Background):
-    """Ends connections: told to leave, closed for good, or cut so that the page reconnects.
-
-    Attributes:
-        updates: What tabs are told.
-    """
+    """Ends connections: told to leave, closed for good, or cut so that the page reconnects."""
 
     def __init__(self, app: rx.App, tabs: Tabs, tokens: LocalTokens, updates: Updates) -> None:
         super().__init__()
@@ -65,17 +61,13 @@ class Closing(Background):
 
 
 class Cleanup:
-    """Deletes the states of tabs that are connected to no worker: with the session, or an anonymous one after a while.
-
-    Attributes:
-        forget: Deletes the states under the keys of tabs, connected or not.
-    """
+    """Deletes states of tabs that are connected to no worker: with the session, or an anonymous one after a while."""
 
     def __init__(
         self, sessions: Sessions, tabs: Tabs, tokens: LocalTokens, states: LocalStates | SharedStates, closing: Closing
     ) -> None:
         self._sessions, self._tabs, self._tokens = sessions, tabs, tokens
-        self.forget = states.forget
+        self.forget = states.forget  # also of tabs that are connected
         self._left = Timers[str](lambda key: closing.soon(self.forget_closed([key])))
 
     async def note(self, tab: Tab) -> None:

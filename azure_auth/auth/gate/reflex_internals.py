@@ -80,17 +80,14 @@ def wrap_asgi(app: rx.App, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
     app.__class__ = Wrapped
 
 
-def install_states(app: rx.App, manager: StateManager) -> None:
-    """Replace Reflex's state manager: its configuration knows three kinds, and takes no class."""
-    app._state_manager = manager
+def install(app: rx.App, states: StateManager, namespace: EventNamespace, tokens: LocalTokenManager) -> None:
+    """Replace Reflex's state manager, its event namespace, and the token manager that a namespace makes by itself.
 
-
-def install_namespace(app: rx.App, namespace: EventNamespace, manager: LocalTokenManager) -> None:
-    """Replace Reflex's event namespace and the token manager that a namespace makes by itself.
-
-    Python-socketio takes any namespace, but `rx.App` has no parameter for one.
+    Reflex's configuration knows three kinds of state managers, and takes no class. Python-socketio takes any namespace,
+    but `rx.App` has no parameter for one.
     """
-    namespace._token_manager = manager
+    app._state_manager = states
+    namespace._token_manager = tokens
     app._event_namespace = namespace
     server(app).register_namespace(namespace)
 
@@ -215,10 +212,8 @@ def is_client_storage(var: str) -> bool:
 def hide_states(is_hidden: Callable[[type[BaseState]], bool]) -> None:
     """Compute no var of a hidden state: it may cost a query.
 
-    Reflex computes the vars of all states when a page loads, and those that may have changed after each event.
-
-    Args:
-        is_hidden: Asked for each state. Of a hidden one only the substates are computed. The latest one given counts.
+    Reflex computes the vars of all states when a page loads, and those that may have changed after each event. Of a
+    state for which the latest `is_hidden` holds, only the substates are computed.
     """
 
     @wraps(_dict)

@@ -93,7 +93,7 @@ class Tabs:
 
     def __init__(self) -> None:
         self._holders: dict[str, Tab] = {}
-        self._uploads: defaultdict[str, list[Tab]] = defaultdict(list)
+        self._uploads: defaultdict[str, dict[Tab, None]] = defaultdict(dict)
         self._by_socket: dict[str, Tab] = {}
         self._by_session: defaultdict[str, dict[Tab, None]] = defaultdict(dict)
         self._anonymous: dict[Tab, None] = {}
@@ -102,7 +102,7 @@ class Tabs:
     def connected(self, tab: Tab, *, upload: bool = False) -> Generator[None]:
         """Register a connection while it lasts. It holds the state under its key unless another socket does."""
         if upload:
-            self._uploads[tab.state_key].append(tab)
+            self._uploads[tab.state_key][tab] = None
         else:
             self._holders.setdefault(tab.state_key, tab)
         (self._by_session[tab.session.reference] if tab.session else self._anonymous)[tab] = None
@@ -110,7 +110,13 @@ class Tabs:
             yield
         finally:
             self.let_go(tab)
-            self._forget(tab)
+            self._by_socket.pop(tab.socket, None)
+            if upload:
+                _remove(tab, self._uploads, tab.state_key)
+            if tab.session:
+                _remove(tab, self._by_session, tab.session.reference)
+            else:
+                del self._anonymous[tab]
 
     def bind(self, tab: Tab, socket: str) -> None:
         """Note a tab's socket, once Socket.IO has given it an id."""
@@ -126,24 +132,11 @@ class Tabs:
         if self._holders.get(tab.state_key) is tab:
             del self._holders[tab.state_key]
 
-    def _forget(self, tab: Tab) -> None:
-        self._by_socket.pop(tab.socket, None)
-        if tab in (uploads := self._uploads.get(tab.state_key, [])):
-            uploads.remove(tab)
-            if not uploads:
-                del self._uploads[tab.state_key]
-        if tab.session is None:
-            del self._anonymous[tab]
-            return
-        del self._by_session[tab.session.reference][tab]
-        if not self._by_session[tab.session.reference]:
-            del self._by_session[tab.session.reference]
-
     def at(self, key: str) -> Tab | None:
         """Return the tab whose state lies under `key`; None if no connection has that key."""
         if key in self._holders:
             return self._holders[key]
-        return self._uploads[key][-1] if key in self._uploads else None
+        return next(reversed(self._uploads[key])) if key in self._uploads else None
 
     def of_socket(self, socket: str) -> Tab | None:
         """Return the tab of a socket, given by Socket.IO's id; None if its connection has ended."""
@@ -156,3 +149,9 @@ class Tabs:
     def of(self, session: Session) -> list[Tab]:
         """Return all tabs of a session."""
         return list(self._by_session.get(session.reference, ()))
+
+
+def _remove(tab: Tab, groups: dict[str, dict[Tab, None]], key: str) -> None:
+    del groups[key][tab]
+    if not groups[key]:
+        del groups[key]

@@ -78,11 +78,8 @@ class SharedTokens(LocalTokens, RedisTokenManager):
     async def take_over(self, token: str, sid: str, ask: Callable[[], Awaitable[None]]) -> bool:
         """Make a tab a socket's of this worker; False if another worker has it, and its client answers.
 
-        Args:
-            token: The key of the tab.
-            sid: The socket.
-            ask: Asks the worker that has it. That worker calls `keep` if the client answers, else it drops its record.
-                A worker that has ended does neither.
+        `ask` asks the worker that has it. That worker calls `keep` if the client answers, else it drops its record. A
+        worker that has ended does neither.
         """
         record = self._get_redis_key(token)
         while True:

@@ -18,13 +18,10 @@ class SecurityHeaders:
     """Sets the headers of every answer; those that an answer has already, such as a stricter policy, stay."""
 
     def __init__(self, app: ASGIApp, public_url: str, framed_by: str, build: Path) -> None:
-        """Wrap the whole app.
+        """Wrap the whole app, which browsers reach under `public_url`.
 
-        Args:
-            app: The app.
-            public_url: The origin under which browsers reach it.
-            framed_by: The directory's origin, which alone may frame the front-channel sign-out.
-            build: The folder of the static build; its inline scripts are the only ones that may run.
+        The origin `framed_by`, the directory's, alone may frame the front-channel sign-out. Only the inline scripts of
+        the static build in the folder `build` may run.
         """
         self._app, self._public_url, self._framed_by, self._build = app, public_url, framed_by, build
 
