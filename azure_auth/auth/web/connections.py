@@ -17,11 +17,10 @@ from azure_auth.auth.policy import WHO
 from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.client_address import client_address
-from azure_auth.auth.web.endpoints import Endpoint, Part
+from azure_auth.auth.web.endpoints import Endpoint, Part, Site
 from azure_auth.auth.web.origin import OriginCheck, is_navigation, is_post_of_ours, with_cookies
 from azure_auth.auth.web.refusals import OTHER_ORIGIN, TOO_MANY, refusal, refuse, sign_in_first, unavailable
 from azure_auth.auth.web.requests import Body, Room, refused_unread
-from azure_auth.auth.web.site import Site
 from azure_auth.auth.web.streams import Conversation, Streams
 from azure_auth.bounds import (
     BODY_BYTES,
