@@ -8,8 +8,8 @@ from starlette.routing import Router
 from azure_auth.auth.gate.sockets import Sockets
 from azure_auth.auth.gate.tabs import Tabs
 from azure_auth.auth.web.connections import Connections
+from azure_auth.auth.web.endpoints import Site
 from azure_auth.auth.web.routes import routes
-from azure_auth.auth.web.site import Site
 
 
 def connections(app, sign_in, gate=None, tabs=None, *, api=None, is_built=lambda _: False) -> Connections:

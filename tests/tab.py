@@ -12,10 +12,9 @@ from jar import Jar
 from reflex_base.event.context import EventContext
 from reflex_base.registry import RegistrationContext
 
-from azure_auth.auth.core import State
+from azure_auth.auth.core import Services, State, register, services
 from azure_auth.auth.gate.tabs import Tab as Connection
 from azure_auth.auth.gate.tabs import Tabs
-from azure_auth.auth.registry import Services, register, services
 from azure_auth.auth.sign_in import SignIn
 
 
@@ -131,4 +130,4 @@ def open_tab() -> Tab:
 
 def registered(sign_in: SignIn) -> None:
     """Let states find this, as `install` does."""
-    register(Services(sign_in.settings, sign_in, Tabs()))
+    register(Services(sign_in, Tabs()))

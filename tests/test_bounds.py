@@ -27,12 +27,10 @@ from test_requests import body_in_time, longest_boundary, longest_cookies, longe
 from test_websockets import a_strangers_websocket, longest_message, messages_ahead
 
 from azure_auth import audit, bounds
-from azure_auth.auth.gate import admission, cleanup, failures, middleware
-from azure_auth.auth.gate.arguments import _fits, takes
+from azure_auth.auth.gate import reflex_internals, updates
 from azure_auth.auth.gate.frames import Frames
-from azure_auth.auth.gate.messages import is_event
-from azure_auth.auth.gate.pacing import Pace, Paces
-from azure_auth.auth.gate.sending import Outgoing
+from azure_auth.auth.gate.messages import _fits, is_event, takes
+from azure_auth.auth.gate.pacing import Outgoing, Pace, Paces
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.policy import public
 from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
@@ -541,9 +539,9 @@ async def reports_a_minute(most: int) -> None:
     gate = gate_of(Tabs())
     logged: list[object] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(failures._log, "error", lambda *line: logged.append(line))
+        patch.setattr(updates._log, "error", lambda *line: logged.append(line))
         for number in range(2 * most):
-            gate.failures.of_browser(ValueError(number))
+            gate.updates.log_report(ValueError(number))
     assert len(logged) == most
 
 
@@ -587,7 +585,7 @@ async def tabs_of_a_session(_: int) -> None:
     with ExitStack() as open_:
         for number in range(bounds.SESSION_SOCKETS + 5):
             tab = of_ada(f"key {number}")
-            admitted.append((gate.welcome(tab), tab.store_error is None))
+            admitted.append((gate.welcome(tab), tab.refusal is None))
             if admitted[-1][0]:
                 open_.enter_context(tabs.connected(tab))
         for one in tabs.of(tab.session):
@@ -663,7 +661,7 @@ async def tasks_of_a_session(most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for background, running in ((True, most), (True, most - 1), (False, most)):
             handler = SimpleNamespace(handler=SimpleNamespace(is_background=background))
-            patch.setattr(middleware, "registered", lambda _, handler=handler: handler)
+            patch.setattr(reflex_internals, "registered", lambda _, handler=handler: handler)
             gate.events._running = {tab.session: dict.fromkeys(range(running), "key")}
             told = await gate.events._answer_session(tab, tab.session, event, context)
             assert ("Too much at once" in str(told)) is (background and running == most)
@@ -674,7 +672,7 @@ async def a_silent_tab(_: float) -> None:
     tabs = Tabs()
     gate = gate_of(tabs)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(admission, "TAB_ANSWER_SECONDS", 0.05)
+        patch.setattr(bounds, "TAB_ANSWER_SECONDS", 0.05)
         there, silent = of_ada("there"), of_ada("silent", answering=False)
         with tabs.connected(there), tabs.connected(silent):
             assert gate.welcome(there)
@@ -812,8 +810,8 @@ async def slow_client(characters: int) -> None:
     socket, tabs = Socket(), Tabs()
     socket.sent = None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("azure_auth.auth.gate.frames.SEND_SECONDS", 0.05)
-        patch.setattr(admission, "TAB_ANSWER_SECONDS", 0.02)
+        patch.setattr("azure_auth.bounds.SEND_SECONDS", 0.05)
+        patch.setattr(bounds, "TAB_ANSWER_SECONDS", 0.02)
         tab = of_ada("key")
         tab.cut, tab.frames = socket.cut, socket.frames
         gate = gate_of(tabs)
@@ -922,9 +920,9 @@ async def lasts_of_a_stranger(_: float) -> None:
 
     gate.cleanup.forget_closed = forget
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(admission, "STRANGER_SECONDS", 0.05)
-        patch.setattr(admission, "STRANGER_ANSWER_SECONDS", 0.05)
-        patch.setattr(cleanup, "STRANGER_STATE_SECONDS", 0.05)
+        patch.setattr(bounds, "STRANGER_SECONDS", 0.05)
+        patch.setattr(bounds, "STRANGER_ANSWER_SECONDS", 0.05)
+        patch.setattr(bounds, "STRANGER_STATE_SECONDS", 0.05)
         tab = Tab("key", "id", None, cut=asyncio.get_running_loop().create_future(), frames=Alive())
         with tabs.connected(tab):
             assert gate.welcome(tab)
@@ -1071,8 +1069,8 @@ async def a_slow_ticket(seconds: float) -> None:
     waited: list[float] = []
 
     class Body:
-        def __init__(self, *arguments: object) -> None:
-            waited.append(arguments[-1])
+        def __init__(self, *_: object, seconds: float, **__: object) -> None:
+            waited.append(seconds)
 
         async def __call__(self, *_: object) -> None:
             pass

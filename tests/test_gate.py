@@ -260,7 +260,7 @@ async def test_a_tab_takes_the_place_of_a_socket_that_is_gone(impatient, earlier
         running_gate(tabs) as (gate, passed),
         MemoryPage(gate, tabs, answering=earlier != "does not answer") as first,
     ):
-        first.tab.store_error = TooManyTabs() if earlier == "was refused" else None
+        first.tab.refusal = TooManyTabs() if earlier == "was refused" else None
         await first.loads("/callback")
         assert len(passed) == (0 if earlier == "was refused" else 1)
         if earlier == "was cut":

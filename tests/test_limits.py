@@ -16,8 +16,7 @@ from reflex.istate.manager.token import BaseStateToken
 from reflex_base.registry import RegistrationContext
 from tab import State
 
-from azure_auth import audit
-from azure_auth.auth.gate import admission, cleanup
+from azure_auth import audit, bounds
 from azure_auth.auth.gate.gate import Gate
 from azure_auth.auth.gate.messages import is_event
 from azure_auth.auth.gate.tabs import Tab, Tabs
@@ -160,11 +159,10 @@ def trail():
 @pytest.fixture
 async def gate(sign_in, monkeypatch) -> AsyncIterator[Gate]:
     """A gate that has few strangers, for a moment, and notes whom it sends away in `dismissed`."""
-    for module in (admission, cleanup):
-        monkeypatch.setattr(module, "STRANGERS", 5)
-    monkeypatch.setattr(admission, "STRANGER_SECONDS", 0.2)
-    monkeypatch.setattr(admission, "STRANGER_ANSWER_SECONDS", 0.1)
-    monkeypatch.setattr(cleanup, "STRANGER_STATE_SECONDS", 0.2)
+    monkeypatch.setattr(bounds, "STRANGERS", 5)
+    monkeypatch.setattr(bounds, "STRANGER_SECONDS", 0.2)
+    monkeypatch.setattr(bounds, "STRANGER_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(bounds, "STRANGER_STATE_SECONDS", 0.2)
     context = RegistrationContext.set(RegistrationContext.ensure_context().fork())  # one app for each
     app = rx.App()
     app._enable_state()

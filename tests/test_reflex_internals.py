@@ -23,10 +23,10 @@ from reflex.state import BaseState
 
 from azure_auth import reflex_build
 from azure_auth.auth.gate import reflex_internals
-from azure_auth.auth.gate.links import SharedLinks
 from azure_auth.auth.gate.namespace import GateNamespace
 from azure_auth.auth.gate.states import LocalStates, SharedStates
 from azure_auth.auth.gate.tabs import Tabs
+from azure_auth.auth.gate.token_managers import SharedTokens
 from azure_auth.bounds import FRAME_CHARACTERS
 
 SEAM = {ROOT / "azure_auth/auth/gate/reflex_internals.py", ROOT / "azure_auth/reflex_build.py"}
@@ -141,7 +141,7 @@ def faults() -> list[str]:
             continue
         if parameters is not None:
             function = getattr(piece, "__func__", piece)
-            has = " ".join(inspect.signature(getattr(function, "original", function)).parameters).removeprefix("cls ")
+            has = " ".join(inspect.signature(function).parameters).removeprefix("cls ")
             if has.removesuffix("cls") != parameters:
                 wrong.append(f"{place} takes ({has}), not ({parameters}): {why}")
     return wrong
@@ -187,7 +187,7 @@ def test_a_parameter_that_is_renamed_is_named(monkeypatch):
     assert "on_event takes (self sid message)" in fault
 
 
-@pytest.mark.parametrize("ours", [GateNamespace, LocalStates, SharedStates, SharedLinks])
+@pytest.mark.parametrize("ours", [GateNamespace, LocalStates, SharedStates, SharedTokens])
 def test_what_we_override_is_there(ours):
     """Each method with an underscore overrides one of Reflex's, except those that only we call."""
     own = {"_release_late", "_release", "_releases", "_has", "_own", "_is_given_up"}

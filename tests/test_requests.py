@@ -11,9 +11,8 @@ from starlette.responses import PlainTextResponse
 
 from azure_auth import bounds
 from azure_auth.auth.web import requests
-from azure_auth.auth.web.cookie_headers import split_cookies
-from azure_auth.auth.web.requests import Body, refused_unread
-from azure_auth.auth.web.room import Crowd
+from azure_auth.auth.web.connections import split_cookies
+from azure_auth.auth.web.requests import Body, Crowd, refused_unread
 
 pytestmark = pytest.mark.anyio
 FORM = "multipart/form-data; boundary=the-boundary"

@@ -7,8 +7,7 @@ import pytest
 from conftest import APP
 from tab import finishes, sign_in_as
 
-from azure_auth.auth.core import State
-from azure_auth.auth.registry import services
+from azure_auth.auth.core import State, services
 
 pytestmark = pytest.mark.anyio
 

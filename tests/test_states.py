@@ -11,9 +11,9 @@ from reflex.istate.manager.redis import StateManagerRedis
 from reflex.utils.token_manager import LocalTokenManager, RedisTokenManager
 from reflex_base.event.context import EventContext
 
-from azure_auth.auth.gate import links as links_module
+from azure_auth.auth.gate import token_managers
 from azure_auth.auth.gate.states import SharedStates, instead_of
-from azure_auth.auth.gate.visibility import hide_from_anonymous
+from azure_auth.auth.gate.updates import hide_from_anonymous
 from azure_auth.auth.policy import public
 from azure_auth.auth.sessions.sealing import STRANGER
 
@@ -75,7 +75,7 @@ async def test_states_are_closed_however_the_task_that_listens_to_redis_ends(sta
 async def test_a_late_goodbye_does_not_unlink_the_next_socket(server, kind, key):
     """Reflex forgets a socket in a task of its own, which may come after the tab's next one."""
     redis = Redis.from_url(f"redis://127.0.0.1:{server.get_connection_kwargs()['port']}")
-    links = links_module.instead_of(LocalTokenManager() if kind == "embedded" else RedisTokenManager(redis))
+    links = token_managers.instead_of(LocalTokenManager() if kind == "embedded" else RedisTokenManager(redis))
     await links.link_token_to_sid(key, "first")
     await links.link_token_to_sid(key, "second")
     await links.disconnect_token(key, "first")

@@ -9,7 +9,7 @@ from conftest import Clock
 from jar import Jar
 from tab import finishes, open_tab, registered, sign_in_as
 
-from azure_auth.auth.registry import services
+from azure_auth.auth.core import services
 from azure_auth.auth.sessions.flows import FLOW_SECONDS
 from azure_auth.demo.id_tokens import FORGERIES
 from azure_auth.error_texts import ERROR_TEXTS

@@ -12,8 +12,8 @@ from starlette.websockets import WebSocket
 
 from azure_auth.auth.policy import public
 from azure_auth.auth.web import connections as connections_module
-from azure_auth.auth.web import websockets
-from azure_auth.auth.web.websockets import Conversation
+from azure_auth.auth.web import streams
+from azure_auth.auth.web.streams import Conversation
 
 pytestmark = pytest.mark.anyio
 GONE = {"type": "websocket.disconnect", "code": 1001}
@@ -60,7 +60,7 @@ async def swallows(socket: WebSocket) -> None:
 @pytest.mark.parametrize("endpoint", [pushes, waits, swallows])
 async def test_a_handler_does_not_outlive_its_client(monkeypatch, endpoint):
     """A handler that only sends or waits is cancelled; one that swallows its cancellation can send nothing more."""
-    monkeypatch.setattr(websockets, "GONE_SECONDS", 0.1)
+    monkeypatch.setattr(streams, "GONE_SECONDS", 0.1)
     client = Client()
     talk = asyncio.create_task(client.with_(endpoint))
     while not client.heard:
@@ -129,8 +129,8 @@ async def longest_message(most: int) -> None:
 async def messages_ahead(most: int) -> None:
     """So many messages wait for their handler; one more that waits too long ends the websocket."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(websockets, "SEND_SECONDS", 0.1)
-        patch.setattr(websockets, "GONE_SECONDS", 0.1)
+        patch.setattr(streams, "SEND_SECONDS", 0.1)
+        patch.setattr(streams, "GONE_SECONDS", 0.1)
         for number, is_ended in ((most - 1, False), (most + 1, True)):
             client = Client()
             for _ in range(number):

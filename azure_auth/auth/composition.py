@@ -18,15 +18,13 @@ from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from azure_auth import audit
-from azure_auth.auth.core import State
+from azure_auth.auth.core import Services, State, register
 from azure_auth.auth.entra.client import Client
+from azure_auth.auth.gate.app_wraps import leave, notice
 from azure_auth.auth.gate.gate import Gate
-from azure_auth.auth.gate.leave import leave
-from azure_auth.auth.gate.notice import notice
 from azure_auth.auth.gate.reflex_internals import wrap_asgi
 from azure_auth.auth.gate.sockets import Sockets
 from azure_auth.auth.gate.tabs import Tabs
-from azure_auth.auth.registry import Services, register
 from azure_auth.auth.sessions.server_keys import ServerKeys, kept_in
 from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.auth.sessions.store.contract import Store
@@ -34,10 +32,9 @@ from azure_auth.auth.sessions.store.redis import RedisStore
 from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.connections import Connections
+from azure_auth.auth.web.endpoints import ServePages, Site, is_built
 from azure_auth.auth.web.headers import SecurityHeaders
 from azure_auth.auth.web.routes import routes
-from azure_auth.auth.web.site import Site
-from azure_auth.auth.web.static_build import ServePages, is_built
 from azure_auth.logs import install_redaction
 from azure_auth.reflex_build import keep_lines_whole, static_build
 from azure_auth.settings import Settings
@@ -66,7 +63,7 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
     store = RedisStore(settings.redis_url, keys) if settings.redis_url else EmbeddedStore(DATA / "sessions.sqlite")
     sessions, tabs = Sessions(store, settings, keys), Tabs()
     sign_in = SignIn(settings, client, sessions, store, keys)
-    register(Services(settings, sign_in, tabs))
+    register(Services(sign_in, tabs))
     gate = Gate(app, sessions, tabs, State, sign_in.start_url)
     app.extra_app_wraps |= {
         (1, "Leave"): lambda _: leave(State, settings.backend_url),
@@ -76,22 +73,17 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
     app.head_components.append(rx.el.meta(name="referrer", content="same-origin"))
 
     def pages(inner: ASGIApp) -> ASGIApp:
-        return ServePages(inner, app.router)
+        return ServePages(inner, app.router)  # by now it knows all pages
 
     app.api_transformer = [pages, api]
 
     def connections(inner: ASGIApp) -> ASGIApp:
-        folder = static_build()
+        folder, sockets = static_build(), Sockets(inner, sign_in, gate, tabs)
         # In development the pages, which fetch their session there, live on another port.
         cors = Middleware(CORSMiddleware, allow_origins=[settings.public_url], allow_credentials=True)
-        site = Site(
-            inner,
-            Sockets(inner, sign_in, gate, tabs),
-            Router(routes(sign_in), middleware=[cors]),
-            api,
-            api.routes[-1],  # where Reflex has mounted itself
-            lambda path: is_built(folder, path, app.router),
-        )
+        own = Router(routes(sign_in), middleware=[cors])
+        reflex = api.routes[-1]  # where Reflex has mounted itself
+        site = Site(inner, sockets, own, api, reflex, lambda path: is_built(folder, path, app.router))
         framed_by = settings.backend_url if settings.demo else settings.authority_host
         return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, folder)
 

@@ -9,15 +9,16 @@ session, and left out of Reflex's pickles.
 # pyright: reportUnknownMemberType=false
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import reflex as rx
 
 from azure_auth.auth.gate import reflex_internals
-from azure_auth.auth.gate.tabs import Tab
+from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.policy import public
-from azure_auth.auth.registry import services
+from azure_auth.auth.sign_in import SignIn
 from azure_auth.errors import AuthError, FlowForeign, FlowUnknown, SignInFailed, StoreUnavailable, whereabouts
 from azure_auth.return_target import return_target
 
@@ -29,6 +30,34 @@ _NOTICES = {
     "refused": "Your session ended because the configuration of this site changed.",
     "unreachable": "Microsoft could not be reached, so you may still be signed in there. Close all browser windows.",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What `install` made for the app of this process: the parts of sign-in that its states need."""
+
+    sign_in: SignIn
+    tabs: Tabs
+
+
+_services: Services | None = None
+
+
+def register(services: Services) -> None:
+    """Make the services of the app known to its states, which Reflex builds without arguments."""
+    global _services
+    _services = services
+
+
+def services() -> Services:
+    """Return the services of the app.
+
+    Raises:
+        RuntimeError: When `install` was not called.
+    """
+    if _services is None:
+        raise RuntimeError("call azure_auth.auth.install(app, settings) before a page is built")
+    return _services
 
 
 @public
@@ -86,7 +115,7 @@ class State(rx.State):
             )
         except AuthError as failure:
             if isinstance(failure, (FlowUnknown, FlowForeign)) and tab.signed_in:
-                return rx.redirect(services().settings.login_redirect, replace=True)
+                return rx.redirect(services().sign_in.settings.login_redirect, replace=True)
             await self._show(failure)
         except Exception as broken:
             failure = SignInFailed(whereabouts(broken))
@@ -129,13 +158,12 @@ class State(rx.State):
         return session.identity if session else None
 
     def _tab(self) -> Tab:
-        tab = services().tabs.at(self.router.session.client_token)
-        return tab or Tab.of(self.router.session.client_token, None)
+        key = self.router.session.client_token
+        return services().tabs.at(key) or Tab.of(key, None)
 
     async def _sign_out(self, *, everywhere: bool) -> None:
         tab = self._tab()
-        session = tab.signed_in
-        if session is None:
+        if (session := tab.signed_in) is None:
             return
         tells = self.router.url.path.rstrip("/") == "/logout" and self._asked("because")
         if tab.returned or tells:  # the page shows how an earlier session ended; the current session stays

@@ -2,8 +2,7 @@
 
 import reflex as rx
 
-from azure_auth.auth.core import State
-from azure_auth.auth.registry import services
+from azure_auth.auth.core import State, services
 from azure_auth.components.brand import APP_NAME
 
 FOCUS = (
@@ -27,7 +26,7 @@ def frame(*children: rx.Component) -> rx.Component:
     )
     return rx.el.div(
         rx.el.header(
-            banner if services().settings.demo else rx.fragment(),
+            banner if services().sign_in.settings.demo else rx.fragment(),
             rx.el.div(
                 rx.el.span(
                     APP_NAME[0],

@@ -14,16 +14,8 @@ from typing import Any
 
 from starlette.types import Message, Receive, Send
 
-from azure_auth.auth.gate.pacing import Paces
-from azure_auth.auth.gate.sending import Outgoing
-from azure_auth.bounds import (
-    FRAME_CHARACTERS,
-    OUTGOING_CHARACTERS,
-    SEND_SECONDS,
-    SLOWEST_CHARACTERS,
-    SOCKET,
-    UNREAD_CHARACTERS,
-)
+from azure_auth import bounds
+from azure_auth.auth.gate.pacing import Outgoing, Paces
 
 _PING, _PONG = "2", "3"
 _CONNECT, _DISCONNECT = "40/_event,{", "41/_event,"
@@ -32,25 +24,18 @@ _GONE: Message = {"type": "websocket.disconnect", "code": 1012}
 
 
 class Frames:
-    """Stands between the server and Engine.IO, for one socket.
-
-    Attributes:
-        outgoing: What Engine.IO has not sent yet; None before the socket is connected.
-    """
+    """Stands between the server and Engine.IO, for one socket."""
 
     def __init__(
         self, receive: Receive, send: Send, cut: "Future[None]", paces: Paces, on_odd: Callable[[], None]
     ) -> None:
-        """Stand in front of a socket.
+        """Stand in front of a socket of the server, until `cut` is done, whether the client agrees or not.
 
-        Args:
-            receive: Of the server.
-            send: Of the server.
-            cut: When this is done, the socket is over, whether its client agrees or not.
-            paces: Say when the next message may be read.
-            on_odd: Called at the first frame that no page sends; it ends the socket.
+        `paces` say when the next message may be read. The first frame that no page sends calls `on_odd`, and ends the
+        socket.
         """
         self.outgoing: Outgoing | None = None
+        """What Engine.IO has not sent yet; None before the socket is connected."""
         self._receive, self._send, self._cut = receive, send, cut
         self._paces, self._on_odd = paces, on_odd
         self._coming: Future[Message] | None = None
@@ -93,15 +78,15 @@ class Frames:
         text = message.get("text") or ""
         if text == _PING:
             self._pings.append(None)
-        if self._unseen > OUTGOING_CHARACTERS and message["type"] == "websocket.send":
+        if self._unseen > bounds.OUTGOING_CHARACTERS and message["type"] == "websocket.send":
             self._end()
             raise ConnectionError
         try:
-            limit = 1.0 if self._cut.done() else SEND_SECONDS + len(text) / SLOWEST_CHARACTERS
+            limit = 1.0 if self._cut.done() else bounds.SEND_SECONDS + len(text) / bounds.SLOWEST_CHARACTERS
             async with asyncio.timeout(limit) as self._sending:
                 await self._send(message)
                 self._unseen += len(text)
-                if self._unseen > UNREAD_CHARACTERS and not any(self._pings):
+                if self._unseen > bounds.UNREAD_CHARACTERS and not any(self._pings):
                     await self._ask()
         except Exception as broken:  # whatever the server raises when the client has left
             self._end()
@@ -124,7 +109,7 @@ class Frames:
         """
         if self._over or self._cut.done():
             return False
-        asked = next(filter(None, self._pings), None)
+        asked, most = next(filter(None, self._pings), None), bounds.SOCKET
         try:
             async with asyncio.timeout(seconds):
                 if asked is None:
@@ -133,8 +118,8 @@ class Frames:
                     async with self._turn:
                         if asked.done() or self._over:
                             break
-                        if len(self._ahead) >= SOCKET.waiting or _size(self._ahead) >= SOCKET.waiting_characters:
-                            return self._unseen <= UNREAD_CHARACTERS  # it is there, but may not read
+                        if len(self._ahead) >= most.waiting or _size(self._ahead) >= most.waiting_characters:
+                            return self._unseen <= bounds.UNREAD_CHARACTERS  # it is there, but may not read
                         message = await self._incoming()
                         if message is not None:
                             self._ahead.append(message)
@@ -160,13 +145,11 @@ class Frames:
             if message is None:
                 continue
             text = message.get("text")
-            if message["type"] != "websocket.receive":
-                return message
-            if text == _PONG:
+            if message["type"] != "websocket.receive" or text == _PONG:
                 return message
             if text == _DISCONNECT and self._connected:
                 return {"type": "websocket.disconnect", "code": 1000}
-            if not isinstance(text, str) or len(text) > FRAME_CHARACTERS or not self._is_expected(text):
+            if not isinstance(text, str) or len(text) > bounds.FRAME_CHARACTERS or not self._is_expected(text):
                 self._on_odd()
                 self._end()
                 return _GONE
@@ -191,7 +174,7 @@ class Frames:
         if self.outgoing:
             await self.outgoing.drained()
         # A server that cannot send does not say so. What was sent before an answered ping was read.
-        if self._unseen > UNREAD_CHARACTERS and not await self.answers(SEND_SECONDS):
+        if self._unseen > bounds.UNREAD_CHARACTERS and not await self.answers(bounds.SEND_SECONDS):
             self._end()
         for pace in self._paces.of(self._size):
             await pace.admit(self._size)

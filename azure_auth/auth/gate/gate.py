@@ -3,77 +3,53 @@
 This module composes the parts, and says what becomes of tabs when a session ends.
 """
 
-# Reflex's decorators and events are partly untyped.
-# pyright: reportUnknownMemberType=false
-
 from collections.abc import Callable
 from contextlib import suppress
 
 import reflex as rx
 from redis.exceptions import RedisError
 
-from azure_auth.auth.gate import links, states
-from azure_auth.auth.gate.admission import Admission
-from azure_auth.auth.gate.cleanup import Cleanup
-from azure_auth.auth.gate.closing import Closing
-from azure_auth.auth.gate.failures import Failures
+from azure_auth.auth.gate import states, token_managers
 from azure_auth.auth.gate.frames import Frames
+from azure_auth.auth.gate.lifetimes import Admission, Cleanup, Closing
 from azure_auth.auth.gate.middleware import EventGate, after_end
 from azure_auth.auth.gate.namespace import GateNamespace
-from azure_auth.auth.gate.reflex_internals import install_namespace, install_states, links_of
+from azure_auth.auth.gate.reflex_internals import EventContext, install, token_manager_of
 from azure_auth.auth.gate.tabs import Tab, Tabs
-from azure_auth.auth.gate.updates import Updates
-from azure_auth.auth.gate.visibility import hide_from_anonymous
+from azure_auth.auth.gate.updates import Updates, hide_from_anonymous
 from azure_auth.auth.sessions.session import Session
 from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.bounds import ANSWER_SECONDS
 
 
 class Gate:
-    """Stands between browsers and the app's states, in both directions.
-
-    Attributes:
-        events: Who may run an event.
-        namespace: Messages in, updates out.
-        cleanup: Which states are forgotten.
-        closing: How connections end.
-        failures: What is said of failures.
-    """
+    """Stands between browsers and the app's states, in both directions."""
 
     def __init__(
         self, app: rx.App, sessions: Sessions, tabs: Tabs, state: type[rx.State], start_url: Callable[[str, str], str]
     ) -> None:
-        """Put the gate in front of everything that `app` does with states.
+        """Put the gate in front of everything that `app` does with states. Pages may be added later.
 
-        Args:
-            app: The app; its pages may be added later.
-            sessions: Who is signed in.
-            tabs: Who is connected.
-            state: The state that has `leaving_to`, `failure` and `broken`, which every page shows.
-            start_url: Returns where an anonymous tab signs in, given its stable id and the page to come back to.
+        `state` has `leaving_to`, `failure` and `broken`, which every page shows. `start_url` returns where an anonymous
+        tab signs in, given its stable id and the page to come back to.
         """
         self._sessions, self._tabs = sessions, tabs
-        self._links = links.instead_of(links_of(app))
+        self._tokens = token_managers.instead_of(token_manager_of(app))
         kept = states.instead_of(app.state_manager, sessions.is_over)
-        install_states(app, kept)
         hide_from_anonymous()
-        updates = Updates(app, state)
-        self.closing = Closing(app, tabs, self._links, updates)
+        self.updates = Updates(app, state)
+        self.closing = Closing(app, tabs, self._tokens, self.updates)
         self._admission = Admission(tabs, self.closing)
-        self.cleanup = Cleanup(sessions, tabs, self._links, kept, self.closing)
-        self.events = EventGate(app, sessions, tabs, updates, self.closing, start_url)
-        self.namespace = GateNamespace(app, sessions, tabs, self._links, self.events, self.closing, updates)
-        self.failures = Failures(self.namespace, updates, self.closing)
-        install_namespace(app, self.namespace)
+        self.cleanup = Cleanup(sessions, tabs, self._tokens, kept, self.closing)
+        self.events = EventGate(app, sessions, tabs, self.closing, start_url)
+        self.namespace = GateNamespace(app, sessions, tabs, self._tokens, self.events, self.closing)
+        install(app, kept, self.namespace, self._tokens)
         app.add_middleware(self.events, index=0)  # before Reflex's own, which answers `hydrate`
-        app.backend_exception_handler = self.failures.of_handler
-        app.frontend_exception_handler = self.failures.of_browser
+        app.backend_exception_handler = self._tell
+        app.frontend_exception_handler = self.updates.log_report
         if isinstance(kept, states.SharedStates):
             kept.on_unreadable = self.events.note_lost_state
         sessions.on_gone = kept.forget
-        self._follow(sessions)
-
-    def _follow(self, sessions: Sessions) -> None:
         sessions.on_end.append(self._on_end)
         sessions.on_outdated.append(self._on_outdated)
         sessions.on_asked = self._answer_for
@@ -88,6 +64,10 @@ class Gate:
         for timer in filter(None, (tab.timer, tab.stall_timer)):
             timer.cancel()
         await self.cleanup.left(tab)
+
+    def _tell(self, exception: Exception) -> None:
+        update = self.updates.of_exception(exception)
+        self.closing.soon(self.namespace.emit_update(update, EventContext.get().token))
 
     def _on_end(self, session: Session) -> None:
         """Stop what runs for a session that has ended, forget its states, and send its tabs away."""
@@ -115,6 +95,6 @@ class Gate:
     async def _keep_or_cut(self, tab: Tab, frames: Frames) -> None:
         if await frames.answers(ANSWER_SECONDS):
             with suppress(RedisError):
-                await self._links.keep(tab.state_key)
+                await self._tokens.keep(tab.state_key)
         else:
             await self.closing.cut(tab)

@@ -4,9 +4,6 @@ Reflex lets anybody call any handler of any state. So no event reaches a handler
 known here with an active session, or the handler or page is public.
 """
 
-# Reflex's decorators and events are partly untyped.
-# pyright: reportUnknownMemberType=false
-
 import asyncio
 import logging
 from collections.abc import Callable
@@ -16,24 +13,11 @@ from urllib.parse import urlencode, urlsplit
 import reflex as rx
 
 from azure_auth import audit
-from azure_auth.auth.gate.arguments import fits_upload
-from azure_auth.auth.gate.closing import Closing
-from azure_auth.auth.gate.messages import takes_files
-from azure_auth.auth.gate.reflex_internals import (
-    FRAMEWORK_STATES,
-    HYDRATING,
-    LOADING,
-    ON_LOAD,
-    STORING,
-    Event,
-    EventContext,
-    StateUpdate,
-    page_at,
-    registered,
-)
+from azure_auth.auth.gate import reflex_internals as seam
+from azure_auth.auth.gate.lifetimes import Closing
+from azure_auth.auth.gate.messages import fits_upload, takes_files
 from azure_auth.auth.gate.tabs import Tab, Tabs
-from azure_auth.auth.gate.updates import Updates
-from azure_auth.auth.gate.visibility import is_for_anonymous
+from azure_auth.auth.gate.updates import is_for_anonymous
 from azure_auth.auth.policy import is_public
 from azure_auth.auth.sessions.session import Session
 from azure_auth.auth.sessions.sessions import Sessions
@@ -47,37 +31,30 @@ class EventGate(rx.Middleware):
     """Lets an event pass, or answers in its handler's place."""
 
     def __init__(
-        self,
-        app: rx.App,
-        sessions: Sessions,
-        tabs: Tabs,
-        updates: Updates,
-        closing: Closing,
-        start_url: Callable[[str, str], str],
+        self, app: rx.App, sessions: Sessions, tabs: Tabs, closing: Closing, start_url: Callable[[str, str], str]
     ) -> None:
-        """Decide for the events of `app`; `start_url` is the gate's."""
-        self._app, self._sessions, self._tabs = app, sessions, tabs
-        self._updates, self._closing, self._start_url = updates, closing, start_url
+        self._app, self._sessions, self._tabs, self._start_url = app, sessions, tabs, start_url
+        self._closing, self._updates = closing, closing.updates
         self._running: dict[Session, dict[asyncio.Task[Any], str]] = {}
 
-    async def preprocess(self, app: rx.App, state: Any, event: Event) -> StateUpdate | None:  # noqa: ARG002
+    async def preprocess(self, app: rx.App, state: Any, event: seam.Event) -> seam.StateUpdate | None:  # noqa: ARG002
         """Let an event pass (None), or answer in its handler's place."""
-        context = EventContext.get()
+        context = seam.EventContext.get()
         tab = self._tabs.at(context.token)
         if tab is None or tab.is_over:  # it left meanwhile
-            return StateUpdate()
+            return seam.StateUpdate()
         if tab.stall_timer:
             tab.stall_timer.cancel()
             tab.stall_timer = None
         if takes_files(event.name) and not fits_upload(event):  # it came by HTTP, past `on_event`
             audit.record("suspicious", reason="an upload with other arguments", address=tab.address)
-            return StateUpdate()
+            return seam.StateUpdate()
         lost, tab.lost = tab.lost, False
-        if lost and event.name not in HYDRATING:
+        if lost and event.name not in seam.HYDRATING:
             return self._updates.of(leaving_to=tab.page)
         if tab.session:
             return await self._answer_session(tab, tab.session, event, context)
-        if event.name in STORING:  # what an anonymous browser remembers is for public states alone
+        if event.name in seam.STORING:  # what an anonymous browser remembers is for public states alone
             stored = cast("dict[str, Any]", event.payload.get("vars") or {})
             kept = {name: value for name, value in stored.items() if _is_var_for_anonymous(name)}
             event.payload.clear()
@@ -85,25 +62,22 @@ class EventGate(rx.Middleware):
         return self.answer_anonymous(tab, event.name, urlsplit(str(context.router_data.get("asPath", ""))).path)
 
     async def _answer_session(
-        self, tab: Tab, session: Session, event: Event, context: EventContext
-    ) -> StateUpdate | None:
-        if len(self._running.get(session, ())) >= SESSION_TASKS and registered(event.name).handler.is_background:
-            failure = TooManyTasks()
-            _log.error("a handler was not started: %s", failure)
-            return self._updates.of(broken=failure.shown("", ""))
+        self, tab: Tab, session: Session, event: seam.Event, context: seam.EventContext
+    ) -> seam.StateUpdate | None:
+        if len(self._running.get(session, ())) >= SESSION_TASKS and seam.registered(event.name).handler.is_background:
+            return self._updates.of_broken(TooManyTasks())
         self._count(session, context.token)  # before the session is asked for: it may end while the store answers
         try:
             if not await self._sessions.is_active(session, tab.handle):
                 if session.ended is None:  # the cookie has another value now
                     await self._closing.cut(tab)
-                    return StateUpdate()
-                return StateUpdate() if tab.leaving else self._updates.of(leaving_to=after_end(tab, session))
+                    return seam.StateUpdate()
+                return seam.StateUpdate() if tab.leaving else self._updates.of(leaving_to=after_end(tab, session))
         except StoreUnavailable as failure:
             return self._updates.of_failure(failure)
-        is_active = is_user_activity(tab, event, context)
-        if event.name in HYDRATING:
+        if event.name in seam.HYDRATING:
             tab.returned = "hashes" not in event.payload  # a page load sends them, connecting again does not
-        elif is_active:
+        elif is_user_activity(tab, event, context):
             tab.returned = False
             try:
                 await self._sessions.touch(session)
@@ -111,23 +85,20 @@ class EventGate(rx.Middleware):
                 _log.error("the store was not told that somebody is there: %s", failure)
         return None
 
-    def answer_anonymous(self, tab: Tab, event: str, path: str) -> StateUpdate | None:
+    def answer_anonymous(self, tab: Tab, event: str, path: str) -> seam.StateUpdate | None:
         """Return what an anonymous tab gets in its handler's place; None if the event is public.
 
-        Args:
-            tab: The tab.
-            event: The event's name.
-            path: The path of the page that it comes from.
+        `event` is its name, `path` that of the page that it comes from.
         """
-        if is_public(registered(event).handler.fn):
+        if is_public(seam.registered(event).handler.fn):
             return None
-        is_of_page = event in LOADING | STORING
+        is_of_page = event in seam.LOADING | seam.STORING
         if not is_of_page:
             why, page = "an event that needs a session", f"/{self._app.router(path) or ''}"
             audit.record("refused", reason=why, address=tab.address, handler=event, page=page)
-        if not is_public(page_at(self._app, path)):
+        if not is_public(seam.page_at(self._app, path)):
             return self._updates.of(leaving_to=self._start_url(tab.stable_id, tab.page))
-        return None if is_of_page else StateUpdate()
+        return None if is_of_page else seam.StateUpdate()
 
     def note_lost_state(self, key: str) -> None:
         """Note that a tab's state, written by another release, was reset: reload the page at its next event."""
@@ -154,12 +125,12 @@ class EventGate(rx.Middleware):
             self._running.pop(session, None)
 
 
-def is_user_activity(tab: Tab, event: Event, context: EventContext) -> bool:
+def is_user_activity(tab: Tab, event: seam.Event, context: seam.EventContext) -> bool:
     """Tell whether an event is something that the person did, and not what Reflex does by itself."""
     is_chained = context.parent_txid is not None
-    if event.name == ON_LOAD:
+    if event.name == seam.ON_LOAD:
         return not (is_chained and tab.returned)
-    return not is_chained and registered(event.name).states[0] not in FRAMEWORK_STATES
+    return not is_chained and seam.registered(event.name).states[0] not in seam.FRAMEWORK_STATES
 
 
 def after_end(tab: Tab, session: Session) -> str:

@@ -12,29 +12,14 @@ import reflex as rx
 from redis.exceptions import RedisError
 
 from azure_auth import audit
-from azure_auth.auth.gate.arguments import takes
-from azure_auth.auth.gate.closing import REDIS_SECONDS, Closing
-from azure_auth.auth.gate.links import LocalLinks
-from azure_auth.auth.gate.messages import address_of, is_event, is_report
+from azure_auth.auth.gate import reflex_internals as seam
+from azure_auth.auth.gate.lifetimes import REDIS_SECONDS, Closing
+from azure_auth.auth.gate.messages import address_of, is_event, is_report, takes
 from azure_auth.auth.gate.middleware import EventGate
-from azure_auth.auth.gate.reflex_internals import (
-    EventNamespace,
-    StateUpdate,
-    connection_scope,
-    install_links,
-    intercept_packets,
-    last_queued,
-    loading_event,
-    path_of,
-    queue_of,
-    registered,
-    server,
-    use_queues,
-)
-from azure_auth.auth.gate.sending import Outgoing
+from azure_auth.auth.gate.pacing import Outgoing
 from azure_auth.auth.gate.tabs import SCOPE_KEY, Tab, Tabs
-from azure_auth.auth.gate.updates import Updates
-from azure_auth.auth.gate.visibility import is_for_anonymous
+from azure_auth.auth.gate.token_managers import LocalTokens
+from azure_auth.auth.gate.updates import is_for_anonymous
 from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.bounds import ANSWER_SECONDS
 from azure_auth.errors import AuthError, StoreUnavailable, whereabouts
@@ -43,33 +28,24 @@ STALL_SECONDS = 4.0
 """How long an event may be on its way to its handler before the store is asked whether it is there at all."""
 
 
-class GateNamespace(EventNamespace):
+class GateNamespace(seam.EventNamespace):
     """Passes a message on to Reflex, or drops it; sends an update, or the part of it that is public."""
 
     def __init__(
-        self,
-        app: rx.App,
-        sessions: Sessions,
-        tabs: Tabs,
-        links: LocalLinks,
-        events: EventGate,
-        closing: Closing,
-        updates: Updates,
+        self, app: rx.App, sessions: Sessions, tabs: Tabs, tokens: LocalTokens, events: EventGate, closing: Closing
     ) -> None:
-        """Take the place of the namespace of `app`."""
-        super().__init__(path_of(app), app)
-        install_links(self, links)
-        self._sessions, self._tabs, self._links = sessions, tabs, links
-        self._events, self._closing, self._updates = events, closing, updates
-        self._take_packet = intercept_packets(app, self.take_packet)
-        use_queues(app, Outgoing)
+        super().__init__(seam.path_of(app), app)
+        self._sessions, self._tabs, self._tokens = sessions, tabs, tokens
+        self._events, self._closing, self._updates = events, closing, closing.updates
+        self._take_packet = seam.intercept_packets(app, self.take_packet)
+        seam.use_queues(app, Outgoing)
 
     async def take_packet(self, connection: str, data: Any) -> None:
         """Take a frame from a socket, given by Engine.IO's id; what is no packet of Socket.IO ends the socket."""
         try:
             await self._take_packet(connection, data)
         except Exception as broken:
-            if scope := connection_scope(self.app, connection):  # else it left meanwhile
+            if scope := seam.connection_scope(self.app, connection):  # else it left meanwhile
                 tab, why = scope[SCOPE_KEY], f"a frame that is no packet: {whereabouts(broken)}"
                 audit.record("suspicious", reason=why, address=tab.address)
                 tab.end()
@@ -79,41 +55,41 @@ class GateNamespace(EventNamespace):
         tab: Tab = environ["asgi.scope"][SCOPE_KEY]
         self._tabs.bind(tab, sid)
         if tab.frames:
-            queue: Outgoing = queue_of(self.app, sid)
+            queue: Outgoing = seam.queue_of(self.app, sid)
             queue.on_full, tab.frames.outgoing = tab.end, queue
-        loading = loading_event(auth)
+        loading = seam.loading_event(auth)
         if is_event(loading) and not await self._is_turned_away(tab, loading):
             await self._link(tab, address_of(loading), auth)
 
     async def _link(self, tab: Tab, address: str, auth: Any = None) -> bool:
         """Register a socket with Reflex, if possible; tell whether it is."""
         try:
-            if tab.store_error:
-                raise tab.store_error
+            if tab.refusal:
+                raise tab.refusal
             async with asyncio.timeout(REDIS_SECONDS):
                 if await self._takes_its_place(tab):
-                    environ = server(self.app).get_environ(tab.socket, self.namespace)
+                    environ = seam.server(self.app).get_environ(tab.socket, self.namespace)
                     await super().on_connect(tab.socket, environ, auth)
                     return True
         except (AuthError, RedisError, TimeoutError) as why:
             failure = why if isinstance(why, AuthError) else StoreUnavailable(type(why).__name__)
             await self._updates.send(tab, self._updates.of_failure(failure))
             return False
-        # A duplicated tab: it loads once more, with another client token.
-        await self._updates.renew_token(tab, str(uuid.uuid4()))
+        # A duplicated tab: as in Reflex, it gets another client token. It loads once more with that.
+        await self.emit("new_token", str(uuid.uuid4()), to=tab.socket)
         await self._updates.send(tab, self._updates.of(leaving_to="/" + address.lstrip("/\\")))
         return False
 
     async def _takes_its_place(self, tab: Tab) -> bool:
         """Give a tab the state under its key; False if another socket has it and its client answers."""
         while (earlier := self._tabs.at(tab.state_key)) is not tab:
-            if earlier and earlier.frames and not earlier.store_error and await earlier.frames.answers(ANSWER_SECONDS):
+            if earlier and earlier.frames and not earlier.refusal and await earlier.frames.answers(ANSWER_SECONDS):
                 return False
             if self._tabs.at(tab.state_key) is earlier:  # else another one was faster
                 self._tabs.hold(tab)
                 if earlier:
                     await self._closing.cut(earlier)
-        return tab.session is None or await self._links.take_over(
+        return tab.session is None or await self._tokens.take_over(
             tab.state_key, tab.socket, lambda: self._sessions.ask_for(tab.state_key, tab.socket)
         )
 
@@ -146,10 +122,12 @@ class GateNamespace(EventNamespace):
         tab.stall_timer = tab.stall_timer or asyncio.get_running_loop().call_later(
             STALL_SECONDS, lambda: self._closing.soon(self._ask_why(tab))
         )
-        before = last_queued(self.app)
+        before = seam.last_queued(self.app)
         await super().on_event(tab.socket, event)
-        is_counted = tab.session and registered(event["name"]).handler.is_background  # by the middleware, as it runs
-        queued = last_queued(self.app)
+        is_counted = (
+            tab.session and seam.registered(event["name"]).handler.is_background
+        )  # by the middleware, as it runs
+        queued = seam.last_queued(self.app)
         if tab.frames and queued and queued is not before and not is_counted:
             tab.frames.hold(queued)
 
@@ -166,7 +144,7 @@ class GateNamespace(EventNamespace):
         path = address.partition("?")[0]
         page = path if path.rstrip("/") == "/callback" else address  # a code goes nowhere else
         tab.page = "/" + page.lstrip("/\\")
-        if tab.session or tab.store_error:
+        if tab.session or tab.refusal:
             return False
         answer = self._events.answer_anonymous(tab, event["name"], path)
         if answer and answer.delta:
@@ -181,17 +159,17 @@ class GateNamespace(EventNamespace):
         except StoreUnavailable as failure:
             await self._updates.send(tab, self._updates.of_failure(failure))
 
-    async def emit_update(self, update: StateUpdate, token: str) -> None:
+    async def emit_update(self, update: seam.StateUpdate, token: str) -> None:
         """Send a browser what it may see: all of it with an active session, else what is public."""
         tab = self._tabs.at(token)
-        if tab is None and self._links.is_elsewhere(token):
+        if tab is None and self._tokens.is_elsewhere(token):
             await super().emit_update(update, token)  # the worker that has the tab decides
             return
         if tab and tab.is_over:  # it receives nothing more
             return
         if tab is None or not tab.signed_in:
-            public_ = {name for name in update.delta if is_for_anonymous(rx.State.get_class_substate(name))}
-            delta = {name: update.delta[name] for name in public_}
-            update = StateUpdate(delta=delta, events=update.events if tab and not tab.session else [])
+            states = {name: rx.State.get_class_substate(name) for name in update.delta}
+            delta = {name: update.delta[name] for name, state in states.items() if is_for_anonymous(state)}
+            update = seam.StateUpdate(delta=delta, events=update.events if tab and not tab.session else [])
         if update.delta or update.events:
             await super().emit_update(update, token)

@@ -12,7 +12,7 @@ before there is an app. `tests/test_reflex_internals.py` asserts that each piece
 from asyncio import Future, Queue
 from collections.abc import Awaitable, Callable
 from dataclasses import fields
-from functools import cache
+from functools import cache, wraps
 from typing import Any, cast
 
 import reflex as rx
@@ -56,21 +56,16 @@ EXCEPTION = format_event_handler(FrontendEventExceptionState.event_handlers["han
 """What a browser reports of an error of its own."""
 SENT_BY_CLIENT = {ON_LOAD, EXCEPTION, *STORING}
 """The framework's events that its client sends; the others come from its server alone."""
-FRAMEWORK_STATES: frozenset[type[BaseState]] = frozenset(
-    {
-        BaseState,
-        rx.State,
-        ComponentState,
-        FrontendEventExceptionState,
-        OnLoadInternalState,
-        UpdateVarsInternalState,
-        SharedState,
-        SharedStateBaseInternal,
-    }
-)
+FRAMEWORK_STATES: set[type[BaseState]] = {
+    *(BaseState, rx.State, ComponentState, SharedState, SharedStateBaseInternal),
+    *(FrontendEventExceptionState, OnLoadInternalState, UpdateVarsInternalState),
+}
 """The framework's own states; developers' states are all others, `rx.ComponentState`'s copies included."""
+PacketHandler = Callable[[str, Any], Awaitable[None]]
 COMPUTED = "__cached_", "__last_delta_"
 """What the attributes of a state begin with that hold values of computed vars; Reflex pickles them."""
+_dict, _get_delta, _deserialize = BaseState.dict, BaseState.get_delta, BaseState._deserialize.__func__
+"""Reflex's own functions. Each gate replaces them; tests make several."""
 NAMED_HEADERS = {field.name.replace("_", "-") for field in fields(HeaderData) if field.name != "raw_headers"}
 """The headers that Reflex has names for; it keeps all that it gets in the tab's state."""
 
@@ -85,23 +80,19 @@ def wrap_asgi(app: rx.App, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
     app.__class__ = Wrapped
 
 
-def install_states(app: rx.App, manager: StateManager) -> None:
-    """Replace Reflex's state manager: its configuration knows three kinds, and takes no class."""
-    app._state_manager = manager
+def install(app: rx.App, states: StateManager, namespace: EventNamespace, tokens: LocalTokenManager) -> None:
+    """Replace Reflex's state manager, its event namespace, and the token manager that a namespace makes by itself.
 
-
-def install_namespace(app: rx.App, namespace: EventNamespace) -> None:
-    """Replace Reflex's event namespace: python-socketio takes any, but `rx.App` has no parameter for one."""
+    Reflex's configuration knows three kinds of state managers, and takes no class. Python-socketio takes any namespace,
+    but `rx.App` has no parameter for one.
+    """
+    app._state_manager = states
+    namespace._token_manager = tokens
     app._event_namespace = namespace
     server(app).register_namespace(namespace)
 
 
-def install_links(namespace: EventNamespace, links: LocalTokenManager) -> None:
-    """Replace the token manager of a namespace, which makes one by itself."""
-    namespace._token_manager = links
-
-
-def links_of(app: rx.App) -> LocalTokenManager:
+def token_manager_of(app: rx.App) -> LocalTokenManager:
     """Return the token manager that Reflex chose. Its class says whether Redis is used; it has the client."""
     return cast("LocalTokenManager", namespace_of(app)._token_manager)
 
@@ -123,9 +114,7 @@ def server(app: rx.App) -> Any:
     return cast("Any", app.sio)
 
 
-def intercept_packets(
-    app: rx.App, take: Callable[[str, Any], Awaitable[None]]
-) -> Callable[[str, Any], Awaitable[None]]:
+def intercept_packets(app: rx.App, take: PacketHandler) -> PacketHandler:
     """Give each packet of Engine.IO to `take` instead of Socket.IO; return Socket.IO's own handler.
 
     Socket.IO raises for what it cannot parse, and Engine.IO logs that with a traceback and goes on.
@@ -220,47 +209,39 @@ def is_client_storage(var: str) -> bool:
         return False
 
 
-def _original(function: Any) -> Any:
-    """Return Reflex's own function, which one of ours may have replaced before: tests make several gates."""
-    return getattr(function, "original", function)
-
-
 def hide_states(is_hidden: Callable[[type[BaseState]], bool]) -> None:
     """Compute no var of a hidden state: it may cost a query.
 
-    Reflex computes the vars of all states when a page loads, and those that may have changed after each event.
-
-    Args:
-        is_hidden: Asked for each state. Of a hidden one only the substates are computed. The latest one given counts.
+    Reflex computes the vars of all states when a page loads, and those that may have changed after each event. Of a
+    state for which the latest `is_hidden` holds, only the substates are computed.
     """
-    whole, changes = _original(BaseState.dict), _original(BaseState.get_delta)
 
+    @wraps(_dict)
     def dict_(self: BaseState, *args: Any, initial: bool = False, **kwargs: Any) -> dict[str, Any]:
         if initial or not is_hidden(type(self)):
-            return whole(self, *args, initial=initial, **kwargs)
+            return _dict(self, *args, initial=initial, **kwargs)
         parts = [substate.dict(*args, **kwargs) for substate in self.substates.values()]
         return {name: values for part in parts for name, values in part.items()}
 
+    @wraps(_get_delta)
     def get_delta(self: BaseState) -> Any:
         if not is_hidden(type(self)):
-            return changes(self)
+            return _get_delta(self)
         parts = [self.substates[name].get_delta() for name in self.dirty_substates | self._always_dirty_substates]
         return {name: values for part in parts for name, values in part.items()}
 
-    dict_.original, get_delta.original = whole, changes  # pyright: ignore[reportFunctionMemberAccess]
     BaseState.dict, BaseState.get_delta = dict_, get_delta  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def on_unreadable_state(note: Callable[[], None]) -> None:
     """Call `note` whenever a stored state cannot be read. Reflex resets such a state, and has no hook for that."""
-    read = _original(BaseState._deserialize.__func__)
 
+    @wraps(_deserialize)
     def deserialize(cls: type[BaseState], *args: Any, **kwargs: Any) -> BaseState:
         try:
-            return read(cls, *args, **kwargs)
+            return _deserialize(cls, *args, **kwargs)
         except Exception as why:  # a mismatch, or what Reflex did not expect to find
             note()
             raise StateSchemaMismatchError from why
 
-    deserialize.original = read  # pyright: ignore[reportFunctionMemberAccess]
     BaseState._deserialize = classmethod(deserialize)  # pyright: ignore[reportAttributeAccessIssue]

@@ -7,11 +7,11 @@ import asyncio
 import re
 from collections.abc import Hashable
 from contextlib import suppress
+from functools import partial
 from urllib.parse import parse_qsl, urlencode
 from weakref import WeakValueDictionary
 
 from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from azure_auth import audit
@@ -25,7 +25,7 @@ from azure_auth.auth.policy import is_public
 from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.client_address import client_address
-from azure_auth.auth.web.refusals import NO_STORE, unavailable
+from azure_auth.auth.web.refusals import refusal, unavailable
 from azure_auth.bounds import OWNER, QUERY_BYTES, SOCKET_HEADER_BYTES
 from azure_auth.errors import StoreUnavailable, whereabouts
 
@@ -40,7 +40,6 @@ class Sockets:
     """Lets tabs in, each with the session of its cookie."""
 
     def __init__(self, app: ASGIApp, sign_in: SignIn, gate: Gate, tabs: Tabs) -> None:
-        """Serve the sockets and uploads of `app`."""
         self._app, self._sign_in, self._gate, self._tabs = app, sign_in, gate, tabs
         self._paces: WeakValueDictionary[Hashable, Pace] = WeakValueDictionary()
 
@@ -49,7 +48,7 @@ class Sockets:
         tokens = _client_tokens(scope["query_string"])
         headers = [(name, value) for name, value in scope["headers"] if name.decode("latin-1") in _KEPT_HEADERS]
         if why := _fault(scope, tokens, headers):
-            audit.record("suspicious", reason=why, address=self._address(scope))
+            audit.record("suspicious", reason=why, address=client_address(scope, self._sign_in.settings.proxy_hops))
             await send({"type": "websocket.close", "code": 1008})
             return
         tab = self._tab(scope, tokens[0], None)
@@ -57,17 +56,18 @@ class Sockets:
             if held := await self._sign_in.session(Headers(scope=scope).getlist("cookie")):
                 tab = self._tab(scope, tokens[0], held)
         except StoreUnavailable as failure:
-            tab.store_error = failure
+            tab.refusal = failure
         others = [(n, v) for n, v in parse_qsl(scope["query_string"].decode("latin-1")) if n != "token"]
         query = urlencode([*others, ("token", tab.state_key)]).encode()
         tab.cut = asyncio.get_running_loop().create_future()
-        tab.frames = Frames(receive, send, tab.cut, self._paces_of(tab), lambda: self._suspect(scope))
+        suspect = partial(audit.record, "suspicious", reason="a frame that no page sends", address=tab.address)
+        tab.frames = Frames(receive, send, tab.cut, self._paces_of(tab), suspect)
         if not self._gate.welcome(tab):
             await send({"type": "websocket.close", "code": 1008})
             return
         try:
             with self._tabs.connected(tab):
-                if not tab.store_error:
+                if not tab.refusal:
                     await self._gate.cleanup.note(tab)
                 inner = {**scope, "query_string": query, "headers": headers, SCOPE_KEY: tab}
                 await self._app(inner, tab.frames.receive, tab.frames.send)
@@ -87,12 +87,12 @@ class Sockets:
         token, handler = _only(scope, _TOKEN_HEADER), _only(scope, _HANDLER_HEADER)
         form = (Headers(scope=scope).get("content-type") or "").lower().startswith("multipart/form-data")
         if not (_CLIENT_TOKEN.fullmatch(token) and takes_files(handler) and form):
-            await PlainTextResponse("This is no upload.", 400, NO_STORE)(scope, receive, send)
+            await refusal(400, "This is no upload.")(scope, receive, send)
             return
         tab = self._tab(scope, token, held)
         await self._gate.cleanup.note(tab)
-        if isinstance(tab.store_error, StoreUnavailable):
-            await unavailable(tab.store_error)(scope, receive, send)
+        if isinstance(tab.refusal, StoreUnavailable):
+            await unavailable(tab.refusal)(scope, receive, send)
             return
         others = [(name, value) for name, value in scope["headers"] if name not in (_TOKEN_HEADER, b"cookie")]
         try:
@@ -108,7 +108,7 @@ class Sockets:
     def _tab(self, scope: Scope, client_token: str, held: Held | None) -> Tab:
         cookies = Headers(scope=scope).getlist("cookie")
         tab = Tab.of(client_token, held, self._sign_in.flow_cookies.read(cookies), self._sign_in.browser(cookies))
-        tab.address = self._address(scope)
+        tab.address = client_address(scope, self._sign_in.settings.proxy_hops)
         return tab
 
     def _paces_of(self, tab: Tab) -> Paces:
@@ -119,12 +119,6 @@ class Sockets:
                 pace = self._paces[length, owner] = Pace(OWNER)
             shared.append(pace)
         return Paces(*shared)
-
-    def _suspect(self, scope: Scope) -> None:
-        audit.record("suspicious", reason="a frame that no page sends", address=self._address(scope))
-
-    def _address(self, scope: Scope) -> str:
-        return client_address(scope, self._sign_in.settings.proxy_hops)
 
 
 def _fault(scope: Scope, tokens: list[str], headers: list[tuple[bytes, bytes]]) -> str:

@@ -13,17 +13,11 @@ from typing import Any, cast
 import reflex as rx
 from redis.exceptions import RedisError
 
-from azure_auth.auth.gate.reflex_internals import (
-    StateManager,
-    StateManagerMemory,
-    StateManagerRedis,
-    on_unreadable_state,
-)
+from azure_auth.auth.gate import reflex_internals as seam
 from azure_auth.auth.sessions.sealing import STRANGER
 
-_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
-
-
+DELETE_IF_SAME = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1"
+"""Deletes a key of Redis if it has this value."""
 _unread: ContextVar[list[None] | None] = ContextVar("_unread", default=None)
 """Gets an item for each stored part of a state that could not be read."""
 
@@ -34,14 +28,11 @@ def is_anonymous(key: str) -> bool:
 
 
 @dataclass
-class LocalStates(StateManagerMemory):
-    """Keeps states in memory. States of ended sessions are kept nowhere, even if a handler still works on one.
-
-    Attributes:
-        is_over: Tells whether the session of a tab, given by its key, has ended.
-    """
+class LocalStates(seam.StateManagerMemory):
+    """Keeps states in memory. States of ended sessions are kept nowhere, even if a handler still works on one."""
 
     is_over: Callable[[str], bool] = lambda _: False
+    """Tells whether the session of a tab, given by its key, has ended."""
 
     def _get_or_create_state(self, token: Any) -> Any:
         if self.is_over(token.ident) and token.cache_key not in self.states:
@@ -71,21 +62,17 @@ class LocalStates(StateManagerMemory):
 
 
 @dataclass
-class SharedStates(StateManagerRedis):
+class SharedStates(seam.StateManagerRedis):
     """Keeps states in Redis for all workers, and anonymous states in the memory of one worker.
 
     So visitors cannot fill Redis, and a sign-in makes a third fewer calls. An anonymous tab that reconnects to another
     worker starts with a new state; no user's data is lost, because anonymous states have none.
-
-    Attributes:
-        anonymous: The manager of anonymous states.
-        is_over: Tells whether the session of a tab, given by its key, has ended.
-        on_unreadable: Called with the key of a tab whose state is of another release, and therefore begins anew.
     """
 
     anonymous: LocalStates = field(default_factory=LocalStates)
     is_over: Callable[[str], bool] = lambda _: False
     on_unreadable: Callable[[str], None] | None = None
+    """Called with the key of a tab whose state is of another release, and therefore begins anew."""
     _releases: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def get_state(self, token: Any, *args: Any, **kwargs: Any) -> Any:
@@ -147,7 +134,7 @@ class SharedStates(StateManagerRedis):
 
     async def _release(self, lock_key: bytes, lock_id: bytes) -> None:
         with suppress(RedisError):  # without Redis there is no lock either
-            await cast("Any", self.redis.eval(_RELEASE, 1, cast("Any", lock_key), cast("Any", lock_id)))
+            await cast("Any", self.redis.eval(DELETE_IF_SAME, 1, cast("Any", lock_key), cast("Any", lock_id)))
 
     async def close(self) -> None:
         """Close both managers, also when Redis is gone: Reflex would raise what ended its listening task."""
@@ -168,16 +155,11 @@ class SharedStates(StateManagerRedis):
                 await self.redis.delete(*names)
 
 
-def instead_of(manager: StateManager, is_over: Callable[[str], bool]) -> LocalStates | SharedStates:
-    """Return the manager that takes the place of Reflex's own, with the same settings.
-
-    Args:
-        manager: Reflex's.
-        is_over: Tells whether the session of a tab, given by its key, has ended.
-    """
-    if not isinstance(manager, StateManagerRedis):
+def instead_of(manager: seam.StateManager, is_over: Callable[[str], bool]) -> LocalStates | SharedStates:
+    """Return the manager that takes the place of Reflex's own, with the same settings."""
+    if not isinstance(manager, seam.StateManagerRedis):
         return LocalStates(is_over=is_over)
-    on_unreadable_state(_note_unread)
+    seam.on_unreadable_state(_note_unread)
     times = manager.token_expiration, manager.lock_expiration, manager.lock_warning_threshold
     return SharedStates(manager.redis, *times, is_over=is_over)
 

@@ -21,27 +21,25 @@ SCOPE_KEY = "azure_auth.tab"
 class Tab:
     """A connection of a browser tab, from its handshake to its end.
 
+    An upload is a connection too; it is never cut. Cookies are those of the handshake.
+
     Attributes:
         state_key: The key of its state in Reflex; derived from the session and the client token.
         stable_id: An id that stays the same across a sign-in; it grants no access.
-        session: The session of the cookie at the handshake; None if the tab is anonymous.
-        handle: The hash of the session cookie at the handshake.
-        flow_cookies: The flow cookies at the handshake.
-        browser: The browser's name at the handshake; empty without a valid one.
-        address: The client's address.
-        store_error: Why every event is refused, for example because the session could not be looked up.
+        session: The session; None if the tab is anonymous.
+        handle: The hash of the session cookie.
+        browser: The browser's name; empty without a valid one.
+        refusal: Why every event is refused, for example because the session could not be looked up.
         socket: Socket.IO's id of the connection, once it is connected.
         page: The last path and query of the tab.
         answer: The query of `/callback`, which must reach no state.
         returned: Whether it reconnected by itself, without user activity since.
         leaving: Whether it is already leaving its page.
         lost: Whether its state was reset since its last event.
-        stall_timer: A timer that checks the store when an event does not reach the gate in time.
-        cut: A future; setting its result closes the connection.
+        stall_timer: Checks the store when an event does not reach the gate in time.
+        cut: Closes the connection as soon as it has a result.
         frames: What the connection receives and sends.
         timer: Pings the connection, and closes it when its time is over.
-
-    An upload is a connection too; it is never cut.
     """
 
     state_key: str
@@ -51,7 +49,7 @@ class Tab:
     flow_cookies: Sequence[FlowCookie] = ()
     browser: str = ""
     address: str = ""
-    store_error: AuthError | None = None
+    refusal: AuthError | None = None
     socket: str = ""
     page: str = "/"
     answer: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -94,9 +92,8 @@ class Tabs:
     """The one registry of the tabs that are connected to this process: by state key, by socket, and by session."""
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._holders: dict[str, Tab] = {}
-        self._uploads: defaultdict[str, list[Tab]] = defaultdict(list)
+        self._uploads: defaultdict[str, dict[Tab, None]] = defaultdict(dict)
         self._by_socket: dict[str, Tab] = {}
         self._by_session: defaultdict[str, dict[Tab, None]] = defaultdict(dict)
         self._anonymous: dict[Tab, None] = {}
@@ -105,7 +102,7 @@ class Tabs:
     def connected(self, tab: Tab, *, upload: bool = False) -> Generator[None]:
         """Register a connection while it lasts. It holds the state under its key unless another socket does."""
         if upload:
-            self._uploads[tab.state_key].append(tab)
+            self._uploads[tab.state_key][tab] = None
         else:
             self._holders.setdefault(tab.state_key, tab)
         (self._by_session[tab.session.reference] if tab.session else self._anonymous)[tab] = None
@@ -113,7 +110,13 @@ class Tabs:
             yield
         finally:
             self.let_go(tab)
-            self._forget(tab)
+            self._by_socket.pop(tab.socket, None)
+            if upload:
+                _remove(tab, self._uploads, tab.state_key)
+            if tab.session:
+                _remove(tab, self._by_session, tab.session.reference)
+            else:
+                del self._anonymous[tab]
 
     def bind(self, tab: Tab, socket: str) -> None:
         """Note a tab's socket, once Socket.IO has given it an id."""
@@ -129,24 +132,11 @@ class Tabs:
         if self._holders.get(tab.state_key) is tab:
             del self._holders[tab.state_key]
 
-    def _forget(self, tab: Tab) -> None:
-        self._by_socket.pop(tab.socket, None)
-        if tab in (uploads := self._uploads.get(tab.state_key, [])):
-            uploads.remove(tab)
-            if not uploads:
-                del self._uploads[tab.state_key]
-        if tab.session is None:
-            del self._anonymous[tab]
-            return
-        del self._by_session[tab.session.reference][tab]
-        if not self._by_session[tab.session.reference]:
-            del self._by_session[tab.session.reference]
-
     def at(self, key: str) -> Tab | None:
         """Return the tab whose state lies under `key`; None if no connection has that key."""
         if key in self._holders:
             return self._holders[key]
-        return self._uploads[key][-1] if key in self._uploads else None
+        return next(reversed(self._uploads[key])) if key in self._uploads else None
 
     def of_socket(self, socket: str) -> Tab | None:
         """Return the tab of a socket, given by Socket.IO's id; None if its connection has ended."""
@@ -159,3 +149,9 @@ class Tabs:
     def of(self, session: Session) -> list[Tab]:
         """Return all tabs of a session."""
         return list(self._by_session.get(session.reference, ()))
+
+
+def _remove(tab: Tab, groups: dict[str, dict[Tab, None]], key: str) -> None:
+    del groups[key][tab]
+    if not groups[key]:
+        del groups[key]

@@ -8,30 +8,29 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from azure_auth import audit
-from azure_auth.auth.cookies.cookie import cookie_name
+from azure_auth.auth.cookies.cookie import cookie_name, pairs
 from azure_auth.auth.policy import WHO
 from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.client_address import client_address
-from azure_auth.auth.web.cookie_headers import setting_cookies, split_cookies, with_cookies
-from azure_auth.auth.web.endpoints import Endpoint, Part
-from azure_auth.auth.web.fetch_metadata import is_navigation, is_post_of_ours
-from azure_auth.auth.web.origin import OriginCheck
+from azure_auth.auth.web.endpoints import Endpoint, Part, Site
+from azure_auth.auth.web.origin import OriginCheck, is_navigation, is_post_of_ours, with_cookies
 from azure_auth.auth.web.refusals import OTHER_ORIGIN, TOO_MANY, refusal, refuse, sign_in_first, unavailable
-from azure_auth.auth.web.requests import Body, refused_unread
-from azure_auth.auth.web.room import Room
-from azure_auth.auth.web.site import Site
-from azure_auth.auth.web.streams import Streams
-from azure_auth.auth.web.websockets import Conversation
-from azure_auth.bounds import BODY_BYTES, BODY_SECONDS, STRANGER_WEBSOCKET_SECONDS, TICKET_BODY_SECONDS
+from azure_auth.auth.web.requests import Body, Room, refused_unread
+from azure_auth.auth.web.streams import Conversation, Streams
+from azure_auth.bounds import (
+    BODY_BYTES,
+    BODY_SECONDS,
+    OTHER_COOKIE_BYTES,
+    STRANGER_WEBSOCKET_SECONDS,
+    TICKET_BODY_SECONDS,
+)
 from azure_auth.errors import StoreUnavailable
 
-_PREFIX = "azure_auth_"
-"""The names of the app's own cookies begin with it."""
 Cookies = Sequence[bytes]
 
 
@@ -39,9 +38,8 @@ class Connections:
     """Decides about each request and websocket by its endpoint, its origin, its session and the room that there is."""
 
     def __init__(self, site: Site, sign_in: SignIn) -> None:
-        """Protect `site`; `sign_in` knows sessions and cookies."""
         self._site, self._sign_in, self._settings = site, sign_in, sign_in.settings
-        self._prefix = cookie_name(_PREFIX, sign_in.settings.public_url)
+        self._prefix = cookie_name("azure_auth_", sign_in.settings.public_url)  # of all the app's own cookies
         self._origin = OriginCheck(sign_in.settings, sign_in.session_cookie.name)
         self._streams = Streams(sign_in.sessions)
         self._room = Room(sign_in.settings)
@@ -111,16 +109,14 @@ class Connections:
     ) -> None:
         is_form = Headers(scope=scope).get("content-type", "").startswith("multipart/")
         most = self._settings.upload_bytes if held and is_form else BODY_BYTES
-        parts = self._settings.upload_parts
         with self._room.for_body(scope, endpoint, held) as take:
+            body = partial(Body, most_bytes=most, most_parts=self._settings.upload_parts, take=take)
             if endpoint.what is Part.SIGN_IN:
-                await Body(self._site.own, most, parts, take, TICKET_BODY_SECONDS)(scope, receive, send)
+                await body(self._site.own, seconds=TICKET_BODY_SECONDS)(scope, receive, send)
             elif endpoint.what is Part.UPLOADS:
-                upload = partial(self._site.tabs.upload, held=held)
-                await Body(upload, most, parts, take, BODY_SECONDS)(scope, receive, send)
+                await body(partial(self._site.tabs.upload, held=held), seconds=BODY_SECONDS)(scope, receive, send)
             else:
-                app = Body(self._site.app, most, parts, take, BODY_SECONDS)
-                await self._run(app, held, scope, others, receive, send)
+                await self._run(body(self._site.app, seconds=BODY_SECONDS), held, scope, others, receive, send)
 
     async def _websocket(self, held: Held | None, scope: Scope, others: Cookies, receive: Receive, send: Send) -> None:
         limit = asyncio.timeout(None if held else STRANGER_WEBSOCKET_SECONDS)
@@ -146,7 +142,7 @@ class Connections:
         """Serve a page or a file. The first page that a browser opens gives the browser its name."""
         cookies = Headers(scope=scope).getlist("cookie")
         if is_navigation(scope) and (name := (await self._sign_in.read_browser(cookies)).new_name):
-            send = setting_cookies([self._sign_in.browser_cookie.header(name)], send)
+            send = _setting_cookies([self._sign_in.browser_cookie.header(name)], send)
         await self._site.app(with_cookies(scope, []), receive, send)
 
     def _tidying(self, scope: Scope, send: Send) -> Send:
@@ -155,7 +151,7 @@ class Connections:
             return send
         cookies = Headers(scope=scope).getlist("cookie")
         presented = self._sign_in.session_cookie.read(cookies)
-        return setting_cookies(self._sign_in.flow_cookies.tidied(cookies, presented, time.time()), send)
+        return _setting_cookies(self._sign_in.flow_cookies.tidied(cookies, presented, time.time()), send)
 
     def _address(self, scope: Scope) -> str:
         return client_address(scope, self._settings.proxy_hops)
@@ -164,3 +160,30 @@ class Connections:
 def _is_preflight(scope: Scope) -> bool:
     asked = {"origin", "access-control-request-method"}
     return scope.get("method") == "OPTIONS" and asked <= {*Headers(scope=scope)}
+
+
+def split_cookies(scope: Scope, prefix: str) -> tuple[list[bytes], list[bytes]]:
+    """Return the cookies whose names begin with `prefix`, and all others, each as the value of one header or none.
+
+    The others are dropped if they are longer than any site of ours needs: a sibling site can fill the jar.
+    """
+    found = list(pairs(Headers(scope=scope).getlist("cookie")))
+    ours = "; ".join(f"{name}={value}" for name, value in found if name.startswith(prefix))
+    others = "; ".join(f"{name}={value}" if value else name for name, value in found if not name.startswith(prefix))
+    kept = [others.encode("latin-1")] if 0 < len(others) <= OTHER_COOKIE_BYTES else []
+    return [ours.encode("latin-1")] if ours else [], kept
+
+
+def _setting_cookies(cookies: Sequence[str], send: Send) -> Send:
+    """Wrap `send`, so that the answer sets these cookies, except those that it sets itself."""
+
+    async def send_with_cookies(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            own = {cookie.partition("=")[0] for cookie in headers.getlist("set-cookie")}
+            for cookie in cookies:
+                if cookie.partition("=")[0] not in own:
+                    headers.append("set-cookie", cookie)
+        await send(message)
+
+    return send_with_cookies

@@ -18,21 +18,17 @@ class SecurityHeaders:
     """Sets the headers of every answer; those that an answer has already, such as a stricter policy, stay."""
 
     def __init__(self, app: ASGIApp, public_url: str, framed_by: str, build: Path) -> None:
-        """Wrap the whole app.
+        """Wrap the whole app, which browsers reach under `public_url`.
 
-        Args:
-            app: The whole app.
-            public_url: The origin under which browsers reach the app.
-            framed_by: The directory's origin, which alone may frame the front-channel sign-out.
-            build: The folder of the static build; its inline scripts are the only ones that may run.
+        The origin `framed_by`, the directory's, alone may frame the front-channel sign-out. Only the inline scripts of
+        the static build in the folder `build` may run.
         """
-        self.app = app
-        self._public_url, self._framed_by, self._build = public_url, framed_by, build
+        self._app, self._public_url, self._framed_by, self._build = app, public_url, framed_by, build
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; set the headers of its answer."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await self._app(scope, receive, send)
             return
 
         async def send_with_headers(message: Message) -> None:
@@ -42,7 +38,7 @@ class SecurityHeaders:
                     headers.setdefault(name, value)
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        await self._app(scope, receive, send_with_headers)
 
     def _headers(self, path: str, status: int) -> dict[str, str]:
         is_https, framed = self._public_url.startswith("https://"), path == FRONT_CHANNEL

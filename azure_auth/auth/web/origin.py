@@ -1,13 +1,17 @@
-"""Whose page sends a request: one of ours, one of another origin, or none. A foreign page never acts as the user."""
+"""Which page sends a request, and for what: a foreign page never acts as the user.
+
+Fetch Metadata (https://www.w3.org/TR/fetch-metadata/) says what a request is for. Browsers send it on https and on
+loopback; old ones never do.
+"""
+
+from collections.abc import Iterable
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from azure_auth.auth.cookies.cookie import pairs
 from azure_auth.auth.policy import is_cross_origin
-from azure_auth.auth.web.cookie_headers import with_cookies
 from azure_auth.auth.web.endpoints import Endpoint, Part
-from azure_auth.auth.web.fetch_metadata import is_navigation
 from azure_auth.settings import Settings
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
@@ -45,3 +49,31 @@ class OriginCheck:
         if origins := headers.getlist("origin"):
             return not self._origins.issuperset(origins)
         return headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not is_navigation(scope)
+
+
+def is_post_of_ours(scope: Scope, public_url: str) -> bool:
+    """Tell whether a request is a POST by a page of the app at `public_url`."""
+    return scope.get("method") == "POST" and Headers(scope=scope).getlist("origin") == [public_url]
+
+
+def is_navigation(scope: Scope) -> bool:
+    """Tell whether a request opens a page in a tab: no image, frame, script, prefetch or websocket.
+
+    A request without Fetch Metadata counts as a page. One for a part of a page (`Range`) does not.
+    """
+    headers = Headers(scope=scope)
+    if scope.get("method") != "GET" or "sec-purpose" in headers or "purpose" in headers or "range" in headers:
+        return False
+    asked = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+    return asked == ("navigate", "document") or is_of_old_browser(scope)
+
+
+def is_of_old_browser(scope: Scope) -> bool:
+    """Tell whether a request has no Fetch Metadata."""
+    return not any(name.startswith(b"sec-fetch-") for name, _ in scope["headers"])
+
+
+def with_cookies(scope: Scope, cookies: Iterable[bytes]) -> Scope:
+    """Return the scope with these Cookie headers in place of its own."""
+    headers = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
+    return {**scope, "headers": headers + [(b"cookie", value) for value in cookies]}

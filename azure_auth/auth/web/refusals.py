@@ -5,18 +5,17 @@ from urllib.parse import quote, urlencode
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from azure_auth.auth.web.fetch_metadata import is_navigation, is_of_old_browser
+from azure_auth.auth.web.origin import is_navigation, is_of_old_browser
 from azure_auth.errors import StoreUnavailable
 from azure_auth.return_target import return_target
 
-NO_STORE = {"Cache-Control": "no-store"}
 _QUERY_CHARACTERS = "!$%&'()*+,-./:;=?@[]_~"
 """What stays as it is in a query; browsers leave more than that."""
 
 
 def refusal(status: int, words: str, **headers: str) -> PlainTextResponse:
-    """Return an answer that no cache keeps."""
-    return PlainTextResponse(words, status, NO_STORE | headers)
+    """Return an answer of plain text. No cache keeps it: `SecurityHeaders` says so."""
+    return PlainTextResponse(words, status, headers)
 
 
 OTHER_ORIGIN = refusal(403, "Only for the pages of this site.")
@@ -44,4 +43,4 @@ def sign_in_first(scope: Scope) -> Response:
     path, query = quote(scope["path"]), quote(scope["query_string"], safe=_QUERY_CHARACTERS)
     page = return_target(f"{path}?{query}" if query else path) or path
     # The empty fragment stops the browser from carrying the page's fragment on to the directory.
-    return RedirectResponse(f"/auth/sign-in?{urlencode({'return_to': page})}#", 303, NO_STORE)
+    return RedirectResponse(f"/auth/sign-in?{urlencode({'return_to': page})}#", 303)

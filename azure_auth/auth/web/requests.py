@@ -1,8 +1,10 @@
-"""What an HTTP request may cost: its path, its headers, its body."""
+"""What requests may cost: the path, headers and body of each, and how many there may be at once, and of whom."""
 
 import asyncio
 import time
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Generator, Hashable, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
@@ -10,23 +12,34 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from azure_auth import bounds
+from azure_auth.auth.sessions.session import Held
+from azure_auth.auth.web.client_address import client_address
+from azure_auth.auth.web.endpoints import Endpoint, Part
 from azure_auth.auth.web.refusals import refusal
-from azure_auth.auth.web.room import Take
-from azure_auth.bounds import BOUNDARY_BYTES, COOKIE_BYTES, HEADER_BYTES, PATH_CHARACTERS, SLOWEST_BYTES
+from azure_auth.settings import Settings
+
+_MOST = {
+    "http": (bounds.REQUESTS_OF_SESSION, bounds.REQUESTS_OF_ADDRESS, bounds.REQUESTS_OF_STRANGERS),
+    "websocket": (bounds.WEBSOCKETS_OF_SESSION, bounds.WEBSOCKETS_OF_ADDRESS, bounds.WEBSOCKETS_OF_STRANGERS),
+}
+"""Connections at once, by type: of a session, of anonymous clients at one address, of all anonymous clients."""
+Take = Callable[[int], bool]
+"""Takes so much more of the room; tells whether all owners are within their maximum."""
 
 
 def refused_unread(scope: Scope) -> Response | None:
     """Refuse a path that is too long or that no file system takes, and headers that are too long (RFC 6585, 5)."""
-    if len(scope["path"]) > PATH_CHARACTERS:
+    if len(scope["path"]) > bounds.PATH_CHARACTERS:
         return refusal(414, "There is no such address.")
     if "\0" in scope["path"]:
         return refusal(400, "There is no such address.")
     cookies = sum(len(value) for name, value in scope["headers"] if name == b"cookie")
-    if cookies > COOKIE_BYTES:
+    if cookies > bounds.COOKIE_BYTES:
         return refusal(
             431, "Your browser sends too many cookies to this site. Delete those of this site and of its whole domain."
         )
-    if sum(len(name) + len(value) for name, value in scope["headers"]) - cookies > HEADER_BYTES:
+    if sum(len(name) + len(value) for name, value in scope["headers"]) - cookies > bounds.HEADER_BYTES:
         return refusal(431, "The headers of this request are too long.")
     return None
 
@@ -88,11 +101,11 @@ class Body:
         too_long = 413, f"A request may have {self._most_bytes / 1_000_000:g} MB at most."
         if self._is_declared_longer:
             return too_long
-        if len(self._boundary) > BOUNDARY_BYTES:
+        if len(self._boundary) > bounds.BOUNDARY_BYTES:
             return 400, "The boundary of this form is too long."
         began = time.monotonic()
         try:
-            async with asyncio.timeout(self._seconds + self._length / SLOWEST_BYTES - self._waited):
+            async with asyncio.timeout(self._seconds + self._length / bounds.SLOWEST_BYTES - self._waited):
                 message = await receive()
         except TimeoutError:
             return 408, "This request took too long to arrive."
@@ -113,3 +126,62 @@ class Body:
             self._delimiters += seen.count(delimiter)
             self._tail = seen[-len(delimiter) + 1 :]
         return self._delimiters - 1
+
+
+class Crowd:
+    """Counts what goes on at once, by owner."""
+
+    def __init__(self) -> None:
+        self._now: Counter[Hashable] = Counter()
+
+    @contextmanager
+    def room(self, most: Mapping[Hashable, int]) -> Generator[Take]:
+        """Let one thing take room of each of these owners, up to their maximum, and give it all back at the end."""
+        size = 0
+
+        def take(more: int) -> bool:
+            nonlocal size
+            size += more
+            for owner in most:
+                self._now[owner] += more
+                if not self._now[owner]:
+                    del self._now[owner]
+            return all(self._now[owner] <= maximum for owner, maximum in most.items())
+
+        try:
+            yield take
+        finally:
+            take(-size)
+
+
+class Room:
+    """The room that this process has for connections and bodies, for each owner: a session, or an address."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._crowd = settings, Crowd()
+
+    def for_connection(self, scope: Scope, endpoint: Endpoint, held: Held | None) -> AbstractContextManager[Take]:
+        """Return the room for one more request or websocket."""
+        owner, kind = self._owner(scope, held), scope["type"]
+        if endpoint.what is Part.SIGN_IN:
+            return self._crowd.room({("sign-in", owner): bounds.REQUESTS_OF_STRANGERS})
+        of_session, of_address, of_strangers = _MOST[kind]
+        most: dict[Hashable, int] = {(kind, owner): of_session if held else of_address}
+        if held is None:
+            most[kind, "strangers"] = of_strangers
+        if endpoint.what is Part.UPLOADS:
+            most["upload", owner] = bounds.UPLOADS_OF_OWNER
+        return self._crowd.room(most)
+
+    def for_body(self, scope: Scope, endpoint: Endpoint, held: Held | None) -> AbstractContextManager[Take]:
+        """Return the room for the bytes of one more body."""
+        owner = "bytes", self._owner(scope, held)
+        most: dict[Hashable, int] = {}
+        if held:
+            most[owner] = max(self._settings.upload_bytes, bounds.BODY_BYTES)
+        elif endpoint.what is not Part.SIGN_IN:  # sign-in reads no more than a ticket
+            most = {owner: bounds.BODIES_OF_ADDRESS, ("bytes", "strangers"): bounds.BODIES_OF_STRANGERS}
+        return self._crowd.room(most)
+
+    def _owner(self, scope: Scope, held: Held | None) -> Hashable:
+        return held.session.reference if held else ("address", client_address(scope, self._settings.proxy_hops))

@@ -15,12 +15,13 @@ from azure_auth.auth.policy import public
 from azure_auth.auth.sessions.sealing import TICKET_LENGTH
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.client_address import client_address
-from azure_auth.auth.web.fetch_metadata import is_navigation, is_of_old_browser, is_post_of_ours
 from azure_auth.auth.web.headers import FRONT_CHANNEL
-from azure_auth.auth.web.refusals import NO_STORE, OTHER_ORIGIN, refusal
+from azure_auth.auth.web.origin import is_navigation, is_of_old_browser, is_post_of_ours
+from azure_auth.auth.web.refusals import OTHER_ORIGIN, refusal
 from azure_auth.errors import StoreUnavailable
 
 _log = logging.getLogger(__name__)
+_NO_STORE = {"Cache-Control": "no-store"}
 
 
 def routes(sign_in: SignIn) -> list[Route]:
@@ -41,12 +42,12 @@ async def _start(sign_in: SignIn, request: Request) -> Response:
         request.query_params.get("return_to", ""),
         tab=well_formed(request.query_params.get("tab", "")) or "",
         choose_account=request.query_params.get("prompt") == "select_account",
-        address=_address(sign_in, request),
+        address=client_address(request.scope, sign_in.settings.proxy_hops),
         old=is_of_old_browser(request.scope),
     )
     # The empty fragment stops the browser from carrying the fragment of the page on to the directory.
     leaves = not led.address.startswith(f"{sign_in.settings.public_url}/")
-    return _setting(led.cookies, RedirectResponse(f"{led.address}#" if leaves else led.address, 303, NO_STORE))
+    return _setting(led.cookies, RedirectResponse(f"{led.address}#" if leaves else led.address, 303, _NO_STORE))
 
 
 async def _session(sign_in: SignIn, request: Request) -> Response:
@@ -55,12 +56,12 @@ async def _session(sign_in: SignIn, request: Request) -> Response:
     Only the app's own pages may ask. The ticket works only with its flow's cookie.
     """
     if not is_post_of_ours(request.scope, sign_in.settings.public_url):
-        why = "a session asked for by another site"
-        audit.record("suspicious", reason=why, address=_address(sign_in, request))
+        address = client_address(request.scope, sign_in.settings.proxy_hops)
+        audit.record("suspicious", reason="a session asked for by another site", address=address)
         return OTHER_ORIGIN
     led = await sign_in.start_session(await _ticket(request), request.headers.getlist("cookie"))
     session_cookie = [sign_in.session_cookie.header(led.session_cookie)] if led.session_cookie else []
-    return _setting([*led.cookies, *session_cookie], PlainTextResponse(led.address, headers=NO_STORE))
+    return _setting([*led.cookies, *session_cookie], PlainTextResponse(led.address, headers=_NO_STORE))
 
 
 async def _ticket(request: Request) -> str:
@@ -80,18 +81,15 @@ async def _end_by_directory(sign_in: SignIn, request: Request) -> Response:
     is known (OIDC Front-Channel Logout 1.0).
     """
     sids = request.query_params.getlist("sid")
+    address = client_address(request.scope, sign_in.settings.proxy_hops)
 
     async def end() -> None:
         try:
-            await sign_in.end_by_directory(sids[0] if len(sids) == 1 else "", _address(sign_in, request))
+            await sign_in.end_by_directory(sids[0] if len(sids) == 1 else "", address)
         except StoreUnavailable as failure:
             _log.error("a sign-out by the directory was lost: %s", failure)
 
-    return Response(headers=NO_STORE, background=BackgroundTask(end))
-
-
-def _address(sign_in: SignIn, request: Request) -> str:
-    return client_address(request.scope, sign_in.settings.proxy_hops)
+    return Response(headers=_NO_STORE, background=BackgroundTask(end))
 
 
 def _setting(cookies: Iterable[str], response: Response) -> Response:

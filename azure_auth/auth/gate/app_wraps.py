@@ -1,7 +1,7 @@
-"""The browser's half of the gate: leave a page by a full navigation, without `eval`."""
+"""The browser's half of the gate: components around the whole app, to leave pages and to show failures."""
 
 # Components are partly untyped.
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false
 
 from string import Template
 from typing import Any
@@ -76,3 +76,23 @@ def leave(state: Any, backend_url: str) -> rx.Component:
         return Leave.create()
 
     return rx.fragment(rx.memo(leave_page)())  # a component of its own, or it stands outside of the app's states
+
+
+def notice(state: Any) -> rx.Component:
+    """Return the alert that a handler failed, to be wrapped around the app; `state` has the var `broken`."""
+
+    def show_notice() -> rx.Component:
+        broken = state.broken
+        return rx.cond(
+            broken["heading"],
+            rx.el.div(
+                rx.el.p(broken["heading"], class_name="font-semibold"),
+                rx.el.p(broken["message"]),
+                rx.el.p(f"Reference: {broken['reference']}", class_name="mt-1 text-sm"),
+                role="alert",
+                class_name="fixed inset-x-4 bottom-4 mx-auto max-w-lg rounded-xl bg-slate-900 p-4 text-slate-50"
+                " shadow-lg ring-1 ring-slate-600",
+            ),
+        )
+
+    return rx.fragment(rx.memo(show_notice)())

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from azure_auth.auth.gate.reflex_internals import LocalTokenManager, RedisTokenManager, SocketRecord
-from azure_auth.auth.gate.states import is_anonymous
+from azure_auth.auth.gate.states import DELETE_IF_SAME, is_anonymous
 from azure_auth.bounds import ANSWER_SECONDS
 
 _KEPT = "azure_auth:kept:"
@@ -19,10 +19,9 @@ if held ~= '' and held ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
 return 1
 """
-_DROP = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end return 1"
 
 
-class LocalLinks(LocalTokenManager):
+class LocalTokens(LocalTokenManager):
     """Knows which socket has which tab."""
 
     def is_elsewhere(self, token: str) -> bool:  # noqa: ARG002
@@ -52,7 +51,7 @@ class LocalLinks(LocalTokenManager):
         return self.token_to_socket.get(token) == SocketRecord(instance_id=self.instance_id, sid=sid)
 
 
-class SharedLinks(LocalLinks, RedisTokenManager):
+class SharedTokens(LocalTokens, RedisTokenManager):
     """Keeps in Redis which worker has which tab. Anonymous tabs stay in memory."""
 
     async def link_token_to_sid(self, token: str, sid: str) -> str | None:
@@ -68,7 +67,7 @@ class SharedLinks(LocalLinks, RedisTokenManager):
         had = self._has(token, sid)
         await super().disconnect_token(token, sid)
         if had and not is_anonymous(token):
-            drop = self.redis.eval(_DROP, 1, self._get_redis_key(token), cast("str", self._own(sid)))
+            drop = self.redis.eval(DELETE_IF_SAME, 1, self._get_redis_key(token), cast("str", self._own(sid)))
             await cast("Awaitable[int]", drop)
 
     def is_elsewhere(self, token: str) -> bool:
@@ -79,11 +78,8 @@ class SharedLinks(LocalLinks, RedisTokenManager):
     async def take_over(self, token: str, sid: str, ask: Callable[[], Awaitable[None]]) -> bool:
         """Make a tab a socket's of this worker; False if another worker has it, and its client answers.
 
-        Args:
-            token: The key of the tab.
-            sid: The socket.
-            ask: Asks the worker that has it. That worker calls `keep` if the client answers, else it drops its record.
-                A worker that has ended does neither.
+        `ask` asks the worker that has it. That worker calls `keep` if the client answers, else it drops its record. A
+        worker that has ended does neither.
         """
         record = self._get_redis_key(token)
         while True:
@@ -121,6 +117,6 @@ class SharedLinks(LocalLinks, RedisTokenManager):
         return token in self.token_to_socket if is_anonymous(token) else await super().is_token_connected(token)
 
 
-def instead_of(manager: LocalTokenManager) -> LocalLinks | SharedLinks:
+def instead_of(manager: LocalTokenManager) -> LocalTokens | SharedTokens:
     """Return the manager that takes the place of Reflex's own."""
-    return SharedLinks(manager.redis) if isinstance(manager, RedisTokenManager) else LocalLinks()
+    return SharedTokens(manager.redis) if isinstance(manager, RedisTokenManager) else LocalTokens()
