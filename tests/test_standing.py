@@ -17,9 +17,9 @@ from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions.records import Arrival
 from azure_auth.auth.sessions.sealing import handle_of
 from azure_auth.auth.sessions.server_keys import ServerKeys
-from azure_auth.auth.sessions.session import GRACE_SECONDS, Session
+from azure_auth.auth.sessions.session import Session
 from azure_auth.auth.sessions.sessions import Sessions
-from azure_auth.auth.sessions.store.contract import OneTimeEntry, Store
+from azure_auth.auth.sessions.store.contract import GRACE_SECONDS, OneTimeEntry, Store
 from azure_auth.auth.sessions.store.redis import RedisStore
 from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.errors import FlowTaken, SignedOutMeanwhile, StoreUnavailable

@@ -5,7 +5,7 @@ from typing import Literal
 from azure_auth import audit
 from azure_auth.auth.cookies.flow_cookies import MOST
 from azure_auth.auth.sessions.server_keys import ServerKeys
-from azure_auth.auth.sessions.store.contract import Counters
+from azure_auth.auth.sessions.store.contract import Store
 from azure_auth.errors import TooManyRequests, TooManyStarts
 
 _MINUTE = 60.0
@@ -30,7 +30,7 @@ _SAID = {
 class SignInLimits:
     """Counts starts, answers of Microsoft, and front-channel sign-outs."""
 
-    def __init__(self, store: Counters, keys: ServerKeys) -> None:
+    def __init__(self, store: Store, keys: ServerKeys) -> None:
         """Count in `store`, under hashes that `keys` make."""
         self._store, self._keys = store, keys
 

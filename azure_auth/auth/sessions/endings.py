@@ -14,8 +14,8 @@ from azure_auth.auth.sessions.background import Background, Timers, attempt
 from azure_auth.auth.sessions.records import Records
 from azure_auth.auth.sessions.sealing import tab_prefix
 from azure_auth.auth.sessions.server_keys import ServerKeys
-from azure_auth.auth.sessions.session import GRACE_SECONDS, Ending, Session
-from azure_auth.auth.sessions.store.contract import Changed, Gone, MarkKind, Store
+from azure_auth.auth.sessions.session import Ending, Session
+from azure_auth.auth.sessions.store.contract import GRACE_SECONDS, Changed, Gone, MarkKind, Store
 from azure_auth.errors import StoreUnavailable
 from azure_auth.settings import Settings
 

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions import codec
 from azure_auth.auth.sessions.sealing import Seal, SealBroken, hashed
-from azure_auth.auth.sessions.store.contract import OneTimeEntry, OneTimeStore
+from azure_auth.auth.sessions.store.contract import OneTimeEntry, Store
 from azure_auth.errors import AuthError, FlowUnknown
 
 _log = logging.getLogger(__name__)
@@ -91,9 +91,7 @@ class Outcome:
 class OneTime(Generic[_T]):
     """Encrypted things of one kind, each consumed once."""
 
-    def __init__(
-        self, store: OneTimeStore, kind: str, seconds: float, unpacked: Callable[[dict[str, Any]], _T]
-    ) -> None:
+    def __init__(self, store: Store, kind: str, seconds: float, unpacked: Callable[[dict[str, Any]], _T]) -> None:
         """Keep things of a kind in `store` for `seconds`; `unpacked` decodes a record, with the time `put`."""
         self._store = store
         self._kind = kind

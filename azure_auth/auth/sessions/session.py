@@ -8,10 +8,8 @@ from typing import Any, Literal, NamedTuple
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions import codec
 from azure_auth.auth.sessions.sealing import SealBroken, SessionKeys, handle_of
-from azure_auth.auth.sessions.store.contract import Handle
+from azure_auth.auth.sessions.store.contract import GRACE_SECONDS, Handle
 
-GRACE_SECONDS = 30.0
-"""How long an earlier value of the cookie stays valid after a new one was issued."""
 MAX_TRIES = 10
 """How often a write is tried while other tasks or processes write the same record first."""
 

@@ -1,14 +1,13 @@
 """Starts and renews sessions; `active` finds and checks them, `endings` ends them."""
 
 from contextlib import suppress
-from dataclasses import replace
 
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions.active import ActiveSessions
 from azure_auth.auth.sessions.records import Arrival
 from azure_auth.auth.sessions.sealing import Seal, SealBroken
-from azure_auth.auth.sessions.session import GRACE_SECONDS, MAX_TRIES, Held, Session
-from azure_auth.auth.sessions.store.contract import Changed, Checks, Join, Start, Successor
+from azure_auth.auth.sessions.session import MAX_TRIES, Held, Session
+from azure_auth.auth.sessions.store.contract import GRACE_SECONDS, Changed, Checks, Join, Start, Successor
 from azure_auth.errors import StoreUnavailable
 
 _KEY_SECONDS = 7 * 24 * 3600.0
@@ -56,9 +55,9 @@ class Sessions(ActiveSessions):
             value, start = self._new(identity, browser, arrival, checks)
             if joins:
                 own, follow = next(iter(joins.values())), [] if joined or held else list(joins)
-                start = replace(start, join=Join(own.name, own.seal(value.encode()), GRACE_SECONDS, follow))
+                start = start._replace(join=Join(own.name, own.seal(value.encode()), follow))
             if held:
-                start = replace(start, others=[held.session.reference])
+                start = start._replace(others=[held.session.reference])
             started = await self._store.start(start)
             if started.joined:
                 joined = True  # if the session that it leads to has ended, the next attempt starts another
@@ -96,7 +95,7 @@ class Sessions(ActiveSessions):
             return None  # a parallel sign-in has just issued the newest value: the next attempt finds it
         if new:
             newest, sealed = new.value, Seal("next", held.handle, presented.encode()).seal(new.value.encode())
-            successor = Successor(new.handle, held.handle, sealed, GRACE_SECONDS)
+            successor = Successor(new.handle, held.handle, sealed)
         if not await self._store.renew(self._records.row(session, version + 1, record), version, successor, checks):
             await self.is_active(session)
             return None

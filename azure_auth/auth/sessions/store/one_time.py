@@ -19,7 +19,7 @@ from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, TooManyReques
 
 
 class OneTimeEntries:
-    """The entries of one kind; `contract.OneTimeStore` documents `put`, `consume` and `peek`."""
+    """The entries of one kind; `contract.Store` documents `put`, `consume` and `peek`."""
 
     def __init__(self, most: int = MAX_ENTRIES, clock: Callable[[], float] = time.time) -> None:
         """Keep at most `most` entries; `clock` counts seconds."""

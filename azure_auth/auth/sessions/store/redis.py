@@ -9,7 +9,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, astuple
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Literal, cast, final
 
@@ -20,6 +20,7 @@ from typing_extensions import override
 from azure_auth.auth.sessions.server_keys import ServerKeys
 from azure_auth.auth.sessions.store.contract import (
     CONSUMED_SECONDS,
+    GRACE_SECONDS,
     LARGEST_SHARE,
     MARK_SECONDS,
     MAX_ENTRIES,
@@ -62,50 +63,36 @@ class RedisStore(Store):
         self._listener: Redis = Redis.from_url(url, socket_connect_timeout=_SECONDS, health_check_interval=10)
         self._redis: Redis = Redis.from_url(url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
         texts = {file.stem: file.read_text() for file in (Path(__file__).parent / "lua").glob("*.lua")}
-        constants = {
-            "CONSUMED_LASTS": _milliseconds(CONSUMED_SECONDS),
-            "LARGEST_SHARE": LARGEST_SHARE,
-            "MARK_LASTS": _milliseconds(MARK_SECONDS),
-            "MAX_ENTRIES": MAX_ENTRIES,
-            "MAX_MARKS": MAX_MARKS,
-            "SESSION_STATES": SESSION_STATES,
-        }
+        constants = {"LARGEST_SHARE": LARGEST_SHARE, "MAX_ENTRIES": MAX_ENTRIES, "MAX_MARKS": MAX_MARKS}
+        lasts = {"CONSUMED_LASTS": CONSUMED_SECONDS, "GRACE_LASTS": GRACE_SECONDS, "MARK_LASTS": MARK_SECONDS}
+        constants |= {"SESSION_STATES": SESSION_STATES, **{name: _milliseconds(lasts[name]) for name in lasts}}
         common = "".join(f"local {name} = {value}\n" for name, value in constants.items()) + texts.pop("functions")
         self._scripts = {name: self._redis.register_script(common + text) for name, text in texts.items()}
 
     @override
     async def start(self, start: Start) -> Started:
-        join = start.join or Join("", b"", 0.0)
-        given = {
-            "checks": _checks(start.checks),
-            "persons": list(start.persons),
-            "browsers": list(start.browsers),
-            "others": list(start.others),
-            "follow": list(join.follow),
-            "join_lasts": _milliseconds(join.seconds),
-        }
-        handle = start.handle.name, start.handle.sealed
-        outcome, *rest = await self._run(
-            "start", *_row(start.record), *handle, join.name, join.sealed, json.dumps(given)
-        )
+        name, sealed, follow = start.join or Join("", b"")
+        others = {"persons": start.persons, "browsers": start.browsers, "others": start.others, "follow": follow}
+        given = json.dumps({**others, "checks": _checks(start.checks)})
+        outcome, *rest = await self._run("start", *_row(start.record), *start.handle, name, sealed, given)
         _raise_if_rejected(outcome)
         if outcome == b"joined":
             return Started(joined=(rest[0].decode(), rest[1]))
-        return Started(_gone(rest[0]), [name.decode() for name in rest[1]])
+        return Started(_gone(rest[0]), [twin.decode() for twin in rest[1]])
 
     @override
     async def find(self, name: str, *, presented: bool = True) -> Found | None:
-        found = cast("list[bytes] | None", await self._run("find", name, int(presented)))
+        found = await self._run("find", name, int(presented))
         return Found(found[0], found[1], _record(found[2:])) if found else None
 
     @override
     async def read(self, reference: str) -> Record | str:
-        found = cast("list[bytes]", await self._run("read", reference))
+        found = await self._run("read", reference)
         return _record(found) if len(found) > 1 else found[0].decode()
 
     @override
     async def version(self, reference: str) -> int | str:
-        why, *version = cast("list[bytes]", await self._run("version", reference))
+        why, *version = await self._run("version", reference)
         return int(version[0]) if version else why.decode()
 
     @override
@@ -114,9 +101,9 @@ class RedisStore(Store):
 
     @override
     async def renew(self, record: Record, version: int, successor: Successor | None, checks: Checks) -> bool:
-        to = successor or Successor(Handle("", b""), "", b"", 0.0)
-        value = to.handle.name, to.handle.sealed, to.before, to.sealed, _milliseconds(to.seconds)
-        outcome = await self._run("renew", *_row(record), version, *value, json.dumps(_checks(checks)))
+        handle, before, sealed = successor or Successor(Handle("", b""), "", b"")
+        value = *handle, before, sealed, json.dumps(_checks(checks))
+        outcome = await self._run("renew", *_row(record), version, *value)
         _raise_if_rejected(outcome)
         return outcome == b"done"
 
@@ -124,16 +111,15 @@ class RedisStore(Store):
     async def end(
         self, references: Sequence[str], until: float, why: str, marks: Sequence[tuple[MarkKind, str]] = ()
     ) -> list[Gone]:
-        lists = json.dumps(list(references)), json.dumps(list(marks))
-        return _gone(await self._run("end", _milliseconds(until), why, *lists))
+        return _gone(await self._run("end", _milliseconds(until), why, json.dumps(references), json.dumps(marks)))
 
     @override
     async def end_all(self, of: Literal["person", "sid"], values: Sequence[str], until: float, why: str) -> list[Gone]:
-        return _gone(await self._run("end_all", _milliseconds(until), why, of, json.dumps(list(values))))
+        return _gone(await self._run("end_all", _milliseconds(until), why, of, json.dumps(values)))
 
     @override
     async def end_twins(self, references: Sequence[str], until: float, why: str) -> list[Gone]:
-        return _gone(await self._run("end_twins", _milliseconds(until), why, json.dumps(list(references))))
+        return _gone(await self._run("end_twins", _milliseconds(until), why, json.dumps(references)))
 
     @override
     async def sweep(self) -> None:
@@ -141,18 +127,15 @@ class RedisStore(Store):
 
     @override
     async def note_tab(self, reference: str, key: str, until: float) -> list[str]:
-        over: list[bytes] = await self._run("note_tab", reference, key, _milliseconds(until))
-        return [key.decode() for key in over]
+        return [over.decode() for over in await self._run("note_tab", reference, key, _milliseconds(until))]
 
     @override
     async def tabs(self, reference: str) -> set[str]:
-        found: list[bytes] = await self._run("tabs", reference)
-        return {key.decode() for key in found}
+        return {key.decode() for key in await self._run("tabs", reference)}
 
     @override
     async def put(self, kind: str, name: str, entry: OneTimeEntry, seconds: float) -> None:
-        fields = entry.owner, entry.address, entry.sealed, entry.rank
-        if await self._run("put", kind, name, *fields, _milliseconds(seconds)) == b"full":
+        if await self._run("put", kind, name, *entry, _milliseconds(seconds)) == b"full":
             raise TooManyRequests("the store is full")
 
     @override
@@ -164,7 +147,7 @@ class RedisStore(Store):
         return await self._entry(kind, name, owner, consume=False)
 
     async def _entry(self, kind: str, name: str, owner: str, *, consume: bool) -> tuple[bytes, float]:
-        outcome, *found = cast("list[bytes]", await self._run("consume", kind, name, owner, int(consume)))
+        outcome, *found = await self._run("consume", kind, name, owner, int(consume))
         if outcome == b"foreign":
             raise FlowForeign("the cookie of another flow")
         if outcome == b"unknown":
@@ -175,7 +158,7 @@ class RedisStore(Store):
     @override
     async def admit(self, most: Mapping[str, int], seconds: float) -> str | None:
         counts = (word for count in most.items() for word in count)
-        full: bytes | None = await self._run("admit", _milliseconds(seconds), secrets.token_hex(8), *counts)
+        full = await self._run("admit", _milliseconds(seconds), secrets.token_hex(8), *counts)
         return full.decode() if full else None
 
     @override
@@ -238,20 +221,18 @@ def _row(record: Record) -> tuple[str | bytes | int, ...]:
 
 
 def _record(row: Sequence[bytes]) -> Record:
-    reference, version, ends, person, sid, browser, sealed = (value or b"" for value in row)
-    return Record(
-        reference.decode(), int(version), int(ends) / 1000, person.decode(), sid.decode(), browser.decode(), sealed
-    )
+    reference, version, ends, *hashes, sealed = (value or b"" for value in row)
+    person, sid, browser = (value.decode() for value in hashes)
+    return Record(reference.decode(), int(version), int(ends) / 1000, person, sid, browser, sealed)
 
 
 def _gone(found: Sequence[bytes]) -> list[Gone]:
-    return [
-        Gone(reference.decode(), person.decode()) for reference, person in zip(found[::2], found[1::2], strict=True)
-    ]
+    pairs = zip(found[::2], found[1::2], strict=True)
+    return [Gone(reference.decode(), person.decode()) for reference, person in pairs]
 
 
 def _checks(checks: Checks) -> dict[str, object]:
-    return {**asdict(checks), "begun": _milliseconds(checks.begun)}
+    return {**checks._asdict(), "begun": _milliseconds(checks.begun)}
 
 
 def _raise_if_rejected(outcome: bytes) -> None:
