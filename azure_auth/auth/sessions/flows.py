@@ -22,19 +22,12 @@ _T = TypeVar("_T", bound="Flow | Outcome")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Flow:
-    """What the app keeps while the user is at Microsoft.
+    """What the app keeps while the user is at Microsoft."""
 
-    Attributes:
-        msal: MSAL's data: state, nonce, PKCE verifier, redirect URI.
-        return_to: The page that the sign-in leads to.
-        browser: The browser's name when the flow began.
-        begun: When it began, by the store's clock; seconds since 1970.
-    """
-
-    msal: dict[str, Any]
-    return_to: str
-    browser: str = ""
-    begun: float = 0.0
+    msal: dict[str, Any]  # MSAL's data: state, nonce, PKCE verifier, redirect URI
+    return_to: str  # the page that the sign-in leads to
+    browser: str = ""  # the browser's name when the flow began
+    begun: float = 0.0  # when it began, by the store's clock; seconds since 1970
 
     def packed(self) -> dict[str, Any]:
         """Return it as a record; the store adds when it began."""
@@ -48,32 +41,20 @@ class Flow:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Outcome:
-    """How a sign-in ended.
+    """How a sign-in ended."""
 
-    Attributes:
-        return_to: The page to go to.
-        identity: Who signed in; None if it failed.
-        failure: Why it failed.
-        asked: When the app redeemed the code; seconds since 1970.
-        begun: When the flow began, by the store's clock.
-        browser: The browser's name at that time.
-    """
-
-    return_to: str
-    identity: Identity | None = None
+    return_to: str  # the page to go to
+    identity: Identity | None = None  # who signed in; None if it failed
     failure: AuthError | None = None
-    asked: float = 0.0
-    begun: float = 0.0
-    browser: str = ""
+    asked: float = 0.0  # when the app redeemed the code; seconds since 1970
+    begun: float = 0.0  # when the flow began, by the store's clock
+    browser: str = ""  # the browser's name at that time
 
     def packed(self) -> dict[str, Any]:
         """Return it as a record."""
         record = {field: getattr(self, field) for field in ("return_to", "asked", "begun", "browser")}
-        return {
-            **record,
-            "identity": asdict(self.identity) if self.identity else None,
-            "failure": self.failure.packed() if self.failure else None,
-        }
+        identity = asdict(self.identity) if self.identity else None
+        return {**record, "identity": identity, "failure": self.failure.packed() if self.failure else None}
 
     @classmethod
     def unpacked(cls, record: dict[str, Any]) -> "Outcome":
@@ -93,41 +74,30 @@ class OneTime(Generic[_T]):
 
     def __init__(self, store: Store, kind: str, seconds: float, unpacked: Callable[[dict[str, Any]], _T]) -> None:
         """Keep things of a kind in `store` for `seconds`; `unpacked` decodes a record, with the time `put`."""
-        self._store = store
-        self._kind = kind
-        self._seconds = seconds
-        self._unpacked = unpacked
+        self._store, self._kind, self._seconds, self._unpacked = store, kind, seconds, unpacked
 
     def name(self, secret: str) -> str:
         """Return the name of a thing in the store."""
         return Seal.of(self._kind, secret).name
 
     async def put(self, secret: str, owner: str, thing: _T, address: str, rank: int) -> None:
-        """Keep a thing until its secret and its owner are presented.
+        """Keep a thing; raises what `Store.put` raises.
 
         Args:
             secret: Its flow's state, or its ticket.
             owner: The binding of its flow's cookie.
             thing: What to keep.
             address: The client's.
-            rank: Its rank; see `contract.RANKS`.
-
-        Raises:
-            StoreUnavailable: If the store does not answer.
-            TooManyRequests: If there is no room for it.
+            rank: One of `contract.RANKS`.
         """
         seal = Seal.of(self._kind, secret)
         entry = OneTimeEntry(hashed(owner), address, seal.seal(codec.packed(thing.packed())), rank)
         await self._store.put(self._kind, seal.name, entry, self._seconds)
 
     async def consume(self, secret: str, owner: str) -> _T:
-        """Return a thing and delete it in the same step.
+        """Return a thing, and delete it in the same step; raises what `Store.consume` raises.
 
-        Raises:
-            FlowForeign: If another browser owns it; it stays.
-            FlowTaken: If it was consumed a moment ago.
-            FlowUnknown: If it expired, was consumed before, never existed, or is of another release.
-            StoreUnavailable: If the store does not answer.
+        A thing that was changed, or is of another release, raises `FlowUnknown`.
         """
         return await self._opened(self._store.consume, secret, owner)
 

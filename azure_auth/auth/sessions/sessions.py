@@ -22,7 +22,8 @@ class Sessions(ActiveSessions):
         """Give a user who signed in a session: their active one in this browser, else a new one.
 
         The cookie's value is new, unless one was issued within `GRACE_SECONDS`. Another user's sessions in the browser
-        end in the same step. The work goes on if the caller is cancelled.
+        end in the same step. The work goes on if the caller is cancelled. A failed check (`contract.Checks`) raises,
+        and so does an unavailable store; the ticket is not consumed then.
 
         Args:
             identity: Who signed in.
@@ -32,11 +33,6 @@ class Sessions(ActiveSessions):
 
         Returns:
             The value of the new cookie.
-
-        Raises:
-            FlowTaken: If the ticket was consumed before.
-            SignedOutMeanwhile: If the user signed out after the flow began.
-            StoreUnavailable: If the session cannot be saved; the ticket is not consumed then.
         """
         return await self._background.finish(self._start(identity, browser, presented, arrival))
 
@@ -46,7 +42,8 @@ class Sessions(ActiveSessions):
         current, joined = presented, False
         for _ in range(MAX_TRIES):
             held = await self.find(current, joined=joined) if current else None
-            if held and held.session.identity.key == identity.key and self._is_young(held.session):
+            is_young = held is not None and self._clock() - held.session.since < _KEY_SECONDS
+            if held and is_young and held.session.identity.key == identity.key:
                 async with held.session.renewing:
                     newest = await self._renew(held, current or "", identity, browser, arrival.asked, checks)
                 if newest:
@@ -70,9 +67,6 @@ class Sessions(ActiveSessions):
                 self._twin_timers.set((*started.twins, start.record.reference), GRACE_SECONDS)
             return value
         raise StoreUnavailable("a session that others write all the time")
-
-    def _is_young(self, session: Session) -> bool:
-        return self._clock() - session.since < _KEY_SECONDS
 
     def _new(self, identity: Identity, browser: str, arrival: Arrival, checks: Checks) -> tuple[str, Start]:
         """Return the first cookie value of a new session, and the request that starts it in the store."""
