@@ -11,20 +11,9 @@ from azure_auth.errors import TooManyRequests, TooManyStarts
 _MINUTE = 60.0
 # Per minute; the next one is refused. A whole office may share one address, so its limit is high. A browser may restore
 # all its tabs at once, so its limit is twice its maximum number of flows.
-_MOST = {
-    "browser": 2 * MOST,
-    "known": 2 * MOST,
-    "old": 600,
-    "nameless": 12_000,
-    "address": 12_000,
-    "tab": 2,
-}
+_MOST = {"browser": 2 * MOST, "known": 2 * MOST, "old": 600, "nameless": 12_000, "address": 12_000, "tab": 2}
 _MOST_SIDS = 600  # of an address: fewer than the store remembers, or a flood could make it forget sign-outs
-_SAID = {
-    "known": "browser",
-    "nameless": "address, without a browser's name",
-    "old": "address, without Fetch Metadata",
-}
+_SAID = {"known": "browser", "nameless": "address, without a browser's name", "old": "address, without Fetch Metadata"}
 
 
 class SignInLimits:
@@ -35,13 +24,9 @@ class SignInLimits:
         self._store, self._keys = store, keys
 
     async def admit(self, what: Literal["start", "callback"], browser: str, address: str, **others: str) -> None:
-        """Count a request under each key that is not empty.
+        """Count a request under each key that is not empty; `others` are more keys of `_MOST`.
 
-        Args:
-            what: The kind of request.
-            browser: The browser's name. Browsers without one, such as those without cookies, share their address's.
-            address: The client's.
-            others: More keys of `_MOST`.
+        Browsers without a name, such as those without cookies, share their address's.
 
         Raises:
             TooManyStarts: If there were too many of this tab.

@@ -29,13 +29,7 @@ class DirectoryHttp(httpx.Client):
         return super().build_request(method, url, **options)
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        """Send a request. Retry once when no connection came about, because then nothing was sent.
-
-        Raises:
-            Throttled: At status 429.
-            Unavailable: At status 500 and above.
-            httpx.HTTPError: When there is no answer.
-        """
+        """Send a request. Retry once when no connection came about, because then nothing was sent."""
         try:
             response = super().send(request, **options)
         except (httpx.ConnectError, httpx.ConnectTimeout):
