@@ -15,7 +15,7 @@ from azure_auth.auth.sessions.records import Records
 from azure_auth.auth.sessions.sealing import tab_prefix
 from azure_auth.auth.sessions.server_keys import ServerKeys
 from azure_auth.auth.sessions.session import Ending, Session
-from azure_auth.auth.sessions.store.contract import GRACE_SECONDS, Changed, Gone, MarkKind, Store
+from azure_auth.auth.sessions.store.contract import GRACE_SECONDS, Changed, Gone, Mark, Store
 from azure_auth.errors import StoreUnavailable
 from azure_auth.settings import Settings
 
@@ -90,7 +90,7 @@ class Endings:
                 callback(session)
 
     async def _save_end(
-        self, reference: str, why: Ending, marks: Sequence[tuple[MarkKind, str]] = (), who: Identity | None = None
+        self, reference: str, why: Ending, marks: Sequence[Mark] = (), who: Identity | None = None
     ) -> None:
         async def save() -> None:
             await self._announce_end(await self._store.end([reference], self._until(), why, marks), why, who)

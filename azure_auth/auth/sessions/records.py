@@ -11,7 +11,7 @@ from azure_auth.auth.sessions import codec
 from azure_auth.auth.sessions.sealing import SealBroken, SessionKeys, handle_of
 from azure_auth.auth.sessions.server_keys import ServerKeys
 from azure_auth.auth.sessions.session import Session
-from azure_auth.auth.sessions.store.contract import Checks, MarkKind, Record
+from azure_auth.auth.sessions.store.contract import Checks, Mark, Record
 from azure_auth.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -76,12 +76,12 @@ class Records:
         persons = self.persons(identity)
         browsers = self.browsers(browser, arrival.begun_in, arrival.left)
         browsers += [handle_of(presented).name] if presented else []
-        marks: list[tuple[MarkKind, str]] = [("person", person) for person in persons]
+        marks: list[Mark] = [("person", person) for person in persons]
         marks.extend(("sid", sid) for sid in self.sids(identity.sid))
         marks.extend(("browser", f"{browser} {person}") for browser in browsers for person in persons)
         return Checks(arrival.ticket, arrival.begun, marks)
 
-    def marks(self, session: Session) -> list[tuple[MarkKind, str]]:
+    def marks(self, session: Session) -> list[Mark]:
         """Return the marks of a sign-out in one browser: of its name, and of cookie values that it may still have."""
         person = self.persons(session.identity)[0]
         return [("browser", f"{name} {person}") for name in (session.browser, *session.handles) if name]

@@ -13,6 +13,8 @@ from azure_auth.auth.sessions.store.contract import GRACE_SECONDS, Handle
 MAX_TRIES = 10
 """How often a write is tried while other tasks or processes write the same record first."""
 
+NewValue = tuple[str, Handle]
+"""A new value of a session's cookie, with its handle."""
 Ending = Literal["signed_out", "directory", "idle", "expired", "replaced", "joined", "refused"]
 """Why a session ended.
 
@@ -47,10 +49,10 @@ class Session:
     def begun(cls, identity: Identity, asked: float, browser: str, now: float) -> "tuple[Session, NewValue]":
         """Return a new session and its first cookie value."""
         keys = SessionKeys(token_hex(16), token_bytes(32))
-        new = _new_value(keys)
-        handles = {new.handle.name: None}
+        value, handle = _new_value(keys)
+        handles = {handle.name: None}
         record = _record(identity, now, asked=asked, browser=browser, since=now, rotated=now, handles=handles)
-        return cls(keys, 1, record), new
+        return cls(keys, 1, record), (value, handle)
 
     @property
     def reference(self) -> str:
@@ -76,7 +78,7 @@ class Session:
         if not 0 <= now - self.rotated < GRACE_SECONDS:
             new, until, rotated = _new_value(self.keys), now + GRACE_SECONDS, now
             valid = {name: min(d or until, until) for name, d in self.handles.items() if self.admits(name, now)}
-            handles = {**valid, new.handle.name: None}
+            handles = {**valid, new[1].name: None}
         fields = {"asked": asked, "browser": browser, "since": self.since, "rotated": rotated, "handles": handles}
         return _record(identity, now, **fields), new
 
@@ -111,13 +113,6 @@ class Session:
         self.last_activity = max(self.last_activity, seen)
 
 
-class NewValue(NamedTuple):
-    """A new value of a session's cookie, with its handle."""
-
-    value: str
-    handle: Handle
-
-
 class Held(NamedTuple):
     """A session and the cookie value with which one connection came."""
 
@@ -137,7 +132,7 @@ def opened(reference: str, value: str, sealed: bytes) -> SessionKeys:
 def _new_value(keys: SessionKeys) -> NewValue:
     value = token_urlsafe(32)
     seal = handle_of(value)
-    return NewValue(value, Handle(seal.name, seal.seal(keys.data_key + keys.reference.encode())))
+    return value, Handle(seal.name, seal.seal(keys.data_key + keys.reference.encode()))
 
 
 def _record(identity: Identity, now: float, **fields: object) -> dict[str, Any]:

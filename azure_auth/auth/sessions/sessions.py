@@ -88,8 +88,9 @@ class Sessions(ActiveSessions):
         if not new and not newest:
             return None  # a parallel sign-in has just issued the newest value: the next attempt finds it
         if new:
-            newest, sealed = new.value, Seal("next", held.handle, presented.encode()).seal(new.value.encode())
-            successor = Successor(new.handle, held.handle, sealed)
+            newest, handle = new
+            sealed = Seal("next", held.handle, presented.encode()).seal(newest.encode())
+            successor = Successor(handle, held.handle, sealed)
         if not await self._store.renew(self._records.row(session, version + 1, record), version, successor, checks):
             await self.is_active(session)
             return None

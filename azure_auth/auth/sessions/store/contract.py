@@ -29,6 +29,7 @@ MAX_MARKS = 10_000
 
 MarkKind = Literal["person", "sid", "browser"]
 """Whose sign-out is remembered: a person's everywhere, of one of Entra's sessions, or a person's in one browser."""
+Mark = tuple[MarkKind, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Checks(NamedTuple):
 
     ticket: str = ""  # the name of its ticket, which is consumed; empty for none
     begun: float = 0.0  # when its flow began, by the store's clock; seconds since 1970
-    marks: Sequence[tuple[MarkKind, str]] = ()
+    marks: Sequence[Mark] = ()
 
 
 class Join(NamedTuple):
@@ -175,9 +176,7 @@ class Store(Protocol):
         """Replace a whole record, as `replace` does, and its cookie value. Make the checks in the same step."""
         ...
 
-    async def end(
-        self, references: Sequence[str], until: float, why: str, marks: Sequence[tuple[MarkKind, str]] = ()
-    ) -> list[Gone]:
+    async def end(self, references: Sequence[str], until: float, why: str, marks: Sequence[Mark] = ()) -> list[Gone]:
         """End records, and remember a sign-out in the same step. A record restored before `until` stays ended.
 
         Returns:

@@ -18,28 +18,8 @@ from redis.exceptions import RedisError
 from typing_extensions import override
 
 from azure_auth.auth.sessions.server_keys import ServerKeys
-from azure_auth.auth.sessions.store.contract import (
-    CONSUMED_SECONDS,
-    GRACE_SECONDS,
-    LARGEST_SHARE,
-    MARK_SECONDS,
-    MAX_ENTRIES,
-    MAX_MARKS,
-    Changed,
-    Checks,
-    Found,
-    Gone,
-    Handle,
-    Join,
-    MarkKind,
-    OneTimeEntry,
-    Record,
-    Start,
-    Started,
-    Store,
-    Successor,
-    TabWanted,
-)
+from azure_auth.auth.sessions.store import contract
+from azure_auth.auth.sessions.store.contract import Changed, Checks, Found, Gone, Mark, Record, Store, TabWanted
 from azure_auth.bounds import SESSION_STATES
 from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, SignedOutMeanwhile, StoreUnavailable, TooManyRequests
 
@@ -63,22 +43,30 @@ class RedisStore(Store):
         self._listener: Redis = Redis.from_url(url, socket_connect_timeout=_SECONDS, health_check_interval=10)
         self._redis: Redis = Redis.from_url(url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
         texts = {file.stem: file.read_text() for file in (Path(__file__).parent / "lua").glob("*.lua")}
-        constants = {"LARGEST_SHARE": LARGEST_SHARE, "MAX_ENTRIES": MAX_ENTRIES, "MAX_MARKS": MAX_MARKS}
-        lasts = {"CONSUMED_LASTS": CONSUMED_SECONDS, "GRACE_LASTS": GRACE_SECONDS, "MARK_LASTS": MARK_SECONDS}
+        constants = {
+            "LARGEST_SHARE": contract.LARGEST_SHARE,
+            "MAX_ENTRIES": contract.MAX_ENTRIES,
+            "MAX_MARKS": contract.MAX_MARKS,
+        }
+        lasts = {
+            "CONSUMED_LASTS": contract.CONSUMED_SECONDS,
+            "GRACE_LASTS": contract.GRACE_SECONDS,
+            "MARK_LASTS": contract.MARK_SECONDS,
+        }
         constants |= {"SESSION_STATES": SESSION_STATES, **{name: _milliseconds(lasts[name]) for name in lasts}}
         common = "".join(f"local {name} = {value}\n" for name, value in constants.items()) + texts.pop("functions")
         self._scripts = {name: self._redis.register_script(common + text) for name, text in texts.items()}
 
     @override
-    async def start(self, start: Start) -> Started:
-        name, sealed, follow = start.join or Join("", b"")
+    async def start(self, start: contract.Start) -> contract.Started:
+        name, sealed, follow = start.join or contract.Join("", b"")
         others = {"persons": start.persons, "browsers": start.browsers, "others": start.others, "follow": follow}
         given = json.dumps({**others, "checks": _checks(start.checks)})
         outcome, *rest = await self._run("start", *_row(start.record), *start.handle, name, sealed, given)
         _raise_if_rejected(outcome)
         if outcome == b"joined":
-            return Started(joined=(rest[0].decode(), rest[1]))
-        return Started(_gone(rest[0]), [twin.decode() for twin in rest[1]])
+            return contract.Started(joined=(rest[0].decode(), rest[1]))
+        return contract.Started(_gone(rest[0]), [twin.decode() for twin in rest[1]])
 
     @override
     async def find(self, name: str, *, presented: bool = True) -> Found | None:
@@ -87,12 +75,12 @@ class RedisStore(Store):
 
     @override
     async def read(self, reference: str) -> Record | str:
-        found = await self._run("read", reference)
-        return _record(found) if len(found) > 1 else found[0].decode()
+        why, *found = await self._run("read", reference, "ends", "person", "sid", "browser", "sealed")
+        return _record([reference.encode(), *found]) if found else why.decode()
 
     @override
     async def version(self, reference: str) -> int | str:
-        why, *version = await self._run("version", reference)
+        why, *version = await self._run("read", reference)
         return int(version[0]) if version else why.decode()
 
     @override
@@ -100,17 +88,15 @@ class RedisStore(Store):
         return bool(await self._run("replace", record.reference, record.version, record.sealed, version))
 
     @override
-    async def renew(self, record: Record, version: int, successor: Successor | None, checks: Checks) -> bool:
-        handle, before, sealed = successor or Successor(Handle("", b""), "", b"")
+    async def renew(self, record: Record, version: int, successor: contract.Successor | None, checks: Checks) -> bool:
+        handle, before, sealed = successor or contract.Successor(contract.Handle("", b""), "", b"")
         value = *handle, before, sealed, json.dumps(_checks(checks))
         outcome = await self._run("renew", *_row(record), version, *value)
         _raise_if_rejected(outcome)
         return outcome == b"done"
 
     @override
-    async def end(
-        self, references: Sequence[str], until: float, why: str, marks: Sequence[tuple[MarkKind, str]] = ()
-    ) -> list[Gone]:
+    async def end(self, references: Sequence[str], until: float, why: str, marks: Sequence[Mark] = ()) -> list[Gone]:
         return _gone(await self._run("end", _milliseconds(until), why, json.dumps(references), json.dumps(marks)))
 
     @override
@@ -134,7 +120,7 @@ class RedisStore(Store):
         return {key.decode() for key in await self._run("tabs", reference)}
 
     @override
-    async def put(self, kind: str, name: str, entry: OneTimeEntry, seconds: float) -> None:
+    async def put(self, kind: str, name: str, entry: contract.OneTimeEntry, seconds: float) -> None:
         if await self._run("put", kind, name, *entry, _milliseconds(seconds)) == b"full":
             raise TooManyRequests("the store is full")
 

@@ -16,21 +16,8 @@ from typing import Any, Literal, final
 from typing_extensions import override
 
 from azure_auth.auth.sessions.limits import Limit
-from azure_auth.auth.sessions.store.contract import (
-    GRACE_SECONDS,
-    Changed,
-    Checks,
-    Found,
-    Gone,
-    MarkKind,
-    OneTimeEntry,
-    Record,
-    Start,
-    Started,
-    Store,
-    Successor,
-    TabWanted,
-)
+from azure_auth.auth.sessions.store import contract
+from azure_auth.auth.sessions.store.contract import Changed, Checks, Found, Gone, Mark, Record, Store, TabWanted
 from azure_auth.auth.sessions.store.one_time import Marks, OneTimeEntries
 from azure_auth.bounds import SESSION_STATES
 from azure_auth.errors import FlowTaken, SignedOutMeanwhile, StoreUnavailable
@@ -93,23 +80,23 @@ class EmbeddedStore(Store):
         self._limits: dict[tuple[int, float], Limit] = {}
 
     @override
-    async def start(self, start: Start) -> Started:
+    async def start(self, start: contract.Start) -> contract.Started:
         record, join = start.record, start.join
         with self._transaction() as db:
             self._delete_expired(db)
             self._check(start.checks)
             for name in join.follow if join else ():
                 if joined := self._one_time["join"].get(name):
-                    return Started(joined=(name, joined))
+                    return contract.Started(joined=(name, joined))
             gone, twins = self._others(db, start)
             row = *astuple(record), bool(twins)
             db.execute(f"INSERT INTO sessions ({_FIELDS}, twin) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
             db.execute(_ADD_HANDLE, (*start.handle, record.reference, record.ends))
         self._one_time["ticket"].use_up(start.checks.ticket)  # in memory; nothing waits between this and the commit
         if join:
-            self._one_time["join"].put(join.name, OneTimeEntry("", "", join.sealed), GRACE_SECONDS)
+            self._one_time["join"].put(join.name, contract.OneTimeEntry("", "", join.sealed), contract.GRACE_SECONDS)
             self._joins[record.reference] = join.name
-        return Started(gone, twins)
+        return contract.Started(gone, twins)
 
     def _delete_expired(self, db: sqlite3.Connection) -> None:
         now = (self._clock(),)
@@ -120,7 +107,7 @@ class EmbeddedStore(Store):
         db.execute("DELETE FROM ended WHERE until < ?", now)
         db.execute("DELETE FROM handles WHERE until <= ?", now)
 
-    def _others(self, db: sqlite3.Connection, start: Start) -> tuple[list[Gone], list[str]]:
+    def _others(self, db: sqlite3.Connection, start: contract.Start) -> tuple[list[Gone], list[str]]:
         """End other users' sessions in the browser, and mark the user's own as twins.
 
         Twins are not ended: the browser has their cookie until it presents the new one.
@@ -184,7 +171,7 @@ class EmbeddedStore(Store):
             return written.rowcount == 1
 
     @override
-    async def renew(self, record: Record, version: int, successor: Successor | None, checks: Checks) -> bool:
+    async def renew(self, record: Record, version: int, successor: contract.Successor | None, checks: Checks) -> bool:
         reference, now = record.reference, self._clock()
         with self._transaction() as db:
             if db.execute(_REPLACE, (reference, record.version, record.sealed, version)).rowcount != 1:
@@ -192,7 +179,7 @@ class EmbeddedStore(Store):
             indexes = record.ends, record.person, record.sid, record.browser, reference
             db.execute("UPDATE sessions SET ends = ?, person = ?, sid = ?, browser = ? WHERE reference = ?", indexes)
             if successor:
-                until = now + GRACE_SECONDS
+                until = now + contract.GRACE_SECONDS
                 db.execute("UPDATE handles SET until = min(until, ?) WHERE reference = ?", (until, reference))
                 db.execute("DELETE FROM handles WHERE reference = ? AND until <= ?", (reference, now))
                 db.execute("UPDATE handles SET next = ? WHERE name = ?", (successor.sealed, successor.before))
@@ -202,9 +189,7 @@ class EmbeddedStore(Store):
         return True
 
     @override
-    async def end(
-        self, references: Sequence[str], until: float, why: str, marks: Sequence[tuple[MarkKind, str]] = ()
-    ) -> list[Gone]:
+    async def end(self, references: Sequence[str], until: float, why: str, marks: Sequence[Mark] = ()) -> list[Gone]:
         for mark in marks:
             self._marks.set(*mark)
         with self._transaction() as db:
@@ -265,7 +250,7 @@ class EmbeddedStore(Store):
         return set(self._tabs.pop(reference, {}))
 
     @override
-    async def put(self, kind: str, name: str, entry: OneTimeEntry, seconds: float) -> None:
+    async def put(self, kind: str, name: str, entry: contract.OneTimeEntry, seconds: float) -> None:
         self._one_time[kind].put(name, entry, seconds)
 
     @override
