@@ -4,7 +4,7 @@ The module is above 200 lines because begin, finish and exchange are one protoco
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from secrets import token_urlsafe
 from typing import NamedTuple
@@ -57,21 +57,10 @@ class BrowserCookies(NamedTuple):
 class SignIn:
     """Begins flows, finishes them, each once, and starts sessions."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        client: Client,
-        sessions: Sessions,
-        store: Store,
-        keys: ServerKeys,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """Sign users in to the app that `settings` describe, through `client`; `store` keeps flows and counts.
-
-        `clock` counts seconds since 1970.
-        """
+    def __init__(self, settings: Settings, client: Client, sessions: Sessions, store: Store, keys: ServerKeys) -> None:
+        """Sign users in to the app that `settings` describe, through `client`; `store` keeps flows and counts."""
         url = settings.public_url
-        self.settings, self.sessions, self.clock = settings, sessions, clock
+        self.settings, self.sessions, self.clock = settings, sessions, time.time
         self.flow_cookies = FlowCookies(url, keys)
         self.session_cookie = Cookie("azure_auth_session", url, int(settings.session_max.total_seconds()))
         # The browser's name, for rate limits and indexes, and whether somebody has signed in in it before. Neither
@@ -175,7 +164,8 @@ class SignIn:
         """Redeem the code in Microsoft's answer, and return a ticket for the session.
 
         A reload cancels the caller but not the redemption. A second call from the same browser, on any worker, waits
-        for the outcome of the first one; this works until the ticket is used.
+        for the outcome of the first one; this works until the ticket is used. The browser exchanges the ticket for its
+        session cookie within `TICKET_SECONDS`.
 
         Args:
             answer: The query that the browser brought to `/callback`.
@@ -183,9 +173,6 @@ class SignIn:
             address: The client's.
             browser: The browser's name; empty if it has none.
             signed_in: Who is signed in in this tab already.
-
-        Returns:
-            A ticket, which the browser exchanges for its session cookie within `TICKET_SECONDS`.
         """
         state = answer.get("state", "")
         cookie = next((cookie for cookie in cookies if cookie.id == flow_id(state)), None)

@@ -21,8 +21,7 @@ import httpx
 import msal
 
 from azure_auth.auth.entra.discovery import Endpoints, read_discovery
-from azure_auth.auth.entra.failures import refusal, translated
-from azure_auth.auth.entra.http import DirectoryHttp
+from azure_auth.auth.entra.http import DirectoryHttp, refusal, translated
 from azure_auth.auth.entra.id_token import SigningKey, SigningKeys, read_keys, validate
 from azure_auth.auth.entra.refreshing import RefreshingValue
 from azure_auth.auth.identity import Identity

@@ -81,15 +81,7 @@ class OneTime(Generic[_T]):
         return Seal.of(self._kind, secret).name
 
     async def put(self, secret: str, owner: str, thing: _T, address: str, rank: int) -> None:
-        """Keep a thing; raises what `Store.put` raises.
-
-        Args:
-            secret: Its flow's state, or its ticket.
-            owner: The binding of its flow's cookie.
-            thing: What to keep.
-            address: The client's.
-            rank: One of `contract.RANKS`.
-        """
+        """Keep a thing, as `Store.put` does. `secret` is a flow's state or a ticket; `owner`, its cookie's binding."""
         seal = Seal.of(self._kind, secret)
         entry = OneTimeEntry(hashed(owner), address, seal.seal(codec.packed(thing.packed())), rank)
         await self._store.put(self._kind, seal.name, entry, self._seconds)

@@ -19,7 +19,7 @@ class Sessions(ActiveSessions):
     """The sessions of the app, in one store."""
 
     async def start(self, identity: Identity, browser: str, presented: str | None, arrival: Arrival = _UNKNOWN) -> str:
-        """Give a user who signed in a session: their active one in this browser, else a new one.
+        """Give a user who signed in a session, their active one in this browser or a new one, and return its cookie.
 
         The cookie's value is new, unless one was issued within `GRACE_SECONDS`. Another user's sessions in the browser
         end in the same step. The work goes on if the caller is cancelled. A failed check (`contract.Checks`) raises,
@@ -30,9 +30,6 @@ class Sessions(ActiveSessions):
             browser: The browser's name; empty if it has none.
             presented: The value of the session cookie that the browser has, if any. After a sign-out it still has one.
             arrival: What the sign-in brings.
-
-        Returns:
-            The value of the new cookie.
         """
         return await self._background.finish(self._start(identity, browser, presented, arrival))
 

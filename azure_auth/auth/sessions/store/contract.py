@@ -177,10 +177,9 @@ class Store(Protocol):
         ...
 
     async def end(self, references: Sequence[str], until: float, why: str, marks: Sequence[Mark] = ()) -> list[Gone]:
-        """End records, and remember a sign-out in the same step. A record restored before `until` stays ended.
+        """End records, and remember a sign-out in the same step; return those that had not ended before.
 
-        Returns:
-            Those that had not ended before.
+        A record restored before `until` stays ended.
         """
         ...
 
@@ -199,8 +198,7 @@ class Store(Protocol):
     async def note_tab(self, reference: str, key: str, until: float) -> list[str]:
         """Remember that a session has a tab with this key, so that its states can be deleted when the session ends.
 
-        Returns:
-            The keys of the oldest tabs, above `SESSION_STATES`; they are forgotten.
+        Return the keys of the oldest tabs, above `SESSION_STATES`, which are forgotten.
         """
         ...
 
@@ -209,11 +207,7 @@ class Store(Protocol):
         ...
 
     async def put(self, kind: str, name: str, entry: OneTimeEntry, seconds: float) -> None:
-        """Keep a one-time entry of a kind for `seconds`.
-
-        Raises:
-            TooManyRequests: If the kind is full and every entry has a higher rank.
-        """
+        """Keep an entry; raise `TooManyRequests` if the kind is full and every entry has a higher rank."""
         ...
 
     async def consume(self, kind: str, name: str, owner: str) -> tuple[bytes, float]:
@@ -233,8 +227,7 @@ class Store(Protocol):
     async def admit(self, most: Mapping[str, int], seconds: float) -> str | None:
         """Count once under each name, in turn, until one has reached its maximum within `seconds`.
 
-        Returns:
-            The name that is full. It and those after it are not counted. None if all had room.
+        Return the name that is full; it and those after it are not counted. Return None if all had room.
         """
         ...
 

@@ -44,22 +44,20 @@ class RedisStore(Store):
         self._redis: Redis = Redis.from_url(url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
         texts = {file.stem: file.read_text() for file in (Path(__file__).parent / "lua").glob("*.lua")}
         constants = {
+            "CONSUMED_LASTS": _milliseconds(contract.CONSUMED_SECONDS),
+            "GRACE_LASTS": _milliseconds(contract.GRACE_SECONDS),
             "LARGEST_SHARE": contract.LARGEST_SHARE,
+            "MARK_LASTS": _milliseconds(contract.MARK_SECONDS),
             "MAX_ENTRIES": contract.MAX_ENTRIES,
             "MAX_MARKS": contract.MAX_MARKS,
+            "SESSION_STATES": SESSION_STATES,
         }
-        lasts = {
-            "CONSUMED_LASTS": contract.CONSUMED_SECONDS,
-            "GRACE_LASTS": contract.GRACE_SECONDS,
-            "MARK_LASTS": contract.MARK_SECONDS,
-        }
-        constants |= {"SESSION_STATES": SESSION_STATES, **{name: _milliseconds(lasts[name]) for name in lasts}}
         common = "".join(f"local {name} = {value}\n" for name, value in constants.items()) + texts.pop("functions")
         self._scripts = {name: self._redis.register_script(common + text) for name, text in texts.items()}
 
     @override
     async def start(self, start: contract.Start) -> contract.Started:
-        name, sealed, follow = start.join or contract.Join("", b"")
+        name, sealed, follow = start.join or ("", b"", ())
         others = {"persons": start.persons, "browsers": start.browsers, "others": start.others, "follow": follow}
         given = json.dumps({**others, "checks": _checks(start.checks)})
         outcome, *rest = await self._run("start", *_row(start.record), *start.handle, name, sealed, given)
@@ -89,9 +87,8 @@ class RedisStore(Store):
 
     @override
     async def renew(self, record: Record, version: int, successor: contract.Successor | None, checks: Checks) -> bool:
-        handle, before, sealed = successor or contract.Successor(contract.Handle("", b""), "", b"")
-        value = *handle, before, sealed, json.dumps(_checks(checks))
-        outcome = await self._run("renew", *_row(record), version, *value)
+        handle, *rest = successor or (("", b""), "", b"")
+        outcome = await self._run("renew", *_row(record), version, *handle, *rest, json.dumps(_checks(checks)))
         _raise_if_rejected(outcome)
         return outcome == b"done"
 
