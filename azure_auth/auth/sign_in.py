@@ -31,7 +31,6 @@ from azure_auth.settings.parsing import GUID
 
 _BROWSER_SECONDS = 400 * 24 * 3600
 """The longest that browsers keep a cookie."""
-_PROBLEM, _REFERENCE = "problem", "reference"
 _WITHOUT_COOKIE = {TooManyRequests.code, StoreUnavailable.code}
 _UNAVAILABLE = (errors.Unavailable, errors.Slow, errors.Throttled, errors.KeysUnreachable, StoreUnavailable)
 _TOLD_BY_QUERY = {kind.code: kind for kind in (TooManyRequests, errors.TooManyStarts, *_UNAVAILABLE)}
@@ -176,9 +175,9 @@ class SignIn:
         """
         state = answer.get("state", "")
         cookie = next((cookie for cookie in cookies if cookie.id == flow_id(state)), None)
-        if told := _TOLD_BY_QUERY.get(answer.get(_PROBLEM, "")):
+        if told := _TOLD_BY_QUERY.get(answer.get("problem", "")):
             failure = told()  # it was recorded when it happened; anybody can write this address
-            if errors.REFERENCE.fullmatch(reference := answer.get(_REFERENCE, "")):
+            if errors.REFERENCE.fullmatch(reference := answer.get("reference", "")):
                 failure.reference = reference
             raise failure
         try:
@@ -259,7 +258,7 @@ class SignIn:
             new = FlowCookie.begin(state, self.clock(), target, failure)
             if given := self._add(new, cookies, instead_of):
                 return Redirect(f"{self._redirect_uri}?state={state}", given)
-        return Redirect(f"{self._redirect_uri}?{_PROBLEM}={failure.code}&{_REFERENCE}={failure.reference}")
+        return Redirect(f"{self._redirect_uri}?problem={failure.code}&reference={failure.reference}")
 
 
 def _record(failure: AuthError, address: str) -> None:

@@ -63,7 +63,7 @@ class Client:
         self._threads = ThreadPoolExecutor(PEOPLE_AT_ONCE, thread_name_prefix="directory")
         self._directory = RefreshingValue(self._discover, clock)
         self._keys: SigningKeys = RefreshingValue(self._fetch_keys, clock)
-        # MSAL warns about every response_mode but form_post; `_begin` says why it uses another.
+        # MSAL warns about every response_mode but form_post; `begin` says why it uses another.
         warnings.filterwarnings("ignore", message="response_mode='form_post' is recommended", category=UserWarning)
 
     async def begin(self, redirect_uri: str, prompt: str | None) -> dict[str, Any]:
@@ -71,7 +71,15 @@ class Client:
 
         `prompt` is that of OpenID Connect; None lets the directory decide.
         """
-        return await self._in_thread(lambda: self._begin(redirect_uri, prompt))
+        # A Reflex page cannot receive the POST of form_post, which MSAL recommends. PKCE, a one-time flow bound to the
+        # browser, history replacement and a Referrer-Policy protect the code in the query.
+        options = {"redirect_uri": redirect_uri, "prompt": prompt, "response_mode": "query"}
+        scopes = list(self._settings.login_scopes)
+
+        def ask() -> dict[str, Any]:
+            return self._directory.get().app.initiate_auth_code_flow(scopes, **options)
+
+        return await self._in_thread(ask)
 
     async def redeem(self, flow: Mapping[str, Any], answer: Mapping[str, str]) -> Identity:
         """Redeem the code in `answer`, validate the ID token, and return the person who signed in.
@@ -106,16 +114,6 @@ class Client:
                 return await asyncio.get_running_loop().run_in_executor(self._threads, translated, ask)
         except TimeoutError:
             raise Slow(f"no answer within {LONGEST_WAIT_SECONDS:.0f} s") from None
-
-    def _begin(self, redirect_uri: str, prompt: str | None) -> dict[str, Any]:
-        return self._directory.get().app.initiate_auth_code_flow(
-            list(self._settings.login_scopes),
-            redirect_uri=redirect_uri,
-            prompt=prompt,
-            # A Reflex page cannot receive the POST of form_post, which MSAL recommends. PKCE, a one-time flow bound to
-            # the browser, history replacement and a Referrer-Policy protect the code in the query.
-            response_mode="query",
-        )
 
     def _redeem(self, flow: dict[str, Any], answer: dict[str, str]) -> Identity:
         directory = self._directory.get()

@@ -36,8 +36,8 @@ class ActiveSessions(Endings):
         """Find sessions in `store`, as long as `settings` allow; `clock` counts seconds since 1970."""
         super().__init__(store, settings, keys, clock)
         self._idle = settings.session_idle.total_seconds()
-        self._expiry_timers = Timers[str](self._recheck)
-        self._save_timers = Timers[str](self._save_later)
+        self._expiry_timers = Timers(self._background, self._check_expiry)
+        self._save_timers = Timers(self._background, self._save_later)
         self.on_outdated: list[Callable[[Session], None]] = []
         """Called when cookie values of a session that is in use in this process may have expired."""
         self.on_asked: Callable[[str, str], None] | None = None
@@ -146,10 +146,10 @@ class ActiveSessions(Endings):
             session.last_saved = before  # the next activity tries again
             raise
 
-    def _save_later(self, reference: str) -> None:
+    async def _save_later(self, reference: str) -> None:
         session = self._open.get(reference)
         if session and session.ended is None and session.last_activity > session.last_saved:
-            self._start_attempt(self._save_activity(session))
+            await self._save_activity(session)
 
     def _refresh(self, session: Session) -> None:
         """Apply the deadlines of a new record."""
@@ -168,17 +168,14 @@ class ActiveSessions(Endings):
         self._expiry_timers.cancel(reference)
         self._save_timers.cancel(reference)
 
-    def _recheck(self, reference: str) -> None:
-        if session := self._open.get(reference):
-            self._start_attempt(self._check_expiry(session))
-
-    async def _check_expiry(self, session: Session) -> None:
+    async def _check_expiry(self, reference: str) -> None:
         """Apply a deadline, unless another process has prolonged the session."""
+        session = self._open.get(reference)
         try:
-            if not await self.is_active(session):
+            if session is None or not await self.is_active(session):
                 return
         except StoreUnavailable:
-            self._expiry_timers.set(session.reference, _CHECK_SECONDS)
+            self._expiry_timers.set(reference, _CHECK_SECONDS)
         else:
             self._refresh(session)
             await self._store.sweep()

@@ -4,8 +4,8 @@ An end takes effect in this process at once. If the store does not answer, the e
 """
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
 from weakref import WeakValueDictionary
 
 from azure_auth import audit
@@ -40,7 +40,7 @@ class Endings:
         """Ended sessions that the store does not know of yet."""
         self._unsaved_sids: set[tuple[str, ...]] = set()
         """Ended sessions of Entra that the store does not know of yet."""
-        self._twin_timers = Timers[tuple[str, ...]](lambda twins: self._start_attempt(self._end_twins(twins)))
+        self._twin_timers = Timers(self._background, self._end_twins)
         self.on_end: list[Callable[[Session], None]] = []
         """Called when a session that is in use in this process ends."""
         self.on_gone: Callable[[set[str]], Awaitable[None]] | None = None
@@ -71,9 +71,6 @@ class Endings:
     def is_over(self, tab_key: str) -> bool:
         """Tell whether the session of the tab with that key has ended, as far as this process knows."""
         return tab_key[:16] in self._ended
-
-    def _start_attempt(self, work: Coroutine[Any, Any, None]) -> None:
-        self._background.start(attempt(work))
 
     def _until(self) -> float:
         return self._clock() + self._longest

@@ -59,14 +59,10 @@ class Outcome:
     @classmethod
     def unpacked(cls, record: dict[str, Any]) -> "Outcome":
         """Decode a record. A missing `begun` becomes 0, so that any remembered sign-out rejects the sign-in."""
-        return cls(
-            str(record["return_to"]),
-            codec.texts(Identity, record["identity"]) if record.get("identity") else None,
-            AuthError.unpacked(record["failure"]) if record.get("failure") else None,
-            float(record.get("asked", 0.0)),
-            float(record.get("begun", 0.0)),
-            str(record.get("browser", "")),
-        )
+        identity = codec.texts(Identity, record["identity"]) if record.get("identity") else None
+        failure = AuthError.unpacked(record["failure"]) if record.get("failure") else None
+        asked, begun = float(record.get("asked", 0.0)), float(record.get("begun", 0.0))
+        return cls(str(record["return_to"]), identity, failure, asked, begun, str(record.get("browser", "")))
 
 
 class OneTime(Generic[_T]):
@@ -87,14 +83,11 @@ class OneTime(Generic[_T]):
         await self._store.put(self._kind, seal.name, entry, self._seconds)
 
     async def consume(self, secret: str, owner: str) -> _T:
-        """Return a thing, and delete it in the same step; raises what `Store.consume` raises.
-
-        A thing that was changed, or is of another release, raises `FlowUnknown`.
-        """
+        """Return a thing, and delete it in the same step. One that cannot be read raises `FlowUnknown`."""
         return await self._opened(self._store.consume, secret, owner)
 
     async def peek(self, secret: str, owner: str) -> _T:
-        """Return a thing and leave it in place; raises what `consume` raises."""
+        """Return a thing and leave it in place; else like `consume`."""
         return await self._opened(self._store.peek, secret, owner)
 
     async def _opened(

@@ -14,8 +14,7 @@ class OneTimeEntries:
 
     def __init__(self, most: int = contract.MAX_ENTRIES, clock: Callable[[], float] = time.time) -> None:
         """Keep at most `most` entries; `clock` counts seconds."""
-        self._most = most
-        self._clock = clock
+        self._most, self._clock = most, clock
         self._entries: dict[str, tuple[float, float, OneTimeEntry]] = {}
         """When each expires, when it was put, and the entry; the oldest come first."""
         self._consumed: dict[str, tuple[float, str]] = {}

@@ -68,8 +68,7 @@ class EmbeddedStore(Store):
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         """Keep records in the file `path`, which only its owner can read; `clock` counts seconds since 1970."""
-        self._path = path
-        self._clock = clock
+        self._path, self._clock = path, clock
         self._opened: sqlite3.Connection | None = None
         self._one_time = defaultdict[str, OneTimeEntries](lambda: OneTimeEntries(clock=clock))
         self._marks = Marks(clock)
@@ -167,8 +166,7 @@ class EmbeddedStore(Store):
     @override
     async def replace(self, record: Record, version: int) -> bool:
         with self._transaction() as db:
-            written = db.execute(_REPLACE, (record.reference, record.version, record.sealed, version))
-            return written.rowcount == 1
+            return db.execute(_REPLACE, (record.reference, record.version, record.sealed, version)).rowcount == 1
 
     @override
     async def renew(self, record: Record, version: int, successor: contract.Successor | None, checks: Checks) -> bool:
