@@ -107,10 +107,11 @@ class _BoundedQueue(QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:  # under the handler's lock
         if self._clock() - self._began >= _MINUTE:
             self.write_repeats()
-        if self._count(record):
+        kind = record.__dict__["kind"]
+        if kind[0] in _ALWAYS or self._count(kind, record.__dict__["address"]):
             self._put(record)
         else:
-            self._repeats[record.__dict__["kind"]] += 1
+            self._repeats[kind] += 1
 
     def write_repeats(self) -> None:
         """Write a line for each kind that had repeats, and start a new minute."""
@@ -123,17 +124,13 @@ class _BoundedQueue(QueueHandler):
         self._repeats.clear()
         self._began = self._clock()
 
-    def _count(self, record: logging.LogRecord) -> bool:
+    def _count(self, kind: tuple[str, str, str], address: str) -> bool:
         """Count a line, and return whether it is within the limits of this minute."""
-        kind = record.__dict__["kind"]
-        if kind[0] in _ALWAYS:
-            return True
         self._seen[kind] += 1
         if self._seen[kind] > AUDIT_REPEATS_ELSEWHERE:
             return False
-        of_address = (*kind, record.__dict__["address"])
-        self._seen[of_address] += 1
-        return self._seen[kind] <= AUDIT_REPEATS or self._seen[of_address] == 1
+        self._seen[kind, address] += 1
+        return self._seen[kind] <= AUDIT_REPEATS or self._seen[kind, address] == 1
 
     def _put(self, record: logging.LogRecord) -> None:
         """Queue a line. Only events of signed-in people may use the last tenth of the queue."""

@@ -5,18 +5,10 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
-
-
-class Sink(Protocol):
-    """Takes the lines."""
-
-    def write(self, text: str, /) -> object:
-        """Write a line, end included, or raise OSError."""
 
 
 @contextmanager
-def output(file: Path | None) -> Generator[Sink]:
+def output(file: Path | None) -> "Generator[Sink]":
     """Open the file of the trail, or standard output.
 
     In the second case only the trail is written to standard output. Everything else that the process and its children
@@ -29,14 +21,14 @@ def output(file: Path | None) -> Generator[Sink]:
     kept = os.dup(1)
     os.dup2(2, 1)
     try:
-        yield Descriptor(kept)
+        yield Sink(kept)
     finally:
         sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
 
 
-class Descriptor:
+class Sink:
     """An open file. Each line is one write, so lines of several processes do not mix (POSIX, PIPE_BUF)."""
 
     def __init__(self, descriptor: int) -> None:
@@ -44,7 +36,7 @@ class Descriptor:
         self._is_torn = False
 
     def write(self, text: str, /) -> None:
-        """Write a line; after a torn one, begin a new line first."""
+        """Write a line, end included; after a torn one, begin a new line first."""
         data = ("\n" * self._is_torn + text).encode()
         written = os.write(self._descriptor, data)
         self._is_torn = written < len(data)
@@ -52,7 +44,7 @@ class Descriptor:
             raise OSError("only the beginning of a line was written")
 
 
-class Appended(Descriptor):
+class Appended(Sink):
     """A file that only the app's user can read (0600). After logrotate moves it away, a new one is opened."""
 
     def __init__(self, path: Path) -> None:

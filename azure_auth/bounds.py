@@ -52,19 +52,12 @@ MESSAGE_CHARACTERS, MESSAGES_AHEAD = 1_000_000, 16
 
 
 class MessageRate(NamedTuple):
-    """The rate at which messages are read, and how many may wait.
+    """The rate at which messages are read, and how many may wait."""
 
-    Attributes:
-        events: Messages per second.
-        characters: Characters per second.
-        waiting: Maximum number of unfinished messages, those in a handler included.
-        waiting_characters: Maximum length of all unfinished messages; a single one may be longer.
-    """
-
-    events: float
-    characters: float
-    waiting: int
-    waiting_characters: int
+    events: float  # messages per second
+    characters: float  # characters per second
+    waiting: int  # maximum number of unfinished messages, those in a handler included
+    waiting_characters: int  # maximum length of all unfinished messages; a single one may be longer
 
 
 SOCKET = MessageRate(events=100, characters=1_000_000, waiting=100, waiting_characters=1_000_000)

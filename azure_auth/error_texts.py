@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 
 class ErrorText(NamedTuple):
-    """What the person reads, advice for the log alone, and the AADSTS numbers if it is a refusal by the directory."""
+    """The texts of a failure."""
 
-    heading: str
-    message: str
-    advice: str = ""
-    numbers: tuple[int, ...] = ()
+    heading: str  # what the person reads first
+    message: str  # what happened and what to do, in words for people
+    advice: str = ""  # what the operator can do about it, for the log alone; empty if nothing
+    numbers: tuple[int, ...] = ()  # the AADSTS numbers if it is a refusal by the directory
 
 
 ERROR_TEXTS = {
@@ -18,20 +18,16 @@ ERROR_TEXTS = {
         "Something went wrong on our side. Try again; if it happens again, tell your help desk the reference.",
     ),
     "flow_unknown": ErrorText(
-        "This sign-in is over",
-        "It was used already, or this site restarted in the meantime. Start a new one.",
+        "This sign-in is over", "It was used already, or this site restarted in the meantime. Start a new one."
     ),
     "flow_expired": ErrorText(
-        "This took too long",
-        "You have ten minutes to finish a sign-in. Nothing is wrong with your account: try again.",
+        "This took too long", "You have ten minutes to finish a sign-in. Nothing is wrong with your account: try again."
     ),
     "flow_taken": ErrorText(
-        "This sign-in was used already",
-        "Its page was opened a second time. If you are not signed in, start a new one.",
+        "This sign-in was used already", "Its page was opened a second time. If you are not signed in, start a new one."
     ),
     "signed_out_meanwhile": ErrorText(
-        "You signed out meanwhile",
-        "This sign-in began before you signed out, so it was stopped. Start a new one.",
+        "You signed out meanwhile", "This sign-in began before you signed out, so it was stopped. Start a new one."
     ),
     "flow_foreign": ErrorText(
         "This sign-in cannot be finished here",
@@ -63,8 +59,7 @@ ERROR_TEXTS = {
         "What you just did may not have worked. Try it again, or tell your help desk the reference.",
     ),
     "too_many_tabs": ErrorText(
-        "Too many tabs",
-        "This site is open in too many tabs of this browser. Close some of them, then try again.",
+        "Too many tabs", "This site is open in too many tabs of this browser. Close some of them, then try again."
     ),
     "too_many_tasks": ErrorText(
         "Too much at once",
@@ -74,13 +69,9 @@ ERROR_TEXTS = {
         "Microsoft cannot be reached right now",
         "The sign-in service did not answer. That is usually over in a few minutes: try again then.",
     ),
-    "slow": ErrorText(
-        "Microsoft takes too long to answer",
-        "We stopped waiting. Try again; it often works at once.",
-    ),
+    "slow": ErrorText("Microsoft takes too long to answer", "We stopped waiting. Try again; it often works at once."),
     "throttled": ErrorText(
-        "Microsoft asks us to wait",
-        "Too many people sign in at this moment. Try again in a minute.",
+        "Microsoft asks us to wait", "Too many people sign in at this moment. Try again in a minute."
     ),
     "keys_unreachable": ErrorText(
         "Your sign-in cannot be verified right now",
@@ -129,14 +120,10 @@ ERROR_TEXTS = {
         numbers=(50020, 50034),
     ),
     "password_expired": ErrorText(
-        "Your password has expired",
-        "Change it with Microsoft, then try again.",
-        numbers=(50055,),
+        "Your password has expired", "Change it with Microsoft, then try again.", numbers=(50055,)
     ),
     "account_disabled": ErrorText(
-        "Your account is switched off",
-        "Ask your help desk about it, or use another account.",
-        numbers=(50057,),
+        "Your account is switched off", "Ask your help desk about it, or use another account.", numbers=(50057,)
     ),
     "sign_in_needed": ErrorText(
         "Microsoft wants you to sign in again",

@@ -1,22 +1,12 @@
 """The errors of the app. Each has a code, texts (`error_texts`), and a reference that joins page and log line.
 
     AuthError
-    ├── SignInFailed           the sign-in was refused: by the person, the directory or this app
-    │   ├── FlowUnknown          the flow was used before, or is lost
-    │   │   └── FlowTaken (a moment ago), FlowExpired, SignedOutMeanwhile (after the flow began)
-    │   ├── FlowForeign          the flow began in another browser, or without cookies
-    │   ├── TooManyStarts        one tab started again and again
-    │   ├── TooManyRequests      a browser or network reached its limit, or the store is full
-    │   ├── TokenInvalid         the ID token failed validation
-    │   ├── AnswerIncomplete     the directory's answer has no ID token, or cannot be read
-    │   └── Refused              the directory refused; its AADSTS number or OAuth code gives the text
-    ├── HandlerFailed          a page's own handler failed, not the sign-in
-    ├── TooManyTabs, TooManyTasks    one session reached its limit
-    └── Unavailable            the directory did not answer
-        ├── Slow, Throttled
-        ├── KeysUnreachable      only its signing keys are missing
-        └── StoreUnavailable     the session store did not answer
-    NotConfigured              the app cannot start; lists every fault of the settings
+    ├── SignInFailed
+    │   ├── FlowUnknown: FlowTaken, FlowExpired, SignedOutMeanwhile
+    │   └── FlowForeign, TooManyStarts, TooManyRequests, TokenInvalid, AnswerIncomplete, Refused
+    ├── HandlerFailed, TooManyTabs, TooManyTasks
+    └── Unavailable: Slow, Throttled, KeysUnreachable, StoreUnavailable
+    NotConfigured
 
 An error is raised where the failure is known. `auth.core`, `auth.gate.updates` and `SignIn._failed` alone turn it into
 what a page shows.
@@ -47,19 +37,9 @@ class NotConfigured(Exception):
 
 
 class AuthError(Exception):
-    """A failure that a person is told about. Only subclasses are raised.
+    """A failure that a person is told about. Only subclasses are raised; `ErrorText` documents their texts."""
 
-    Attributes:
-        code: The short name of the failure, for logs and tests.
-        heading: What the person reads first.
-        message: What happened and what to do, in words for people.
-        advice: What the operator can do about it; empty if nothing.
-        reference: An id that both the page and the log line show.
-        detail: For the log alone; never a token, code, cookie or claim.
-        return_to: The page that the person asked for, so that another try leads there; empty if unknown.
-    """
-
-    code: str
+    code: str  # the short name of the failure, for logs and tests
     _classes: ClassVar[dict[str, type["AuthError"]]] = {}
 
     def __init_subclass__(cls, code: str) -> None:
@@ -68,12 +48,11 @@ class AuthError(Exception):
         cls._classes[code] = cls
 
     def __init__(self, detail: str = "") -> None:
-        """Give the failure its text and a new reference; `detail` is for the log alone."""
-        text = ERROR_TEXTS[self.code]
-        self.heading, self.message, self.advice = text.heading, text.message, text.advice
-        self.reference = secrets.token_hex(5)
+        """Give the failure its text; `detail` is for the log alone: never a token, code, cookie or claim."""
+        self.heading, self.message, self.advice, _ = ERROR_TEXTS[self.code]
+        self.reference = secrets.token_hex(5)  # both the page and the log line show it
         self.detail = detail
-        self.return_to = ""
+        self.return_to = ""  # the page that the person asked for, so that another try leads there; empty if unknown
 
     def again(self) -> Self:
         """Return the same failure for another person: with a new reference, and without a page."""
@@ -108,7 +87,7 @@ class AuthError(Exception):
 
 
 class SignInFailed(AuthError, code="failed"):
-    """The sign-in failed; raised itself for unforeseen causes."""
+    """The person, the directory or this app refused the sign-in; raised itself for unforeseen causes."""
 
 
 class FlowUnknown(SignInFailed, code="flow_unknown"):
@@ -148,7 +127,7 @@ class AnswerIncomplete(SignInFailed, code="answer_incomplete"):
 
 
 class Refused(SignInFailed, code="refused"):
-    """The directory refused. `code` names the reason; the default is for reasons without a text of their own."""
+    """The directory refused; its AADSTS number or OAuth code gives `code`. The default has no text of its own."""
 
     def __init__(self, detail: str = "", *, code: str = "refused") -> None:
         self.code = code

@@ -203,7 +203,7 @@ async def test_failures_of_one_address_cost_nobody_else_a_ticket(sign_in, direct
 
 async def test_nobody_waits_for_a_worker_that_is_gone(sign_in, directory, monkeypatch, jar):
     """A redemption that died with its worker is over when the longest one would be."""
-    monkeypatch.setattr("azure_auth.auth.sessions.store.one_time.CONSUMED_SECONDS", 0.5)
+    monkeypatch.setattr("azure_auth.auth.sessions.store.contract.CONSUMED_SECONDS", 0.5)
     answer = directory.answer(await jar.begin(sign_in, ""), "Ada Lovelace")
     await sign_in._flows.consume(answer["state"], jar.binding(sign_in, answer))
     with pytest.raises(FlowUnknown):
@@ -213,7 +213,7 @@ async def test_nobody_waits_for_a_worker_that_is_gone(sign_in, directory, monkey
 async def test_whoever_waits_asks_ever_less_often(sign_in, directory, monkeypatch, jar):
     """A stranger who keeps many pages waiting for a flow that is lost makes the store little work."""
     monkeypatch.setattr("azure_auth.auth.redemption._POLL_SECONDS", 0.02)
-    monkeypatch.setattr("azure_auth.auth.sessions.store.one_time.CONSUMED_SECONDS", 0.6)
+    monkeypatch.setattr("azure_auth.auth.sessions.store.contract.CONSUMED_SECONDS", 0.6)
     looked = []
     peek = sign_in.sessions._store.peek
     monkeypatch.setattr(sign_in.sessions._store, "peek", lambda *which: looked.append(which) or peek(*which))

@@ -17,9 +17,9 @@ from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions.records import Arrival
 from azure_auth.auth.sessions.sealing import handle_of
 from azure_auth.auth.sessions.server_keys import ServerKeys
-from azure_auth.auth.sessions.session import GRACE_SECONDS, Session
+from azure_auth.auth.sessions.session import Session
 from azure_auth.auth.sessions.sessions import Sessions
-from azure_auth.auth.sessions.store.contract import OneTimeEntry, Store
+from azure_auth.auth.sessions.store.contract import GRACE_SECONDS, OneTimeEntry, Store
 from azure_auth.auth.sessions.store.redis import RedisStore
 from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.errors import FlowTaken, SignedOutMeanwhile, StoreUnavailable
@@ -160,13 +160,13 @@ async def test_a_forgotten_tab_ends_nobody_who_works_elsewhere(ours, theirs, clo
     for _ in range(12):
         clock.now += 6 * 60
         await ours.touch(here)
-    theirs._recheck(there.reference)
+    await theirs._check_expiry(there.reference)
     await tidied(theirs)
     assert there.ended is None
     assert there.reference in theirs._expiry_timers
     assert await ours.is_active(here)
     clock.now += 60 * 60
-    theirs._recheck(there.reference)
+    await theirs._check_expiry(there.reference)
     await tidied(theirs)
     assert there.ended == "idle"
     assert not await ours.is_active(here)
@@ -675,7 +675,7 @@ async def test_an_earlier_value_leaves_the_file_at_its_deadline(tmp_path, clock)
     name = handle_of(cookie).name.encode()
     assert name in b"".join(file.read_bytes() for file in tmp_path.iterdir())
     clock.now += GRACE_SECONDS
-    sessions._recheck(session.reference)
+    await sessions._check_expiry(session.reference)
     await tidied(sessions)
     assert sessions._store._db.execute("SELECT 1 FROM handles WHERE name = ?", (name.decode(),)).fetchone() is None
     assert b"".join(file.read_bytes() for file in tmp_path.iterdir() if "wal" in file.name) == b""

@@ -291,8 +291,7 @@ async def test_a_thing_is_taken_once_and_by_its_owner(store):
 
 async def test_it_is_known_for_a_while_that_a_thing_was_taken(place, monkeypatch):
     """To its owner alone; looking leaves it in place, and afterwards nobody remembers."""
-    for module in ("one_time", "redis"):
-        monkeypatch.setattr(f"azure_auth.auth.sessions.store.{module}.CONSUMED_SECONDS", 0.3)
+    monkeypatch.setattr("azure_auth.auth.sessions.store.contract.CONSUMED_SECONDS", 0.3)
     store = place.open()
     await store.put("flow", "a", once("here"), 60)
     assert [(await store.peek("flow", "a", "me"))[0] for _ in range(2)] == [b"for here"] * 2
@@ -323,7 +322,7 @@ async def test_a_thing_lasts_its_time(store):
 @pytest.fixture
 async def small(place, monkeypatch):
     """A store that keeps ten things of a kind."""
-    monkeypatch.setattr("azure_auth.auth.sessions.store.redis.MAX_ENTRIES", 10)
+    monkeypatch.setattr("azure_auth.auth.sessions.store.contract.MAX_ENTRIES", 10)
     store = place.open()
     if isinstance(store, EmbeddedStore):
         store._one_time.default_factory = lambda: OneTimeEntries(10)

@@ -42,7 +42,7 @@ def hasty(folder: Path, **environ: str) -> Iterator[RunningApp]:
     """Run a production build in which what takes half a minute, or a minute, takes seconds."""
     site = cloned(folder)
     for name, said, now in (
-        ("session", "GRACE_SECONDS = 30.0", f"GRACE_SECONDS = {GRACE}"),
+        ("store/contract", "GRACE_SECONDS = 30.0", f"GRACE_SECONDS = {GRACE}"),
         ("flows", "FLOW_SECONDS = 600", f"FLOW_SECONDS = {FLOW}"),
         ("active", "_WRITE_SECONDS = 60.0", f"_WRITE_SECONDS = {WRITE}"),
     ):

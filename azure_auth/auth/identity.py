@@ -7,36 +7,21 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A person. Tenant and object id are the key; a user name or e-mail address can pass to another person.
+    """A person. Tenant and object id are the key; a user name or e-mail address can pass to another person."""
 
-    Attributes:
-        tenant_id: The GUID of the person's tenant (`tid`).
-        object_id: The person's id in it (`oid`).
-        name: The display name, or the user name where there is none.
-        username: The name that the person types to sign in (`preferred_username`); for display only.
-        logout_hint: The `login_hint` claim, which skips the account picker at sign-out; empty if Entra sends none.
-        sid: The `sid` claim, Entra's session id, which front-channel logout sends; empty if Entra sends none.
-    """
-
-    tenant_id: str
-    object_id: str
-    name: str = "there"
-    username: str = ""
-    logout_hint: str = ""
-    sid: str = ""
+    tenant_id: str  # the GUID of the person's tenant (`tid`)
+    object_id: str  # the person's id in it (`oid`)
+    name: str = "there"  # the display name, or the user name where there is none
+    username: str = ""  # the name that the person types to sign in (`preferred_username`); for display only
+    logout_hint: str = ""  # the `login_hint` claim, which skips the account picker at sign-out; empty if there is none
+    sid: str = ""  # the `sid` claim, Entra's session id, which front-channel logout sends; empty if there is none
 
     @classmethod
     def from_claims(cls, claims: Mapping[str, Any]) -> "Identity":
         """Return the person of a *validated* ID token."""
         username = _text(claims, "preferred_username")
-        return cls(
-            tenant_id=claims["tid"].lower(),
-            object_id=claims["oid"].lower(),
-            name=_text(claims, "name") or username or "there",
-            username=username,
-            logout_hint=_text(claims, "login_hint"),
-            sid=_text(claims, "sid").lower(),
-        )
+        name, hint, sid = _text(claims, "name"), _text(claims, "login_hint"), _text(claims, "sid").lower()
+        return cls(claims["tid"].lower(), claims["oid"].lower(), name or username or "there", username, hint, sid)
 
     @property
     def key(self) -> tuple[str, str]:

@@ -31,11 +31,7 @@ class Redemptions:
     async def redeem(
         self, answer: Mapping[str, str], cookie: FlowCookie, address: str, signed_in: Identity | None
     ) -> str:
-        """Return the ticket of a flow. A reload cancels the caller, but not the redemption.
-
-        Raises:
-            AuthError: If nobody was signed in.
-        """
+        """Return the ticket of a flow. A reload cancels the caller, but not the redemption."""
         state = answer["state"]
         try:
             return await self._background.finish(self._redeem(state, answer, cookie, address))

@@ -4,13 +4,13 @@ The module is above 200 lines because begin, finish and exchange are one protoco
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from secrets import token_urlsafe
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from azure_auth import audit
+from azure_auth import audit, errors
 from azure_auth.auth.cookies.cookie import Cookie
 from azure_auth.auth.cookies.flow_cookies import FlowCookie, FlowCookies
 from azure_auth.auth.entra.client import Client
@@ -24,107 +24,55 @@ from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.auth.sessions.store.contract import KNOWN, WAITING, Store
 from azure_auth.auth.sign_in_limits import SignInLimits
-from azure_auth.errors import (
-    REFERENCE,
-    AuthError,
-    FlowExpired,
-    FlowForeign,
-    FlowUnknown,
-    KeysUnreachable,
-    Slow,
-    StoreUnavailable,
-    Throttled,
-    TooManyRequests,
-    TooManyStarts,
-    Unavailable,
-)
+from azure_auth.errors import AuthError, FlowExpired, FlowForeign, FlowUnknown, StoreUnavailable, TooManyRequests
 from azure_auth.return_target import return_target
 from azure_auth.settings import Settings
 from azure_auth.settings.parsing import GUID
 
 _BROWSER_SECONDS = 400 * 24 * 3600
 """The longest that browsers keep a cookie."""
-_PROBLEM, _REFERENCE = "problem", "reference"
 _WITHOUT_COOKIE = {TooManyRequests.code, StoreUnavailable.code}
-_TOLD_BY_QUERY: dict[str, type[AuthError]] = {
-    kind.code: kind
-    for kind in (TooManyRequests, TooManyStarts, StoreUnavailable, Unavailable, Slow, Throttled, KeysUnreachable)
-}
+_UNAVAILABLE = (errors.Unavailable, errors.Slow, errors.Throttled, errors.KeysUnreachable, StoreUnavailable)
+_TOLD_BY_QUERY = {kind.code: kind for kind in (TooManyRequests, errors.TooManyStarts, *_UNAVAILABLE)}
 """What a query may name. Anybody can write a query, so these say nothing about the account or the app."""
 
 
 class Redirect(NamedTuple):
-    """Where a browser goes next.
+    """Where a browser goes next."""
 
-    Attributes:
-        address: The directory, or a page of this app.
-        cookies: The Set-Cookie headers of all cookies but the session's.
-        session_cookie: The value of the session cookie that the browser gets; None for none.
-    """
-
-    address: str
-    cookies: Sequence[str] = ()
-    session_cookie: str | None = None
+    address: str  # of the directory, or of a page of this app
+    cookies: Sequence[str] = ()  # the Set-Cookie headers of all cookies but the session's
+    session_cookie: str | None = None  # the value of the session cookie that the browser gets; None for none
 
 
 class BrowserCookies(NamedTuple):
-    """What a request's cookies say about its browser.
+    """What a request's cookies say about its browser."""
 
-    Attributes:
-        signed_in: Whether they include the cookie of an active session.
-        name: The browser's name; empty if it has none.
-        new_name: The name that the response gives it; empty if it keeps its own.
-    """
-
-    signed_in: bool
-    name: str
-    new_name: str
+    signed_in: bool  # whether they include the cookie of an active session
+    name: str  # empty if it has none
+    new_name: str  # the name that the response gives it; empty if it keeps its own
 
 
 class SignIn:
-    """Begins flows, finishes them, each once, and starts sessions.
+    """Begins flows, finishes them, each once, and starts sessions."""
 
-    Attributes:
-        settings: What the app runs with.
-        sessions: Who is signed in.
-        flow_cookies: Bind each flow, and its ticket, to a browser.
-        session_cookie: Identifies the session; its value decrypts the session's data key.
-        browser_cookie: The browser's name, for rate limits and indexes; it grants no access.
-        known_cookie: Tells that somebody has signed in in the browser before; it grants no access.
-        clock: Counts seconds since 1970.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        client: Client,
-        sessions: Sessions,
-        store: Store,
-        keys: ServerKeys,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, settings: Settings, client: Client, sessions: Sessions, store: Store, keys: ServerKeys) -> None:
         """Sign users in to the app that `settings` describe, through `client`; `store` keeps flows and counts."""
         url = settings.public_url
-        self.settings = settings
-        self.sessions = sessions
+        self.settings, self.sessions, self.clock = settings, sessions, time.time
         self.flow_cookies = FlowCookies(url, keys)
         self.session_cookie = Cookie("azure_auth_session", url, int(settings.session_max.total_seconds()))
+        # The browser's name, for rate limits and indexes, and whether somebody has signed in in it before. Neither
+        # grants access.
         self.browser_cookie = Cookie("azure_auth_browser", url, _BROWSER_SECONDS, keys.is_name)
         self.known_cookie = Cookie("azure_auth_known", url, _BROWSER_SECONDS, keys.is_known)
-        self.clock = clock
-        self._keys = keys
-        self._client = client
-        self._limits = SignInLimits(store, keys)
+        self._keys, self._client, self._limits = keys, client, SignInLimits(store, keys)
         self._flows = OneTime(store, "flow", FLOW_SECONDS, Flow.unpacked)
         self._tickets = OneTime(store, "ticket", TICKET_SECONDS, Outcome.unpacked)
         self._redemptions = Redemptions(client, self._flows, self._tickets, lambda: self.clock())
 
     async def session(self, cookies: Iterable[str]) -> Held | None:
-        """Return the session that a request's Cookie headers identify, or None.
-
-        Raises:
-            StoreUnavailable: If the store does not answer.
-        """
+        """Return the session that a request's Cookie headers identify, or None."""
         cookie = self.session_cookie.read(cookies)
         return await self.sessions.find(cookie) if cookie else None
 
@@ -179,9 +127,6 @@ class SignIn:
             choose_account: Let the user pick an account, also if the directory or this app knows who it is.
             address: The client's.
             old: Whether the browser is too old to send Fetch Metadata.
-
-        Returns:
-            The address of the directory, of the page, or of our page that shows a failure.
         """
         target, browser = return_target(return_to) or self.settings.login_redirect, await self.read_browser(cookies)
         known = self.known_cookie.read(cookies) or ""
@@ -196,7 +141,7 @@ class SignIn:
             flow, rank = Flow(msal_flow, target, browser.name or browser.new_name), KNOWN if known else WAITING
             await self._flows.put(msal_flow["state"], cookie.binding, flow, address, rank)
         except AuthError as failure:
-            failed = self._failed(failure, cookies, target, address)
+            failed = self._failed(failure, cookies, target, address, None)
             return failed._replace(cookies=[*failed.cookies, *named])
         audit.record("started", address=address)
         return Redirect(msal_flow["auth_uri"], [*self._add(cookie, cookies), *named])
@@ -218,7 +163,8 @@ class SignIn:
         """Redeem the code in Microsoft's answer, and return a ticket for the session.
 
         A reload cancels the caller but not the redemption. A second call from the same browser, on any worker, waits
-        for the outcome of the first one; this works until the ticket is used.
+        for the outcome of the first one; this works until the ticket is used. The browser exchanges the ticket for its
+        session cookie within `TICKET_SECONDS`.
 
         Args:
             answer: The query that the browser brought to `/callback`.
@@ -226,18 +172,12 @@ class SignIn:
             address: The client's.
             browser: The browser's name; empty if it has none.
             signed_in: Who is signed in in this tab already.
-
-        Returns:
-            A ticket, which the browser exchanges for its session cookie within `TICKET_SECONDS`.
-
-        Raises:
-            AuthError: If nobody was signed in.
         """
         state = answer.get("state", "")
         cookie = next((cookie for cookie in cookies if cookie.id == flow_id(state)), None)
-        if told := _TOLD_BY_QUERY.get(answer.get(_PROBLEM, "")):
+        if told := _TOLD_BY_QUERY.get(answer.get("problem", "")):
             failure = told()  # it was recorded when it happened; anybody can write this address
-            if REFERENCE.fullmatch(reference := answer.get(_REFERENCE, "")):
+            if errors.REFERENCE.fullmatch(reference := answer.get("reference", "")):
                 failure.reference = reference
             raise failure
         try:
@@ -260,11 +200,9 @@ class SignIn:
         await self._redemptions.settle()
 
     async def start_session(self, ticket: str, cookies: Sequence[str]) -> Redirect:
-        """Exchange a ticket for a session: a new one, or the user's active one in this browser.
+        """Exchange a ticket, which is not trusted, for a session: a new one, or the user's active one in the browser.
 
-        Args:
-            ticket: The request's body; not trusted.
-            cookies: The request's Cookie headers.
+        `cookies` are the request's Cookie headers.
         """
         flows, target, own = self.flow_cookies.read(cookies), "", None
         try:
@@ -280,17 +218,11 @@ class SignIn:
             stays = held is not None and held.session.identity.key == identity.key
             name = self._new_name(named, None if stays else presented)
             bindings = [own.binding, *(cookie.binding for cookie in flows if cookie is not own)]
-            arrival = Arrival(
-                asked=outcome.asked,
-                ticket=self._tickets.name(ticket),
-                begun=outcome.begun,
-                begun_in=outcome.browser,
-                bindings=bindings,
-                left=named,
-            )
+            name_of_ticket = self._tickets.name(ticket)
+            arrival = Arrival(outcome.asked, name_of_ticket, outcome.begun, outcome.browser, bindings, left=named)
             value = await self.sessions.start(identity, name or named, presented, arrival)
         except AuthError as failure:
-            return self._failed(failure, cookies, target, instead_of=own)
+            return self._failed(failure, cookies, target, "", own)
         audit.record("succeeded", person=identity.key)
         given = [self.flow_cookies.finished(own, value, self.clock())]
         given += [self.browser_cookie.header(name)] if name else []
@@ -298,23 +230,11 @@ class SignIn:
         return Redirect(f"{self.settings.public_url}{target}", given, value)
 
     async def sign_out_url(self, identity: Identity) -> str:
-        """Return the address at which the user signs out of the directory and comes back to `/logout`.
-
-        Raises:
-            AuthError: If the directory does not answer.
-        """
+        """Return the address at which the user signs out of the directory and comes back to `/logout`."""
         return await self._client.sign_out_url(identity, f"{self.settings.public_url}/logout")
 
     async def end_by_directory(self, sid: str, address: str) -> None:
-        """End the sessions that belong to a session of Entra, which has ended there.
-
-        Args:
-            sid: The id in the request; not trusted.
-            address: The client's.
-
-        Raises:
-            StoreUnavailable: If the store does not answer.
-        """
+        """End the sessions that belong to a session of Entra, which has ended there; `sid` is not trusted."""
         if await self._limits.admit_sid(address) and GUID.fullmatch(sid.lower()):
             await self.sessions.end_by_directory(sid.lower())
 
@@ -326,12 +246,7 @@ class SignIn:
         return self.flow_cookies.add(new, cookies, self.session_cookie.read(cookies), instead_of)
 
     def _failed(
-        self,
-        failure: AuthError,
-        cookies: Sequence[str],
-        target: str,
-        address: str = "",
-        instead_of: FlowCookie | None = None,
+        self, failure: AuthError, cookies: Sequence[str], target: str, address: str, instead_of: FlowCookie | None
     ) -> Redirect:
         """Return the address of `/callback` that shows a failure, and the cookies in which the browser keeps it.
 
@@ -343,15 +258,9 @@ class SignIn:
             new = FlowCookie.begin(state, self.clock(), target, failure)
             if given := self._add(new, cookies, instead_of):
                 return Redirect(f"{self._redirect_uri}?state={state}", given)
-        return Redirect(f"{self._redirect_uri}?{_PROBLEM}={failure.code}&{_REFERENCE}={failure.reference}")
+        return Redirect(f"{self._redirect_uri}?problem={failure.code}&reference={failure.reference}")
 
 
 def _record(failure: AuthError, address: str) -> None:
-    audit.record(
-        "failed",
-        failure=failure.code,
-        reference=failure.reference,
-        detail=failure.detail,
-        advice=failure.advice,
-        address=address,
-    )
+    known = {name: getattr(failure, name) for name in ("reference", "detail", "advice")}
+    audit.record("failed", failure=failure.code, **known, address=address)

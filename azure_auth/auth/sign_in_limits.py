@@ -5,43 +5,28 @@ from typing import Literal
 from azure_auth import audit
 from azure_auth.auth.cookies.flow_cookies import MOST
 from azure_auth.auth.sessions.server_keys import ServerKeys
-from azure_auth.auth.sessions.store.contract import Counters
+from azure_auth.auth.sessions.store.contract import Store
 from azure_auth.errors import TooManyRequests, TooManyStarts
 
 _MINUTE = 60.0
 # Per minute; the next one is refused. A whole office may share one address, so its limit is high. A browser may restore
 # all its tabs at once, so its limit is twice its maximum number of flows.
-_MOST = {
-    "browser": 2 * MOST,
-    "known": 2 * MOST,
-    "old": 600,
-    "nameless": 12_000,
-    "address": 12_000,
-    "tab": 2,
-}
+_MOST = {"browser": 2 * MOST, "known": 2 * MOST, "old": 600, "nameless": 12_000, "address": 12_000, "tab": 2}
 _MOST_SIDS = 600  # of an address: fewer than the store remembers, or a flood could make it forget sign-outs
-_SAID = {
-    "known": "browser",
-    "nameless": "address, without a browser's name",
-    "old": "address, without Fetch Metadata",
-}
+_SAID = {"known": "browser", "nameless": "address, without a browser's name", "old": "address, without Fetch Metadata"}
 
 
 class SignInLimits:
     """Counts starts, answers of Microsoft, and front-channel sign-outs."""
 
-    def __init__(self, store: Counters, keys: ServerKeys) -> None:
+    def __init__(self, store: Store, keys: ServerKeys) -> None:
         """Count in `store`, under hashes that `keys` make."""
         self._store, self._keys = store, keys
 
     async def admit(self, what: Literal["start", "callback"], browser: str, address: str, **others: str) -> None:
-        """Count a request under each key that is not empty.
+        """Count a request under each key that is not empty; `others` are more keys of `_MOST`.
 
-        Args:
-            what: The kind of request.
-            browser: The browser's name. Browsers without one, such as those without cookies, share their address's.
-            address: The client's.
-            others: More keys of `_MOST`.
+        Browsers without a name, such as those without cookies, share their address's.
 
         Raises:
             TooManyStarts: If there were too many of this tab.

@@ -16,62 +16,36 @@ from azure_auth.settings.environment import Environment
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The app's settings.
+    """The app's settings."""
 
-    Attributes:
-        tenant_id: A tenant's GUID or domain, `organizations` or `common`.
-        client_id: The application's id in the directory.
-        credential: The app's credential at the directory, in MSAL's form.
-        authority_host: The directory's origin, such as `https://login.microsoftonline.com`.
-        allowed_tenants: The GUIDs of the tenants whose people may sign in; empty means the tenant of `tenant_id`.
-        login_redirect: The path after a sign-in for which no other page was requested.
-        login_scopes: The API permissions that a sign-in requests.
-        session_idle: Idle timeout of a session.
-        session_max: Maximum lifetime of a session.
-        session_secrets: Keys for hashes of people, the browser's name and messages; new one first. Empty where the app
-            makes its own.
-        public_url: The app's public origin, with which redirect URIs begin.
-        backend_url: The origin of the ASGI side. In development its port differs from that of the pages.
-        redis_url: The Redis that several workers share; None for a single process with a local file.
-        proxy_hops: The number of trusted proxies in front of the app.
-        demo: Whether the demo directory replaces Entra.
-        upload_bytes: Maximum length of an uploaded form.
-        upload_parts: Maximum number of files and fields in an uploaded form.
-        audit_file: The file of the audit trail; None for standard output.
-    """
-
-    tenant_id: str
-    client_id: str
-    credential: Credential = field(repr=False)
-    authority_host: str
-    allowed_tenants: frozenset[str]
-    login_redirect: str
-    login_scopes: tuple[str, ...]
-    session_idle: timedelta
-    session_max: timedelta
+    tenant_id: str  # a tenant's GUID or domain, `organizations` or `common`
+    client_id: str  # the application's id in the directory
+    credential: Credential = field(repr=False)  # the app's credential at the directory, in MSAL's form
+    authority_host: str  # the directory's origin, such as `https://login.microsoftonline.com`
+    allowed_tenants: frozenset[str]  # GUIDs of the tenants whose people may sign in; empty means that of `tenant_id`
+    login_redirect: str  # the path after a sign-in for which no other page was requested
+    login_scopes: tuple[str, ...]  # the API permissions that a sign-in requests
+    session_idle: timedelta  # idle timeout of a session
+    session_max: timedelta  # maximum lifetime of a session
     session_secrets: tuple[bytes, ...] = field(repr=False)
-    public_url: str
-    backend_url: str
-    redis_url: str | None = field(repr=False)
-    proxy_hops: int
-    demo: bool
-    upload_bytes: int
-    upload_parts: int
-    audit_file: Path | None
+    """Keys for hashes of people, the browser's name and messages; new one first. Empty where the app makes its own."""
+    public_url: str  # the app's public origin, with which redirect URIs begin
+    backend_url: str  # the origin of the ASGI side; in development its port differs from that of the pages
+    redis_url: str | None = field(repr=False)  # shared by several workers; None for a single process with a local file
+    proxy_hops: int  # the number of trusted proxies in front of the app
+    demo: bool  # whether the demo directory replaces Entra
+    upload_bytes: int  # maximum length of an uploaded form
+    upload_parts: int  # maximum number of files and fields in an uploaded form
+    audit_file: Path | None  # the file of the audit trail; None for standard output
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> "Settings":
-        """Read the settings from the environment, with `.env` already merged into it.
-
-        Raises:
-            NotConfigured: With every fault that the environment has.
-        """
+        """Read the environment, with `.env` already merged into it; raises NotConfigured with all its faults."""
         env = Environment(environ)
         public_url = env.public_url()
         why_no_demo = env.why_no_demo(public_url)
-        tenant_id, client_id, credential = (
-            env.demo_registration() if why_no_demo is None else env.registration(why_no_demo)
-        )
+        is_demo = why_no_demo is None
+        tenant_id, client_id, credential = env.demo_registration() if is_demo else env.registration(why_no_demo)
         idle, longest = env.lifetimes()
         settings = cls(
             tenant_id=tenant_id,
@@ -83,12 +57,12 @@ class Settings:
             login_scopes=env.value("LOGIN_SCOPES", parsing.scopes, ("User.Read",)),
             session_idle=idle,
             session_max=longest,
-            session_secrets=env.session_secrets(None if why_no_demo is None else credential),
+            session_secrets=env.session_secrets(None if is_demo else credential),
             public_url=public_url,
             backend_url=env.backend_url if env.mode == "dev" else public_url,
             redis_url=env.redis_url(),
             proxy_hops=env.value("REFLEX_TRUSTED_PROXY_HOPS", parsing.count, 0),
-            demo=why_no_demo is None,
+            demo=is_demo,
             upload_bytes=1_000_000 * env.value("UPLOAD_MAX_MB", parsing.positive, 200),
             upload_parts=env.value("UPLOAD_MAX_FILES", parsing.positive, 50),
             audit_file=env.value("AUDIT_FILE", parsing.writable_file, None),

@@ -4,30 +4,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    pkcs12,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs12
+from cryptography.hazmat.primitives.serialization import load_pem_private_key as load_pem_key
 from cryptography.x509 import load_pem_x509_certificate
 
 Credential = str | dict[str, str | Callable[[], str]]
 
 
 def certificate(path: Path, password: str | None) -> Credential:
-    """Read a client certificate with its private key, PEM or PKCS #12.
-
-    Raises:
-        ValueError: When the file cannot be read or opened, or holds no matching pair; the text is for the operator.
-    """
+    """Read a client certificate with its private key, PEM or PKCS #12. The text of a ValueError is for the operator."""
     data = _read(path)
     secret = password.encode() if password else None
     try:
         if b"-----BEGIN" in data:
-            key, public = load_pem_private_key(data, secret), load_pem_x509_certificate(data)
+            key, public = load_pem_key(data, secret), load_pem_x509_certificate(data)
         else:
             key, public, _ = pkcs12.load_key_and_certificates(data, secret)
     except (ValueError, TypeError):
@@ -37,10 +27,7 @@ def certificate(path: Path, password: str | None) -> Credential:
         ) from None
     if not isinstance(key, RSAPrivateKey) or public is None:
         raise ValueError("holds no RSA key with a certificate: Entra takes no other")
-    own, certified = (
-        k.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for k in (key.public_key(), public.public_key())
-    )
-    if own != certified:
+    if key.public_key() != public.public_key():
         raise ValueError("holds a private key that does not belong to its certificate: export the pair again")
     return {
         "private_key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
@@ -49,11 +36,7 @@ def certificate(path: Path, password: str | None) -> Credential:
 
 
 def federated_token(path: Path) -> Credential:
-    """Return a credential that reads a workload's federated token anew for each use; the platform rotates the file.
-
-    Raises:
-        ValueError: When the file cannot be read now; the text is for the operator.
-    """
+    """Return a credential that reads a workload's federated token anew for each use; the platform rotates the file."""
     _read(path)
     return {"client_assertion": lambda: path.read_text().strip()}
 

@@ -12,36 +12,22 @@ from azure_auth.settings import parsing
 from azure_auth.settings.credentials import Credential, certificate, federated_token
 
 _T = TypeVar("_T")
-_SECRET, _CERTIFICATE, _TOKEN_FILE = _CREDENTIALS = (
-    "AZURE_CLIENT_SECRET",
-    "AZURE_CLIENT_CERTIFICATE_PATH",
-    "AZURE_FEDERATED_TOKEN_FILE",
-)
-_PASSWORD = "AZURE_CLIENT_CERTIFICATE_PASSWORD"  # noqa: S105 (the name of a variable)
-_AZURE = (
-    "AZURE_TENANT_ID",
-    "AZURE_CLIENT_ID",
-    *_CREDENTIALS,
-    _PASSWORD,
-    "AZURE_AUTHORITY_HOST",
-    "AZURE_ALLOWED_TENANTS",
-)
+_SECRET, _CERTIFICATE = "AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH"
+_TOKEN_FILE, _PASSWORD = "AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_CERTIFICATE_PASSWORD"
+_TENANT, _CLIENT, _TENANTS = "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_ALLOWED_TENANTS"
+_CREDENTIALS = (_SECRET, _CERTIFICATE, _TOKEN_FILE)
+_AZURE = (_TENANT, _CLIENT, *_CREDENTIALS, _PASSWORD, "AZURE_AUTHORITY_HOST", _TENANTS)
 
 
 class Environment:
-    """One pass over the environment. A fault does not stop it; a faulty value reads as its default.
-
-    Attributes:
-        faults: One sentence for each fault.
-        mode: How Reflex was started: `dev`, `preview` or `prod`.
-        backend_url: Where Reflex's development server has the backend.
-    """
+    """One pass over the environment. A fault does not stop it; a faulty value reads as its default."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self.faults: list[str] = []
-        self.mode = environ.get("REFLEX_ENV_MODE") or "dev"
+        self.faults: list[str] = []  # one sentence for each
+        self.mode = environ.get("REFLEX_ENV_MODE") or "dev"  # how Reflex was started: `dev`, `preview` or `prod`
         port = environ.get("REFLEX_BACKEND_PORT") or 8000
+        # Where Reflex's development server has the backend.
         self.backend_url = (environ.get("REFLEX_API_URL") or f"http://localhost:{port}").rstrip("/")
 
     def value(self, name: str, parse: Callable[[str], _T], default: _T) -> _T:
@@ -88,8 +74,8 @@ class Environment:
 
     def registration(self, why_no_demo: str) -> tuple[str, str, Credential]:
         """Read tenant, client and credential. If all are missing, add why the demo directory does not replace Entra."""
-        tenant_id = self._required("AZURE_TENANT_ID", parsing.tenant, 'the "Directory (tenant) ID"')
-        client_id = self._required("AZURE_CLIENT_ID", parsing.guid, 'the "Application (client) ID"')
+        tenant_id = self._required(_TENANT, parsing.tenant, 'the "Directory (tenant) ID"')
+        client_id = self._required(_CLIENT, parsing.guid, 'the "Application (client) ID"')
         credential = self._credential()
         if not any(name in self._environ for name in _AZURE):
             self.faults.append(f"The demo directory does not stand in: {why_no_demo}.")
@@ -97,14 +83,12 @@ class Environment:
 
     def allowed_tenants(self, tenant_id: str) -> frozenset[str]:
         """Read the tenants whose people may sign in; required with `organizations` and `common`."""
-        name = "AZURE_ALLOWED_TENANTS"
-        allowed = self.value(name, parsing.guids, frozenset[str]())
+        allowed = self.value(_TENANTS, parsing.guids, frozenset[str]())
         if tenant_id in parsing.MANY_TENANTS and not allowed:
-            self._fault(
-                name, f"is not set: with AZURE_TENANT_ID={tenant_id}, list the GUIDs of the tenants that may enter"
-            )
+            wanted = "list the GUIDs of the tenants that may enter"
+            self._fault(_TENANTS, f"is not set: with {_TENANT}={tenant_id}, {wanted}")
         elif parsing.GUID.fullmatch(tenant_id) and allowed and tenant_id not in allowed:
-            self._fault(name, "leaves out AZURE_TENANT_ID: add it, or remove the list")
+            self._fault(_TENANTS, f"leaves out {_TENANT}: add it, or remove the list")
         return allowed
 
     def redis_url(self) -> str | None:

@@ -15,17 +15,11 @@ class Cookie:
         self, name: str, public_url: str, seconds: int, is_valid: Callable[[str], bool] = lambda _: True
     ) -> None:
         """Name it for the app at `public_url`; the browser keeps it for `seconds`. `is_valid` detects forged values."""
-        self._public_url = public_url
         self.name = cookie_name(name, public_url)
-        self._seconds = seconds
-        self._is_valid = is_valid
+        self._public_url, self._seconds, self._is_valid = public_url, seconds, is_valid
 
     def read(self, headers: Iterable[str]) -> str | None:
-        """Return the cookie's value, or None if it is absent, malformed, forged or given more than once.
-
-        Args:
-            headers: The values of the request's Cookie headers.
-        """
+        """Return the cookie's value from Cookie headers; None if it is absent, malformed, forged or there twice."""
         values = [value for name, value in pairs(headers) if name == self.name]
         value = well_formed(values[0]) if len(values) == 1 else None
         return value if value and self._is_valid(value) else None

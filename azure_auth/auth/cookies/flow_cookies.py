@@ -30,23 +30,14 @@ _BINDING_BYTES, _LONGEST_VALUE = 32, 600
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FlowCookie:
-    """The cookie of one flow.
+    """The cookie of one flow."""
 
-    Attributes:
-        id: A hash of the flow's `state`; the end of the cookie's name.
-        binding: 256 random bits as 43 characters; the flow and its ticket need them.
-        begun: When the flow began; seconds since 1970. 0 once it is finished.
-        return_to: The page that was asked for; empty if there was no room for it.
-        session_hash: A hash of the session cookie that the flow led to; empty until then.
-        failure: Why the flow could not begin, or start a session; None for a running flow.
-    """
-
-    id: str
-    binding: str
-    begun: int
-    return_to: str = ""
-    session_hash: str = ""
-    failure: AuthError | None = None
+    id: str  # a hash of the flow's `state`; the end of the cookie's name
+    binding: str  # 256 random bits as 43 characters; the flow and its ticket need them
+    begun: int  # when the flow began; seconds since 1970. 0 once it is finished.
+    return_to: str = ""  # the page that was asked for; empty if there was no room for it
+    session_hash: str = ""  # a hash of the session cookie that the flow led to; empty until then
+    failure: AuthError | None = None  # why the flow could not begin, or start a session; None for a running flow
 
     @classmethod
     def begin(cls, state: str, now: float, return_to: str, failure: AuthError | None = None) -> "FlowCookie":
@@ -77,9 +68,6 @@ class FlowCookies:
         """Return the flow cookies of a request that this app wrote, oldest first.
 
         Browsers send the oldest first (RFC 6265, section 5.4), but Chromium counts one whose value changed as new.
-
-        Args:
-            headers: The values of the request's Cookie headers.
         """
         found = (self._opened(name.removeprefix(self._prefix), value) for name, value in self._pairs(headers))
         return sorted((cookie for cookie in found if cookie), key=lambda cookie: cookie.begun)
@@ -87,16 +75,10 @@ class FlowCookies:
     def add(
         self, new: FlowCookie, headers: Sequence[str], session_cookie: str | None, instead_of: FlowCookie | None = None
     ) -> list[str]:
-        """Return the Set-Cookie headers that add a flow cookie to those of a request.
+        """Return the Set-Cookie headers that add a flow cookie to those of a request, which may have a session cookie.
 
-        Args:
-            new: What to add.
-            headers: The values of the request's Cookie headers.
-            session_cookie: The value of the session cookie among them, if any.
-            instead_of: The cookie of the same flow, which the new one replaces.
-
-        Returns:
-            The headers; none if `new` is a failure and running flows take all room.
+        The new one replaces `instead_of`, the cookie of the same flow. The result is empty if `new` is a failure and
+        running flows take all room.
         """
         present = self.read(headers)
         young = [cookie for cookie in present if cookie != instead_of and cookie.age(new.begun) < SECONDS]

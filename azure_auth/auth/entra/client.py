@@ -13,29 +13,19 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import httpx
 import msal
 
 from azure_auth.auth.entra.discovery import Endpoints, read_discovery
-from azure_auth.auth.entra.failures import refusal, translated
-from azure_auth.auth.entra.http import DirectoryHttp
+from azure_auth.auth.entra.http import DirectoryHttp, refusal, translated
 from azure_auth.auth.entra.id_token import SigningKey, SigningKeys, read_keys, validate
 from azure_auth.auth.entra.refreshing import RefreshingValue
 from azure_auth.auth.identity import Identity
-from azure_auth.errors import (
-    AnswerIncomplete,
-    AuthError,
-    KeysUnreachable,
-    SignInFailed,
-    Slow,
-    Unavailable,
-    whereabouts,
-)
+from azure_auth.errors import AnswerIncomplete, AuthError, KeysUnreachable, SignInFailed, Slow, Unavailable, whereabouts
 from azure_auth.settings import Settings
 
 _T = TypeVar("_T")
@@ -44,8 +34,7 @@ PEOPLE_AT_ONCE = 64
 LONGEST_WAIT_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Directory:
+class _Directory(NamedTuple):
     """The discovery document, and the MSAL application built from it."""
 
     app: msal.ConfidentialClientApplication
@@ -70,12 +59,11 @@ class Client:
 
         `mounts` are httpx transports by address, for a directory in this process. `clock` returns seconds.
         """
-        self._settings = settings
-        self._mounts = mounts
+        self._settings, self._mounts = settings, mounts
         self._threads = ThreadPoolExecutor(PEOPLE_AT_ONCE, thread_name_prefix="directory")
         self._directory = RefreshingValue(self._discover, clock)
         self._keys: SigningKeys = RefreshingValue(self._fetch_keys, clock)
-        # MSAL warns about every response_mode but form_post; `_begin` says why it uses another.
+        # MSAL warns about every response_mode but form_post; `begin` says why it uses another.
         warnings.filterwarnings("ignore", message="response_mode='form_post' is recommended", category=UserWarning)
 
     async def begin(self, redirect_uri: str, prompt: str | None) -> dict[str, Any]:
@@ -83,7 +71,15 @@ class Client:
 
         `prompt` is that of OpenID Connect; None lets the directory decide.
         """
-        return await self._in_thread(lambda: self._begin(redirect_uri, prompt))
+        # A Reflex page cannot receive the POST of form_post, which MSAL recommends. PKCE, a one-time flow bound to the
+        # browser, history replacement and a Referrer-Policy protect the code in the query.
+        options = {"redirect_uri": redirect_uri, "prompt": prompt, "response_mode": "query"}
+        scopes = list(self._settings.login_scopes)
+
+        def ask() -> dict[str, Any]:
+            return self._directory.get().app.initiate_auth_code_flow(scopes, **options)
+
+        return await self._in_thread(ask)
 
     async def redeem(self, flow: Mapping[str, Any], answer: Mapping[str, str]) -> Identity:
         """Redeem the code in `answer`, validate the ID token, and return the person who signed in.
@@ -95,14 +91,11 @@ class Client:
     async def sign_out_url(self, identity: Identity, return_to: str) -> str:
         """Return the directory's sign-out address for a person (OpenID Connect RP-Initiated Logout).
 
-        With the person's logout hint, the directory shows no account picker. `return_to` must be a registered redirect
-        URI.
+        With the logout hint, the directory shows no account picker. `return_to` must be a registered redirect URI.
         """
-        asked = {"post_logout_redirect_uri": return_to}
-        if identity.logout_hint:
-            asked["logout_hint"] = identity.logout_hint
+        hint = {"logout_hint": identity.logout_hint} if identity.logout_hint else {}
         directory = await self._in_thread(self._directory.get)
-        return f"{directory.endpoints.end_session}?{urlencode(asked)}"
+        return f"{directory.endpoints.end_session}?{urlencode({'post_logout_redirect_uri': return_to, **hint})}"
 
     def close(self) -> None:
         """Close threads and connections; running requests fail."""
@@ -121,16 +114,6 @@ class Client:
                 return await asyncio.get_running_loop().run_in_executor(self._threads, translated, ask)
         except TimeoutError:
             raise Slow(f"no answer within {LONGEST_WAIT_SECONDS:.0f} s") from None
-
-    def _begin(self, redirect_uri: str, prompt: str | None) -> dict[str, Any]:
-        return self._directory.get().app.initiate_auth_code_flow(
-            list(self._settings.login_scopes),
-            redirect_uri=redirect_uri,
-            prompt=prompt,
-            # A Reflex page cannot receive the POST of form_post, which MSAL recommends. PKCE, a one-time flow bound to
-            # the browser, history replacement and a Referrer-Policy protect the code in the query.
-            response_mode="query",
-        )
 
     def _redeem(self, flow: dict[str, Any], answer: dict[str, str]) -> Identity:
         directory = self._directory.get()
@@ -170,9 +153,9 @@ class Client:
         return _Directory(app, http_cache, endpoints)
 
     def _fetch_keys(self) -> Mapping[str, SigningKey]:
-        directory = self._directory.get()
+        endpoints = self._directory.get().endpoints
         try:
-            return read_keys(self._get_json(directory.endpoints.keys))
+            return read_keys(self._get_json(endpoints.keys))
         except (AuthError, httpx.HTTPError, ValueError) as why:
             raise KeysUnreachable(whereabouts(why)) from why
 

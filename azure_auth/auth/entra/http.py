@@ -1,13 +1,30 @@
-"""The HTTP client for the directory: timeouts, one retry when no connection came about, and errors of this app."""
+"""Sends requests to the directory, and turns what it, httpx and MSAL report into errors of this app.
 
-from collections.abc import Mapping
+There are timeouts, and one retry when no connection came about. No text of theirs gets into an error.
+"""
+
+import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
-from azure_auth.errors import Throttled, Unavailable
+from azure_auth import errors
+from azure_auth.error_texts import ERROR_TEXTS
+from azure_auth.errors import AnswerIncomplete, AuthError, Refused, Slow, Throttled, TokenInvalid, Unavailable
+from azure_auth.settings.parsing import GUID
+
+_T = TypeVar("_T")
+_BY_NUMBER = {number: code for code, text in ERROR_TEXTS.items() for number in text.numbers}
+_BY_OAUTH_ERROR = {
+    "access_denied": "cancelled",
+    "consent_required": "consent_missing",
+    "interaction_required": "sign_in_needed",
+    "invalid_client": "credential_refused",
+    "login_required": "sign_in_needed",
+}
 
 
 class DirectoryHttp(httpx.Client):
@@ -29,13 +46,7 @@ class DirectoryHttp(httpx.Client):
         return super().build_request(method, url, **options)
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        """Send a request. Retry once when no connection came about, because then nothing was sent.
-
-        Raises:
-            Throttled: At status 429.
-            Unavailable: At status 500 and above.
-            httpx.HTTPError: When there is no answer.
-        """
+        """Send a request. Retry once when no connection came about, because then nothing was sent."""
         try:
             response = super().send(request, **options)
         except (httpx.ConnectError, httpx.ConnectTimeout):
@@ -56,3 +67,42 @@ def _retry_after(value: str) -> int | None:
     except ValueError:
         return None
     return max(0, round((when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()))
+
+
+def refusal(result: Mapping[str, Any]) -> AuthError:
+    """Return the error for an OAuth error response (RFC 6749 §4.1.2.1 and §5.2), from the browser or the directory.
+
+    The first known AADSTS number decides, else OAuth's code. The detail has only these and Microsoft's ids: the text of
+    the response may contain personal data.
+    """
+    error = str(result["error"]) if re.fullmatch(r"[a-z_]{1,40}", str(result["error"])) else "other"
+    ids = [f"{name}={result[name]}" for name in ("trace_id", "correlation_id") if GUID.fullmatch(str(result.get(name)))]
+    if error in ("server_error", "temporarily_unavailable"):
+        return Unavailable(" ".join([f"oauth_error={error}", *ids]))
+    numbers = _numbers(result)
+    known = [_BY_NUMBER[number] for number in numbers if number in _BY_NUMBER]
+    code = known[0] if known else "refused" if numbers else _BY_OAUTH_ERROR.get(error, "refused")
+    return Refused(" ".join([f"oauth_error={error}", *(f"AADSTS{number}" for number in numbers), *ids]), code=code)
+
+
+def _numbers(result: Mapping[str, Any]) -> list[int]:
+    """Return the AADSTS numbers, most specific first. The browser's query has one in its description."""
+    codes: list[Any] = result["error_codes"] if isinstance(result.get("error_codes"), list) else []
+    described = re.findall(r"AADSTS(\d{1,9})", str(result.get("error_description", "")))[:1]
+    return [int(code) for code in codes if isinstance(code, int)] or [int(number) for number in described]
+
+
+def translated(ask: Callable[[], _T]) -> _T:
+    """Call `ask`, and turn what httpx and MSAL raise into errors of this app."""
+    try:
+        return ask()
+    except AuthError as why:
+        raise why.again() from None  # callers that wait for one fetch share its failure, but not its reference and page
+    except (httpx.TimeoutException, TimeoutError) as why:
+        raise Slow(type(why).__name__) from why
+    except httpx.HTTPError as why:
+        raise Unavailable(type(why).__name__) from why
+    except RuntimeError as why:  # MSAL raises it for the nonce of another flow
+        raise TokenInvalid(errors.whereabouts(why)) from why
+    except Exception as why:  # MSAL has no error of its own for an unreadable answer
+        raise AnswerIncomplete(errors.whereabouts(why)) from why

@@ -4,26 +4,26 @@ PyJWT does the cryptography. This module decides which algorithm, key, issuer an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
+from jwt.types import Options
 
 from azure_auth.auth.entra.refreshing import RefreshingValue
 from azure_auth.errors import AnswerIncomplete, Refused, TokenInvalid
 
 LEEWAY_SECONDS = 60
 _REQUIRED = ["iss", "aud", "exp", "nbf", "iat", "nonce", "tid", "oid", "sub"]
+_OPTIONS: Options = {"require": _REQUIRED, "strict_aud": True}
 _TENANT = "{tenantid}"
 
 SigningKeys = RefreshingValue[Mapping[str, "SigningKey"]]
 """The directory's signing keys by `kid`; an unknown `kid` renews them."""
 
 
-@dataclass(frozen=True, slots=True)
-class SigningKey:
+class SigningKey(NamedTuple):
     """A signing key of the directory. Tokens that it signs must have `issuer`, if the directory names one."""
 
     key: jwt.PyJWK
@@ -31,11 +31,7 @@ class SigningKey:
 
 
 def read_keys(document: Mapping[str, Any]) -> dict[str, SigningKey]:
-    """Read a JSON Web Key Set; only RSA signing keys count.
-
-    Raises:
-        ValueError: When it has none.
-    """
+    """Read a JSON Web Key Set; only RSA signing keys count, and without one this raises ValueError."""
     keys: dict[str, SigningKey] = {}
     entries: list[dict[str, Any]] = document.get("keys") or []
     for entry in entries:
@@ -62,14 +58,9 @@ def validate(
     if not isinstance(token, str) or not token:
         raise AnswerIncomplete("no ID token in the answer")
     try:
-        signing_key = _key_for(jwt.get_unverified_header(token), keys)
+        key, key_issuer = _key_for(jwt.get_unverified_header(token), keys)
         claims = jwt.decode(
-            token,
-            signing_key.key,
-            algorithms=["RS256"],
-            audience=client_id,
-            leeway=LEEWAY_SECONDS,
-            options={"require": _REQUIRED, "strict_aud": True},
+            token, key, algorithms=["RS256"], audience=client_id, leeway=LEEWAY_SECONDS, options=_OPTIONS
         )
     except jwt.PyJWTError as why:
         raise TokenInvalid(f"{type(why).__name__}: {why}") from None
@@ -83,7 +74,7 @@ def validate(
     tenant = claims["tid"].lower()
     if claims["iss"] != issuer.replace(_TENANT, tenant):
         raise TokenInvalid("claim iss is another directory's")
-    if signing_key.issuer and signing_key.issuer.replace(_TENANT, tenant) != claims["iss"]:
+    if key_issuer and key_issuer.replace(_TENANT, tenant) != claims["iss"]:
         raise TokenInvalid("the signing key is another issuer's")
     home = issuer.split("/")[-2]
     if home not in (_TENANT, tenant):

@@ -21,22 +21,15 @@ class RefreshingValue(Generic[_T]):
 
     def __init__(self, fetch: Callable[[], _T], clock: Callable[[], float] = time.monotonic) -> None:
         """Call `fetch` for the value; it must have its own timeout. `clock` returns seconds."""
-        self._fetch = fetch
-        self._clock = clock
-        self._lock = Lock()
+        self._fetch, self._clock, self._lock = fetch, clock, Lock()
         self._running: Future[_T] | None = None
         self._value: _T | None = None
         self._fetched = self._tried = 0.0
 
     def get(self, *, renew: bool = False) -> _T:
-        """Return the value.
+        """Return the value; with `renew`, fetch again even if it is less than a day old, but at most once a minute.
 
-        Args:
-            renew: Fetch again even if the value is less than a day old, but at most once a minute.
-
-        Raises:
-            TimeoutError: When another thread's fetch takes too long, and there is no older value.
-            Exception: The error of `fetch`, if there is no older value.
+        Without an older value, this raises the error of `fetch`, or TimeoutError when another thread's takes too long.
         """
         with self._lock:
             value, running, is_ours = self._value, self._running, False

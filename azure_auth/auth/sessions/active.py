@@ -28,12 +28,7 @@ _WRITE_SECONDS = 60.0
 
 
 class ActiveSessions(Endings):
-    """Sessions that exist already.
-
-    Attributes:
-        on_outdated: Called when cookie values of a session that is in use in this process may have expired.
-        on_asked: Called with the key of a tab that may be connected to this process, and with the socket that asks.
-    """
+    """Sessions that exist already. What asks the store raises `StoreUnavailable` if that does not answer."""
 
     def __init__(
         self, store: Store, settings: Settings, keys: ServerKeys, clock: Callable[[], float] = time.time
@@ -41,10 +36,12 @@ class ActiveSessions(Endings):
         """Find sessions in `store`, as long as `settings` allow; `clock` counts seconds since 1970."""
         super().__init__(store, settings, keys, clock)
         self._idle = settings.session_idle.total_seconds()
-        self._expiry_timers = Timers[str](self._recheck)
-        self._save_timers = Timers[str](self._save_later)
+        self._expiry_timers = Timers(self._background, self._check_expiry)
+        self._save_timers = Timers(self._background, self._save_later)
         self.on_outdated: list[Callable[[Session], None]] = []
+        """Called when cookie values of a session that is in use in this process may have expired."""
         self.on_asked: Callable[[str, str], None] | None = None
+        """Called with the key of a tab that may be connected to this process, and with the socket that asks."""
 
     async def find(self, value: str, *, joined: bool = False) -> Held | None:
         """Return the session of a cookie value, or None. A session that expired or is not accepted is ended.
@@ -52,9 +49,6 @@ class ActiveSessions(Endings):
         Args:
             value: The cookie value of a request; not trusted.
             joined: Whether the value comes from a parallel sign-in, through the store, and not from the browser.
-
-        Raises:
-            StoreUnavailable: If the store does not answer.
         """
         handle = handle_of(value).name
         found = await self._store.find(handle, presented=not joined)
@@ -88,11 +82,7 @@ class ActiveSessions(Endings):
         return session
 
     async def is_active(self, session: Session, handle: str | None = None) -> bool:
-        """Check in the store that a session, and a cookie value if given, is valid. Called before every event.
-
-        Raises:
-            StoreUnavailable: If the store does not answer.
-        """
+        """Check in the store that a session, and a cookie value if given, is valid. Called before every event."""
         if session.ended is None:
             before = session.version  # another task may apply a newer one while this one waits
             version = await self._store.version(session.reference)
@@ -156,10 +146,10 @@ class ActiveSessions(Endings):
             session.last_saved = before  # the next activity tries again
             raise
 
-    def _save_later(self, reference: str) -> None:
+    async def _save_later(self, reference: str) -> None:
         session = self._open.get(reference)
         if session and session.ended is None and session.last_activity > session.last_saved:
-            self._start_attempt(self._save_activity(session))
+            await self._save_activity(session)
 
     def _refresh(self, session: Session) -> None:
         """Apply the deadlines of a new record."""
@@ -178,17 +168,14 @@ class ActiveSessions(Endings):
         self._expiry_timers.cancel(reference)
         self._save_timers.cancel(reference)
 
-    def _recheck(self, reference: str) -> None:
-        if session := self._open.get(reference):
-            self._start_attempt(self._check_expiry(session))
-
-    async def _check_expiry(self, session: Session) -> None:
+    async def _check_expiry(self, reference: str) -> None:
         """Apply a deadline, unless another process has prolonged the session."""
+        session = self._open.get(reference)
         try:
-            if not await self.is_active(session):
+            if session is None or not await self.is_active(session):
                 return
         except StoreUnavailable:
-            self._expiry_timers.set(session.reference, _CHECK_SECONDS)
+            self._expiry_timers.set(reference, _CHECK_SECONDS)
         else:
             self._refresh(session)
             await self._store.sweep()
@@ -199,37 +186,28 @@ class ActiveSessions(Endings):
             tasks.create_task(self._check_regularly())
             async for message in self._store.receive():
                 if isinstance(message, Changed):
-                    await self._check([self._open.get(name) for name in message.references or list(self._open)])
+                    await self._check(message.references)
                 elif self.on_asked:
                     self.on_asked(*message)
 
     async def _check_regularly(self) -> None:
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
-            await self._check(list(self._open.values()))
+            await self._check()
             await self._retry_ends()
 
-    async def _check(self, sessions: Sequence[Session | None]) -> None:
-        for session in filter(None, sessions):
-            await attempt(self.is_active(session))
+    async def _check(self, references: Sequence[str] = ()) -> None:
+        """Check the open sessions with these references, or all."""
+        for session in [self._open.get(reference) for reference in references or list(self._open)]:
+            if session:
+                await attempt(self.is_active(session))
 
     async def ping(self) -> None:
-        """Call the store for nothing.
-
-        Raises:
-            StoreUnavailable: If it does not answer.
-        """
+        """Call the store for nothing, to learn whether it answers."""
         await self._store.version("")
 
     async def register_tab(self, session: Session, key: str) -> list[str]:
-        """Note a tab of a session, so that its states are deleted when the session ends.
-
-        Returns:
-            The keys of the session's oldest tabs, above `SESSION_STATES`; they are not noted any more.
-
-        Raises:
-            StoreUnavailable: If the store does not answer.
-        """
+        """Note a tab of a session, as `Store.note_tab` does."""
         return await self._store.note_tab(session.reference, key, session.started + self._longest)
 
     async def ask_for(self, tab_key: str, asking: str) -> None:

@@ -13,15 +13,10 @@ _K = TypeVar("_K", bound=Hashable)
 
 
 class Background:
-    """Tasks that run to their end, also when their caller is cancelled.
-
-    Attributes:
-        tasks: Those that are running.
-    """
+    """Tasks that run to their end, also when their caller is cancelled."""
 
     def __init__(self) -> None:
-        """Begin without tasks."""
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()  # those that are running
 
     def start(self, work: Coroutine[Any, Any, _T]) -> "asyncio.Task[_T]":
         """Start a task."""
@@ -43,10 +38,10 @@ class Background:
 class Timers(dict[_K, asyncio.TimerHandle], Generic[_K]):
     """The running timers, one for each key."""
 
-    def __init__(self, due: Callable[[_K], None]) -> None:
-        """Call `due` with the key of each timer that ends."""
+    def __init__(self, background: Background, work: Callable[[_K], Coroutine[Any, Any, None]]) -> None:
+        """Start `work`, with the key of each timer that ends, in the background."""
         super().__init__()
-        self._due = due
+        self._background, self._work = background, work
 
     def set(self, key: _K, seconds: float) -> None:
         """Start a timer in place of the key's earlier one."""
@@ -60,7 +55,7 @@ class Timers(dict[_K, asyncio.TimerHandle], Generic[_K]):
 
     def _end(self, key: _K) -> None:
         self.pop(key, None)
-        self._due(key)
+        self._background.start(attempt(self._work(key)))
 
 
 async def attempt(work: Awaitable[object]) -> None:

@@ -23,11 +23,7 @@ def packed(record: Mapping[str, Any]) -> bytes:
 
 
 def unpacked(data: bytes) -> dict[str, Any]:
-    """Return the record that the bytes hold, with unknown fields.
-
-    Raises:
-        Unreadable: If it is not a record, or has another format.
-    """
+    """Return the record that the bytes hold, with unknown fields; raises `Unreadable` if it has another format."""
     try:
         record = json.loads(data)
     except ValueError:
@@ -47,10 +43,8 @@ def texts(kind: type[_T], record: Any) -> _T:
         Unreadable: If a field without a default is missing, or is not a text.
     """
     known = cast("dict[str, Any]", record) if isinstance(record, dict) else {}
-    values = {
-        field.name: known[field.name] for field in fields(cast("Any", kind)) if type(known.get(field.name)) is str
-    }
+    names = [field.name for field in fields(cast("Any", kind))]
     try:
-        return kind(**values)
+        return kind(**{name: known[name] for name in names if type(known.get(name)) is str})
     except TypeError:
         raise Unreadable(f"an incomplete {kind.__name__}") from None

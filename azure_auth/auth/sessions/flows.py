@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions import codec
 from azure_auth.auth.sessions.sealing import Seal, SealBroken, hashed
-from azure_auth.auth.sessions.store.contract import OneTimeEntry, OneTimeStore
+from azure_auth.auth.sessions.store.contract import OneTimeEntry, Store
 from azure_auth.errors import AuthError, FlowUnknown
 
 _log = logging.getLogger(__name__)
@@ -22,19 +22,12 @@ _T = TypeVar("_T", bound="Flow | Outcome")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Flow:
-    """What the app keeps while the user is at Microsoft.
+    """What the app keeps while the user is at Microsoft."""
 
-    Attributes:
-        msal: MSAL's data: state, nonce, PKCE verifier, redirect URI.
-        return_to: The page that the sign-in leads to.
-        browser: The browser's name when the flow began.
-        begun: When it began, by the store's clock; seconds since 1970.
-    """
-
-    msal: dict[str, Any]
-    return_to: str
-    browser: str = ""
-    begun: float = 0.0
+    msal: dict[str, Any]  # MSAL's data: state, nonce, PKCE verifier, redirect URI
+    return_to: str  # the page that the sign-in leads to
+    browser: str = ""  # the browser's name when the flow began
+    begun: float = 0.0  # when it began, by the store's clock; seconds since 1970
 
     def packed(self) -> dict[str, Any]:
         """Return it as a record; the store adds when it began."""
@@ -48,93 +41,53 @@ class Flow:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Outcome:
-    """How a sign-in ended.
+    """How a sign-in ended."""
 
-    Attributes:
-        return_to: The page to go to.
-        identity: Who signed in; None if it failed.
-        failure: Why it failed.
-        asked: When the app redeemed the code; seconds since 1970.
-        begun: When the flow began, by the store's clock.
-        browser: The browser's name at that time.
-    """
-
-    return_to: str
-    identity: Identity | None = None
+    return_to: str  # the page to go to
+    identity: Identity | None = None  # who signed in; None if it failed
     failure: AuthError | None = None
-    asked: float = 0.0
-    begun: float = 0.0
-    browser: str = ""
+    asked: float = 0.0  # when the app redeemed the code; seconds since 1970
+    begun: float = 0.0  # when the flow began, by the store's clock
+    browser: str = ""  # the browser's name at that time
 
     def packed(self) -> dict[str, Any]:
         """Return it as a record."""
         record = {field: getattr(self, field) for field in ("return_to", "asked", "begun", "browser")}
-        return {
-            **record,
-            "identity": asdict(self.identity) if self.identity else None,
-            "failure": self.failure.packed() if self.failure else None,
-        }
+        identity = asdict(self.identity) if self.identity else None
+        return {**record, "identity": identity, "failure": self.failure.packed() if self.failure else None}
 
     @classmethod
     def unpacked(cls, record: dict[str, Any]) -> "Outcome":
         """Decode a record. A missing `begun` becomes 0, so that any remembered sign-out rejects the sign-in."""
-        return cls(
-            str(record["return_to"]),
-            codec.texts(Identity, record["identity"]) if record.get("identity") else None,
-            AuthError.unpacked(record["failure"]) if record.get("failure") else None,
-            float(record.get("asked", 0.0)),
-            float(record.get("begun", 0.0)),
-            str(record.get("browser", "")),
-        )
+        identity = codec.texts(Identity, record["identity"]) if record.get("identity") else None
+        failure = AuthError.unpacked(record["failure"]) if record.get("failure") else None
+        asked, begun = float(record.get("asked", 0.0)), float(record.get("begun", 0.0))
+        return cls(str(record["return_to"]), identity, failure, asked, begun, str(record.get("browser", "")))
 
 
 class OneTime(Generic[_T]):
     """Encrypted things of one kind, each consumed once."""
 
-    def __init__(
-        self, store: OneTimeStore, kind: str, seconds: float, unpacked: Callable[[dict[str, Any]], _T]
-    ) -> None:
+    def __init__(self, store: Store, kind: str, seconds: float, unpacked: Callable[[dict[str, Any]], _T]) -> None:
         """Keep things of a kind in `store` for `seconds`; `unpacked` decodes a record, with the time `put`."""
-        self._store = store
-        self._kind = kind
-        self._seconds = seconds
-        self._unpacked = unpacked
+        self._store, self._kind, self._seconds, self._unpacked = store, kind, seconds, unpacked
 
     def name(self, secret: str) -> str:
         """Return the name of a thing in the store."""
         return Seal.of(self._kind, secret).name
 
     async def put(self, secret: str, owner: str, thing: _T, address: str, rank: int) -> None:
-        """Keep a thing until its secret and its owner are presented.
-
-        Args:
-            secret: Its flow's state, or its ticket.
-            owner: The binding of its flow's cookie.
-            thing: What to keep.
-            address: The client's.
-            rank: Its rank; see `contract.RANKS`.
-
-        Raises:
-            StoreUnavailable: If the store does not answer.
-            TooManyRequests: If there is no room for it.
-        """
+        """Keep a thing, as `Store.put` does. `secret` is a flow's state or a ticket; `owner`, its cookie's binding."""
         seal = Seal.of(self._kind, secret)
         entry = OneTimeEntry(hashed(owner), address, seal.seal(codec.packed(thing.packed())), rank)
         await self._store.put(self._kind, seal.name, entry, self._seconds)
 
     async def consume(self, secret: str, owner: str) -> _T:
-        """Return a thing and delete it in the same step.
-
-        Raises:
-            FlowForeign: If another browser owns it; it stays.
-            FlowTaken: If it was consumed a moment ago.
-            FlowUnknown: If it expired, was consumed before, never existed, or is of another release.
-            StoreUnavailable: If the store does not answer.
-        """
+        """Return a thing, and delete it in the same step. One that cannot be read raises `FlowUnknown`."""
         return await self._opened(self._store.consume, secret, owner)
 
     async def peek(self, secret: str, owner: str) -> _T:
-        """Return a thing and leave it in place; raises what `consume` raises."""
+        """Return a thing and leave it in place; else like `consume`."""
         return await self._opened(self._store.peek, secret, owner)
 
     async def _opened(

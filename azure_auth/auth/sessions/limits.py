@@ -12,9 +12,7 @@ class Limit:
 
     def __init__(self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Admit a key `most` times within `seconds`; `clock` counts them."""
-        self._most = most
-        self._seconds = seconds
-        self._clock = clock
+        self._most, self._seconds, self._clock = most, seconds, clock
         self._passed: dict[str, deque[float]] = {}
 
     def admit(self, key: str) -> bool:

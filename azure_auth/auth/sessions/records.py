@@ -11,7 +11,7 @@ from azure_auth.auth.sessions import codec
 from azure_auth.auth.sessions.sealing import SealBroken, SessionKeys, handle_of
 from azure_auth.auth.sessions.server_keys import ServerKeys
 from azure_auth.auth.sessions.session import Session
-from azure_auth.auth.sessions.store.contract import Checks, MarkKind, Record
+from azure_auth.auth.sessions.store.contract import Checks, Mark, Record
 from azure_auth.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -19,24 +19,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Arrival:
-    """What a finished sign-in brings to its session, besides the identity.
+    """What a finished sign-in brings to its session, besides the identity."""
 
-    Attributes:
-        asked: When the app redeemed the code; seconds since 1970. None means now.
-        ticket: The name of the ticket. The step that starts or renews the session also consumes it.
-        begun: When the flow began, by the store's clock. None: earlier sign-outs do not matter.
-        begun_in: The browser's name when the flow began.
-        bindings: The bindings of the browser's flow cookies, this flow's first. Sign-ins that finish at the same time
-            in one browser share one session.
-        left: The browser's name before this sign-in, which may change it; empty if it had none.
-    """
-
-    asked: float | None = None
-    ticket: str = ""
-    begun: float | None = None
-    begun_in: str = ""
+    asked: float | None = None  # when the app redeemed the code; seconds since 1970. None means now.
+    ticket: str = ""  # its name; the step that starts or renews the session also consumes it
+    begun: float | None = None  # when the flow began, by the store's clock. None: earlier sign-outs do not matter.
+    begun_in: str = ""  # the browser's name when the flow began
     bindings: Sequence[str] = ()
-    left: str = ""
+    """The bindings of the browser's flow cookies, this flow's first. Sign-ins that finish at the same time in one
+    browser share one session."""
+    left: str = ""  # the browser's name before this sign-in, which may change it; empty if it had none
 
 
 class Records:
@@ -70,7 +62,9 @@ class Records:
             return None
         if contents.get("version") != record.version or contents.get("fingerprint") != self._fingerprint:
             return None
-        if (record.person, record.sid, record.browser) not in self._indexes(session):
+        persons = self.persons(session.identity)
+        sids = self.sids(session.identity.sid) or [""] * len(persons)
+        if record.browser != session.browser or (record.person, record.sid) not in zip(persons, sids, strict=True):
             return None
         allowed = not self._allowed_tenants or session.identity.tenant_id in self._allowed_tenants
         return session if allowed else None
@@ -82,14 +76,12 @@ class Records:
         persons = self.persons(identity)
         browsers = self.browsers(browser, arrival.begun_in, arrival.left)
         browsers += [handle_of(presented).name] if presented else []
-        marks: dict[MarkKind, list[str]] = {
-            "person": persons,
-            "sid": self.sids(identity.sid),
-            "browser": [f"{b} {p}" for b in browsers for p in persons],
-        }
-        return Checks(arrival.ticket, arrival.begun, [(kind, n) for kind, names in marks.items() for n in names])
+        marks: list[Mark] = [("person", person) for person in persons]
+        marks.extend(("sid", sid) for sid in self.sids(identity.sid))
+        marks.extend(("browser", f"{browser} {person}") for browser in browsers for person in persons)
+        return Checks(arrival.ticket, arrival.begun, marks)
 
-    def marks(self, session: Session) -> list[tuple[MarkKind, str]]:
+    def marks(self, session: Session) -> list[Mark]:
         """Return the marks of a sign-out in one browser: of its name, and of cookie values that it may still have."""
         person = self.persons(session.identity)[0]
         return [("browser", f"{name} {person}") for name in (session.browser, *session.handles) if name]
@@ -109,9 +101,3 @@ class Records:
     def browsers(self, *names: str) -> list[str]:
         """Return all hashes of a browser's names."""
         return [hashed for name in {*names} - {""} for hashed in self._keys.all_hashed("browser", name)]
-
-    def _indexes(self, session: Session) -> list[tuple[str, str, str]]:
-        """Return all hashes that may index a session: of its user, Entra's session and its browser."""
-        persons = self.persons(session.identity)
-        sids = self.sids(session.identity.sid) or [""] * len(persons)
-        return [(p, s, session.browser) for p, s in zip(persons, sids, strict=True)]

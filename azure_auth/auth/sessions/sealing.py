@@ -31,22 +31,12 @@ class SealBroken(Exception):
 
 
 class Seal:
-    """Encrypts one record.
-
-    Attributes:
-        name: The record's name in the store. It reveals nothing about the secret.
-    """
+    """Encrypts one record; its `name` in the store reveals nothing about the secret."""
 
     __slots__ = ("_aead", "_bound_to", "name")
 
     def __init__(self, kind: str, name: str, secret: bytes) -> None:
-        """Derive the key of a record.
-
-        Args:
-            kind: The type of record. Records of different types never open each other.
-            name: The record's name.
-            secret: At least 256 random bits.
-        """
+        """Derive a key from at least 256 random bits. Records of different kinds never open each other."""
         self.name = name
         self._aead = AESGCM(_derive(secret, f"{kind} seal"))
         self._bound_to = f"azure_auth {kind} {_FORMAT} {name}".encode()
@@ -62,11 +52,7 @@ class Seal:
         return nonce + self._aead.encrypt(nonce, plain, self._bound_to)
 
     def open(self, sealed: bytes) -> bytes:
-        """Decrypt what `seal` returned.
-
-        Raises:
-            SealBroken: If the ciphertext was altered or belongs to another record.
-        """
+        """Decrypt what `seal` returned; raises `SealBroken`."""
         try:
             return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._bound_to)
         except (InvalidTag, TypeError, ValueError):  # TypeError: a store returned something else than bytes
@@ -74,19 +60,12 @@ class Seal:
 
 
 class SessionKeys:
-    """The keys that are derived from the data key of one session.
-
-    Attributes:
-        reference: The session's id: random, and not secret.
-        data_key: 256 random bits. The cookie's value decrypts it (see `handle_of`).
-        record: Encrypts the session's record.
-        tab_prefix: The prefix of the keys of all its tabs.
-    """
+    """The keys that are derived from the data key of one session."""
 
     __slots__ = ("_tabs", "data_key", "record", "reference", "tab_prefix")
 
     def __init__(self, reference: str, data_key: bytes) -> None:
-        """Derive the keys."""
+        """Derive the keys. `reference` is random, and not secret; the cookie's value decrypts the 256 random bits."""
         self.reference, self.data_key = reference, data_key
         self.record = Seal("session", reference, data_key)
         self.tab_prefix = tab_prefix(reference)

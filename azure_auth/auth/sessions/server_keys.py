@@ -16,7 +16,6 @@ from pathlib import Path
 from azure_auth.auth.sessions.sealing import Seal, encoded
 
 _HALF = 16
-_NAME, _KNOWN = b"name ", b"known "
 
 
 class ServerKeys:
@@ -32,8 +31,7 @@ class ServerKeys:
 
     def all_hashed(self, kind: str, *parts: str) -> list[str]:
         """Return all hashes that may have been written: one for each secret."""
-        text = "\0".join((kind, *parts)).encode()
-        return [hmac.digest(secret, b"hash " + text, "sha256").hex() for secret in self._secrets]
+        return [mac.hex() for mac in self._macs("hash", "\0".join((kind, *parts)).encode())]
 
     def seals(self, kind: str, name: str) -> list[Seal]:
         """Return one seal per secret for a record kept in a browser. Encrypt with the first, decrypt with any."""
@@ -41,53 +39,51 @@ class ServerKeys:
 
     def new_name(self) -> str:
         """Return a new random browser name with a MAC, 43 characters; `is_name` detects forged ones."""
-        return self._named(secrets.token_bytes(_HALF))
+        return self._with_mac("name", secrets.token_bytes(_HALF))
 
     def name_after(self, ended: str) -> str:
         """Return the browser's next name, derived from the cookie of its ended session.
 
         Requests that arrive at the same time, from several tabs, therefore get the same name.
         """
-        return self._named(hmac.digest(self._secrets[0], b"name after " + ended.encode(), "sha256")[:_HALF])
+        return self._with_mac("name", self._macs("name after", ended.encode())[0][:_HALF])
 
     def is_name(self, value: str) -> bool:
         """Tell whether this app issued a browser name."""
-        return self._is_of(_NAME, value)
+        return self._has_mac("name", value)
 
     def new_known(self) -> str:
         """Return a new random value for a browser's first sign-in, with a MAC; `is_known` detects forged ones."""
-        return self._named(secrets.token_bytes(_HALF), _KNOWN)
+        return self._with_mac("known", secrets.token_bytes(_HALF))
 
     def is_known(self, value: str) -> bool:
         """Tell whether this app issued a value of `new_known`."""
-        return self._is_of(_KNOWN, value)
+        return self._has_mac("known", value)
 
     def proof(self, message: bytes) -> bytes:
         """Return the MAC of a message between processes."""
-        return hmac.digest(self._secrets[0], b"message " + message, "sha256").hex().encode()
+        return self._macs("message", message)[0].hex().encode()
 
     def proves(self, proof: bytes, message: bytes) -> bool:
         """Tell whether a MAC shows that one of our processes sent a message."""
-        proofs = (hmac.digest(secret, b"message " + message, "sha256").hex().encode() for secret in self._secrets)
-        return any(hmac.compare_digest(proof, known) for known in proofs)
+        return any(hmac.compare_digest(proof, mac.hex().encode()) for mac in self._macs("message", message))
 
     @cached_property
     def _secrets(self) -> Sequence[bytes]:
         return self._read()
 
-    def _named(self, value: bytes, kind: bytes = _NAME) -> str:
-        return encoded(value + self._mac(self._secrets[0], kind, value))
+    def _macs(self, kind: str, message: bytes) -> list[bytes]:
+        """Return the MACs of a message, one for each secret."""
+        return [hmac.digest(secret, f"{kind} ".encode() + message, "sha256") for secret in self._secrets]
 
-    def _is_of(self, kind: bytes, value: str) -> bool:
-        name = urlsafe_b64decode(f"{value}=")
-        if encoded(name) != value:  # base64 has several spellings of the last bits
-            return False
-        macs = (self._mac(secret, kind, name[:_HALF]) for secret in self._secrets)
-        return any(hmac.compare_digest(mac, name[_HALF:]) for mac in macs)
+    def _with_mac(self, kind: str, value: bytes) -> str:
+        return encoded(value + self._macs(kind, value)[0][:_HALF])
 
-    @staticmethod
-    def _mac(secret: bytes, kind: bytes, name: bytes) -> bytes:
-        return hmac.digest(secret, kind + name, "sha256")[:_HALF]
+    def _has_mac(self, kind: str, text: str) -> bool:
+        value = urlsafe_b64decode(f"{text}=")
+        macs = (mac[:_HALF] for mac in self._macs(kind, value[:_HALF]))
+        # base64 has several spellings of the last bits
+        return encoded(value) == text and any(hmac.compare_digest(mac, value[_HALF:]) for mac in macs)
 
 
 def kept_in(file: Path) -> list[bytes]:

@@ -8,13 +8,13 @@ from typing import Any, Literal, NamedTuple
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions import codec
 from azure_auth.auth.sessions.sealing import SealBroken, SessionKeys, handle_of
-from azure_auth.auth.sessions.store.contract import Handle
+from azure_auth.auth.sessions.store.contract import GRACE_SECONDS, Handle
 
-GRACE_SECONDS = 30.0
-"""How long an earlier value of the cookie stays valid after a new one was issued."""
 MAX_TRIES = 10
 """How often a write is tried while other tasks or processes write the same record first."""
 
+NewValue = tuple[str, Handle]
+"""A new value of a session's cookie, with its handle."""
 Ending = Literal["signed_out", "directory", "idle", "expired", "replaced", "joined", "refused"]
 """Why a session ended.
 
@@ -25,49 +25,34 @@ trail says `replaced`. `refused`: the configuration changed, or the record was a
 
 
 class Session:
-    """A user's session, kept in memory while a connection uses it. All times are in seconds since 1970.
+    """A user's session, kept in memory while a connection uses it. All times are in seconds since 1970."""
 
-    Attributes:
-        keys: The keys derived from its data key.
-        version: The version of the record that was last read or written.
-        identity: The user.
-        asked: When the app redeemed the code that proved the identity.
-        browser: A keyed hash of the browser's name at the last sign-in; empty if it had none.
-        since: When the data key was created.
-        started: When the user last signed in.
-        last_activity: When the user was last active.
-        last_saved: The value of `last_activity` that was last sent to the store.
-        rotated: When the newest cookie value was issued.
-        handles: Hashes of the cookie values, each with its expiry; None for the newest value.
-        ended: Why it ended; None while it is active.
-        renewing: A lock, held while a repeated sign-in updates the record.
-    """
+    version: int  # of the record that was last read or written
+    identity: Identity
+    asked: float  # when the app redeemed the code that proved the identity
+    browser: str  # a keyed hash of the browser's name at the last sign-in; empty if it had none
+    since: float  # when the data key was created
+    started: float  # when the user last signed in
+    last_saved: float  # the value of `last_activity` that was last sent to the store
+    rotated: float  # when the newest cookie value was issued
+    handles: dict[str, float | None]  # hashes of the cookie values, each with its expiry; None for the newest value
 
     def __init__(self, keys: SessionKeys, version: int, record: dict[str, Any]) -> None:
-        """Open a record.
-
-        Args:
-            keys: The keys derived from its data key.
-            version: Of the record.
-            record: Its contents, as `codec` returns them.
-
-        Raises:
-            Unreadable: If a required field is missing.
-        """
+        """Open a record, as `codec` returns it; raises `Unreadable` if a required field is missing."""
         self.keys = keys
-        self.renewing = Lock()
+        self.renewing = Lock()  # held while a repeated sign-in updates the record
         self.ended: Ending | None = None
-        self.last_activity = self.last_saved = 0.0
+        self.last_activity = 0.0
         self._read(version, record)
 
     @classmethod
     def begun(cls, identity: Identity, asked: float, browser: str, now: float) -> "tuple[Session, NewValue]":
         """Return a new session and its first cookie value."""
         keys = SessionKeys(token_hex(16), token_bytes(32))
-        new = _new_value(keys)
-        handles = {new.handle.name: None}
+        value, handle = _new_value(keys)
+        handles = {handle.name: None}
         record = _record(identity, now, asked=asked, browser=browser, since=now, rotated=now, handles=handles)
-        return cls(keys, 1, record), new
+        return cls(keys, 1, record), (value, handle)
 
     @property
     def reference(self) -> str:
@@ -93,22 +78,16 @@ class Session:
         if not 0 <= now - self.rotated < GRACE_SECONDS:
             new, until, rotated = _new_value(self.keys), now + GRACE_SECONDS, now
             valid = {name: min(d or until, until) for name, d in self.handles.items() if self.admits(name, now)}
-            handles = {**valid, new.handle.name: None}
-        record = _record(
-            identity, now, asked=asked, browser=browser, since=self.since, rotated=rotated, handles=handles
-        )
-        return record, new
+            handles = {**valid, new[1].name: None}
+        fields = {"asked": asked, "browser": browser, "since": self.since, "rotated": rotated, "handles": handles}
+        return _record(identity, now, **fields), new
 
     def record(self) -> dict[str, Any]:
         """Return the record with the last activity; unknown fields stay."""
         return {**codec.unpacked(self._raw), "seen": self.last_activity}
 
     def apply(self, version: int, record: dict[str, Any], now: float) -> None:
-        """Apply a stored record, written here or by another process, if it is newer than the one in memory.
-
-        Raises:
-            Unreadable: If a required field is missing.
-        """
+        """Apply a stored record, written here or by another process, if it is newer than the one in memory."""
         if version > self.version:
             self._read(version, record)
             # Another process's clock may be ahead: an earlier value never lasts longer than GRACE_SECONDS from now.
@@ -134,33 +113,16 @@ class Session:
         self.last_activity = max(self.last_activity, seen)
 
 
-class NewValue(NamedTuple):
-    """A new value of a session's cookie, with its handle."""
-
-    value: str
-    handle: Handle
-
-
 class Held(NamedTuple):
-    """A session and the cookie value with which one connection came.
-
-    Attributes:
-        session: The session.
-        handle: The hash of the cookie value.
-        next: The cookie value that replaced it; empty if there is none.
-    """
+    """A session and the cookie value with which one connection came."""
 
     session: Session
-    handle: str
-    next: str = ""
+    handle: str  # the hash of the cookie value
+    next: str = ""  # the cookie value that replaced it; empty if there is none
 
 
 def opened(reference: str, value: str, sealed: bytes) -> SessionKeys:
-    """Return the keys of a session, from a cookie value and what its handle holds.
-
-    Raises:
-        SealBroken: If the handle was altered, or belongs to another session.
-    """
+    """Return a session's keys; raises `SealBroken` if its handle was altered, or belongs to another session."""
     plain = handle_of(value).open(sealed)
     if plain[32:] != reference.encode():  # somebody changed the session that the handle's row names
         raise SealBroken
@@ -170,7 +132,7 @@ def opened(reference: str, value: str, sealed: bytes) -> SessionKeys:
 def _new_value(keys: SessionKeys) -> NewValue:
     value = token_urlsafe(32)
     seal = handle_of(value)
-    return NewValue(value, Handle(seal.name, seal.seal(keys.data_key + keys.reference.encode())))
+    return value, Handle(seal.name, seal.seal(keys.data_key + keys.reference.encode()))
 
 
 def _record(identity: Identity, now: float, **fields: object) -> dict[str, Any]:

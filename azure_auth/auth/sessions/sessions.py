@@ -1,14 +1,13 @@
 """Starts and renews sessions; `active` finds and checks them, `endings` ends them."""
 
 from contextlib import suppress
-from dataclasses import replace
 
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sessions.active import ActiveSessions
 from azure_auth.auth.sessions.records import Arrival
 from azure_auth.auth.sessions.sealing import Seal, SealBroken
-from azure_auth.auth.sessions.session import GRACE_SECONDS, MAX_TRIES, Held, Session
-from azure_auth.auth.sessions.store.contract import Changed, Checks, Join, Start, Successor
+from azure_auth.auth.sessions.session import MAX_TRIES, Held, Session
+from azure_auth.auth.sessions.store.contract import GRACE_SECONDS, Changed, Checks, Join, Start, Successor
 from azure_auth.errors import StoreUnavailable
 
 _KEY_SECONDS = 7 * 24 * 3600.0
@@ -20,24 +19,17 @@ class Sessions(ActiveSessions):
     """The sessions of the app, in one store."""
 
     async def start(self, identity: Identity, browser: str, presented: str | None, arrival: Arrival = _UNKNOWN) -> str:
-        """Give a user who signed in a session: their active one in this browser, else a new one.
+        """Give a user who signed in a session, their active one in this browser or a new one, and return its cookie.
 
         The cookie's value is new, unless one was issued within `GRACE_SECONDS`. Another user's sessions in the browser
-        end in the same step. The work goes on if the caller is cancelled.
+        end in the same step. The work goes on if the caller is cancelled. A failed check (`contract.Checks`) raises,
+        and so does an unavailable store; the ticket is not consumed then.
 
         Args:
             identity: Who signed in.
             browser: The browser's name; empty if it has none.
             presented: The value of the session cookie that the browser has, if any. After a sign-out it still has one.
             arrival: What the sign-in brings.
-
-        Returns:
-            The value of the new cookie.
-
-        Raises:
-            FlowTaken: If the ticket was consumed before.
-            SignedOutMeanwhile: If the user signed out after the flow began.
-            StoreUnavailable: If the session cannot be saved; the ticket is not consumed then.
         """
         return await self._background.finish(self._start(identity, browser, presented, arrival))
 
@@ -47,7 +39,8 @@ class Sessions(ActiveSessions):
         current, joined = presented, False
         for _ in range(MAX_TRIES):
             held = await self.find(current, joined=joined) if current else None
-            if held and held.session.identity.key == identity.key and self._is_young(held.session):
+            is_young = held is not None and self._clock() - held.session.since < _KEY_SECONDS
+            if held and is_young and held.session.identity.key == identity.key:
                 async with held.session.renewing:
                     newest = await self._renew(held, current or "", identity, browser, arrival.asked, checks)
                 if newest:
@@ -56,9 +49,9 @@ class Sessions(ActiveSessions):
             value, start = self._new(identity, browser, arrival, checks)
             if joins:
                 own, follow = next(iter(joins.values())), [] if joined or held else list(joins)
-                start = replace(start, join=Join(own.name, own.seal(value.encode()), GRACE_SECONDS, follow))
+                start = start._replace(join=Join(own.name, own.seal(value.encode()), follow))
             if held:
-                start = replace(start, others=[held.session.reference])
+                start = start._replace(others=[held.session.reference])
             started = await self._store.start(start)
             if started.joined:
                 joined = True  # if the session that it leads to has ended, the next attempt starts another
@@ -71,9 +64,6 @@ class Sessions(ActiveSessions):
                 self._twin_timers.set((*started.twins, start.record.reference), GRACE_SECONDS)
             return value
         raise StoreUnavailable("a session that others write all the time")
-
-    def _is_young(self, session: Session) -> bool:
-        return self._clock() - session.since < _KEY_SECONDS
 
     def _new(self, identity: Identity, browser: str, arrival: Arrival, checks: Checks) -> tuple[str, Start]:
         """Return the first cookie value of a new session, and the request that starts it in the store."""
@@ -95,8 +85,9 @@ class Sessions(ActiveSessions):
         if not new and not newest:
             return None  # a parallel sign-in has just issued the newest value: the next attempt finds it
         if new:
-            newest, sealed = new.value, Seal("next", held.handle, presented.encode()).seal(new.value.encode())
-            successor = Successor(new.handle, held.handle, sealed, GRACE_SECONDS)
+            newest, handle = new
+            sealed = Seal("next", held.handle, presented.encode()).seal(newest.encode())
+            successor = Successor(handle, held.handle, sealed)
         if not await self._store.renew(self._records.row(session, version + 1, record), version, successor, checks):
             await self.is_active(session)
             return None

@@ -4,27 +4,17 @@ import time
 from collections.abc import Callable
 from hmac import compare_digest
 
-from azure_auth.auth.sessions.store.contract import (
-    CONSUMED_SECONDS,
-    LARGEST_SHARE,
-    MARK_SECONDS,
-    MAX_ENTRIES,
-    MAX_MARKS,
-    RANKS,
-    Checks,
-    MarkKind,
-    OneTimeEntry,
-)
+from azure_auth.auth.sessions.store import contract
+from azure_auth.auth.sessions.store.contract import RANKS, Checks, MarkKind, OneTimeEntry
 from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, TooManyRequests
 
 
 class OneTimeEntries:
-    """The entries of one kind; `contract.OneTimeStore` documents `put`, `consume` and `peek`."""
+    """The entries of one kind; `contract.Store` documents `put`, `consume` and `peek`."""
 
-    def __init__(self, most: int = MAX_ENTRIES, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, most: int = contract.MAX_ENTRIES, clock: Callable[[], float] = time.time) -> None:
         """Keep at most `most` entries; `clock` counts seconds."""
-        self._most = most
-        self._clock = clock
+        self._most, self._clock = most, clock
         self._entries: dict[str, tuple[float, float, OneTimeEntry]] = {}
         """When each expires, when it was put, and the entry; the oldest come first."""
         self._consumed: dict[str, tuple[float, str]] = {}
@@ -46,7 +36,7 @@ class OneTimeEntries:
     def _least(self, rank: int) -> str:
         """Return the name of the entry that makes room for one of that rank."""
         heaviest = max(self._of.values(), key=lambda ranks: sum(map(len, ranks)))
-        if sum(map(len, heaviest)) * LARGEST_SHARE > self._most:
+        if sum(map(len, heaviest)) * contract.LARGEST_SHARE > self._most:
             return next(name for names in heaviest for name in names)
         for lower in range(rank + 1):
             most = max((ranks[lower] for ranks in self._of.values()), key=len)
@@ -84,7 +74,7 @@ class OneTimeEntries:
             if self._consumed[oldest][0] > now and len(self._consumed) < self._most:
                 break
             del self._consumed[oldest]
-        self._consumed[name] = now + CONSUMED_SECONDS, owner
+        self._consumed[name] = now + contract.CONSUMED_SECONDS, owner
         self.drop(name)
 
     def drop(self, name: str) -> None:
@@ -108,7 +98,7 @@ class Marks:
         """Remember a sign-out."""
         marks, now = self._at[kind], self._clock()
         marks.pop(name, None)
-        while marks and (len(marks) >= MAX_MARKS or marks[next(iter(marks))] < now - MARK_SECONDS):
+        while marks and (len(marks) >= contract.MAX_MARKS or marks[next(iter(marks))] < now - contract.MARK_SECONDS):
             del marks[next(iter(marks))]
         marks[name] = now
 

@@ -9,7 +9,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, astuple
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, Literal, cast, final
 
@@ -18,27 +18,8 @@ from redis.exceptions import RedisError
 from typing_extensions import override
 
 from azure_auth.auth.sessions.server_keys import ServerKeys
-from azure_auth.auth.sessions.store.contract import (
-    CONSUMED_SECONDS,
-    LARGEST_SHARE,
-    MARK_SECONDS,
-    MAX_ENTRIES,
-    MAX_MARKS,
-    Changed,
-    Checks,
-    Found,
-    Gone,
-    Handle,
-    Join,
-    MarkKind,
-    OneTimeEntry,
-    Record,
-    Start,
-    Started,
-    Store,
-    Successor,
-    TabWanted,
-)
+from azure_auth.auth.sessions.store import contract
+from azure_auth.auth.sessions.store.contract import Changed, Checks, Found, Gone, Mark, Record, Store, TabWanted
 from azure_auth.bounds import SESSION_STATES
 from azure_auth.errors import FlowForeign, FlowTaken, FlowUnknown, SignedOutMeanwhile, StoreUnavailable, TooManyRequests
 
@@ -63,49 +44,41 @@ class RedisStore(Store):
         self._redis: Redis = Redis.from_url(url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
         texts = {file.stem: file.read_text() for file in (Path(__file__).parent / "lua").glob("*.lua")}
         constants = {
-            "CONSUMED_LASTS": _milliseconds(CONSUMED_SECONDS),
-            "LARGEST_SHARE": LARGEST_SHARE,
-            "MARK_LASTS": _milliseconds(MARK_SECONDS),
-            "MAX_ENTRIES": MAX_ENTRIES,
-            "MAX_MARKS": MAX_MARKS,
+            "CONSUMED_LASTS": _milliseconds(contract.CONSUMED_SECONDS),
+            "GRACE_LASTS": _milliseconds(contract.GRACE_SECONDS),
+            "LARGEST_SHARE": contract.LARGEST_SHARE,
+            "MARK_LASTS": _milliseconds(contract.MARK_SECONDS),
+            "MAX_ENTRIES": contract.MAX_ENTRIES,
+            "MAX_MARKS": contract.MAX_MARKS,
             "SESSION_STATES": SESSION_STATES,
         }
         common = "".join(f"local {name} = {value}\n" for name, value in constants.items()) + texts.pop("functions")
         self._scripts = {name: self._redis.register_script(common + text) for name, text in texts.items()}
 
     @override
-    async def start(self, start: Start) -> Started:
-        join = start.join or Join("", b"", 0.0)
-        given = {
-            "checks": _checks(start.checks),
-            "persons": list(start.persons),
-            "browsers": list(start.browsers),
-            "others": list(start.others),
-            "follow": list(join.follow),
-            "join_lasts": _milliseconds(join.seconds),
-        }
-        handle = start.handle.name, start.handle.sealed
-        outcome, *rest = await self._run(
-            "start", *_row(start.record), *handle, join.name, join.sealed, json.dumps(given)
-        )
+    async def start(self, start: contract.Start) -> contract.Started:
+        name, sealed, follow = start.join or ("", b"", ())
+        others = {"persons": start.persons, "browsers": start.browsers, "others": start.others, "follow": follow}
+        given = json.dumps({**others, "checks": _checks(start.checks)})
+        outcome, *rest = await self._run("start", *_row(start.record), *start.handle, name, sealed, given)
         _raise_if_rejected(outcome)
         if outcome == b"joined":
-            return Started(joined=(rest[0].decode(), rest[1]))
-        return Started(_gone(rest[0]), [name.decode() for name in rest[1]])
+            return contract.Started(joined=(rest[0].decode(), rest[1]))
+        return contract.Started(_gone(rest[0]), [twin.decode() for twin in rest[1]])
 
     @override
     async def find(self, name: str, *, presented: bool = True) -> Found | None:
-        found = cast("list[bytes] | None", await self._run("find", name, int(presented)))
+        found = await self._run("find", name, int(presented))
         return Found(found[0], found[1], _record(found[2:])) if found else None
 
     @override
     async def read(self, reference: str) -> Record | str:
-        found = cast("list[bytes]", await self._run("read", reference))
-        return _record(found) if len(found) > 1 else found[0].decode()
+        why, *found = await self._run("read", reference, "ends", "person", "sid", "browser", "sealed")
+        return _record([reference.encode(), *found]) if found else why.decode()
 
     @override
     async def version(self, reference: str) -> int | str:
-        why, *version = cast("list[bytes]", await self._run("version", reference))
+        why, *version = await self._run("read", reference)
         return int(version[0]) if version else why.decode()
 
     @override
@@ -113,27 +86,23 @@ class RedisStore(Store):
         return bool(await self._run("replace", record.reference, record.version, record.sealed, version))
 
     @override
-    async def renew(self, record: Record, version: int, successor: Successor | None, checks: Checks) -> bool:
-        to = successor or Successor(Handle("", b""), "", b"", 0.0)
-        value = to.handle.name, to.handle.sealed, to.before, to.sealed, _milliseconds(to.seconds)
-        outcome = await self._run("renew", *_row(record), version, *value, json.dumps(_checks(checks)))
+    async def renew(self, record: Record, version: int, successor: contract.Successor | None, checks: Checks) -> bool:
+        handle, *rest = successor or (("", b""), "", b"")
+        outcome = await self._run("renew", *_row(record), version, *handle, *rest, json.dumps(_checks(checks)))
         _raise_if_rejected(outcome)
         return outcome == b"done"
 
     @override
-    async def end(
-        self, references: Sequence[str], until: float, why: str, marks: Sequence[tuple[MarkKind, str]] = ()
-    ) -> list[Gone]:
-        lists = json.dumps(list(references)), json.dumps(list(marks))
-        return _gone(await self._run("end", _milliseconds(until), why, *lists))
+    async def end(self, references: Sequence[str], until: float, why: str, marks: Sequence[Mark] = ()) -> list[Gone]:
+        return _gone(await self._run("end", _milliseconds(until), why, json.dumps(references), json.dumps(marks)))
 
     @override
     async def end_all(self, of: Literal["person", "sid"], values: Sequence[str], until: float, why: str) -> list[Gone]:
-        return _gone(await self._run("end_all", _milliseconds(until), why, of, json.dumps(list(values))))
+        return _gone(await self._run("end_all", _milliseconds(until), why, of, json.dumps(values)))
 
     @override
     async def end_twins(self, references: Sequence[str], until: float, why: str) -> list[Gone]:
-        return _gone(await self._run("end_twins", _milliseconds(until), why, json.dumps(list(references))))
+        return _gone(await self._run("end_twins", _milliseconds(until), why, json.dumps(references)))
 
     @override
     async def sweep(self) -> None:
@@ -141,18 +110,15 @@ class RedisStore(Store):
 
     @override
     async def note_tab(self, reference: str, key: str, until: float) -> list[str]:
-        over: list[bytes] = await self._run("note_tab", reference, key, _milliseconds(until))
-        return [key.decode() for key in over]
+        return [over.decode() for over in await self._run("note_tab", reference, key, _milliseconds(until))]
 
     @override
     async def tabs(self, reference: str) -> set[str]:
-        found: list[bytes] = await self._run("tabs", reference)
-        return {key.decode() for key in found}
+        return {key.decode() for key in await self._run("tabs", reference)}
 
     @override
-    async def put(self, kind: str, name: str, entry: OneTimeEntry, seconds: float) -> None:
-        fields = entry.owner, entry.address, entry.sealed, entry.rank
-        if await self._run("put", kind, name, *fields, _milliseconds(seconds)) == b"full":
+    async def put(self, kind: str, name: str, entry: contract.OneTimeEntry, seconds: float) -> None:
+        if await self._run("put", kind, name, *entry, _milliseconds(seconds)) == b"full":
             raise TooManyRequests("the store is full")
 
     @override
@@ -164,7 +130,7 @@ class RedisStore(Store):
         return await self._entry(kind, name, owner, consume=False)
 
     async def _entry(self, kind: str, name: str, owner: str, *, consume: bool) -> tuple[bytes, float]:
-        outcome, *found = cast("list[bytes]", await self._run("consume", kind, name, owner, int(consume)))
+        outcome, *found = await self._run("consume", kind, name, owner, int(consume))
         if outcome == b"foreign":
             raise FlowForeign("the cookie of another flow")
         if outcome == b"unknown":
@@ -175,7 +141,7 @@ class RedisStore(Store):
     @override
     async def admit(self, most: Mapping[str, int], seconds: float) -> str | None:
         counts = (word for count in most.items() for word in count)
-        full: bytes | None = await self._run("admit", _milliseconds(seconds), secrets.token_hex(8), *counts)
+        full = await self._run("admit", _milliseconds(seconds), secrets.token_hex(8), *counts)
         return full.decode() if full else None
 
     @override
@@ -238,20 +204,18 @@ def _row(record: Record) -> tuple[str | bytes | int, ...]:
 
 
 def _record(row: Sequence[bytes]) -> Record:
-    reference, version, ends, person, sid, browser, sealed = (value or b"" for value in row)
-    return Record(
-        reference.decode(), int(version), int(ends) / 1000, person.decode(), sid.decode(), browser.decode(), sealed
-    )
+    reference, version, ends, *hashes, sealed = (value or b"" for value in row)
+    person, sid, browser = (value.decode() for value in hashes)
+    return Record(reference.decode(), int(version), int(ends) / 1000, person, sid, browser, sealed)
 
 
 def _gone(found: Sequence[bytes]) -> list[Gone]:
-    return [
-        Gone(reference.decode(), person.decode()) for reference, person in zip(found[::2], found[1::2], strict=True)
-    ]
+    pairs = zip(found[::2], found[1::2], strict=True)
+    return [Gone(reference.decode(), person.decode()) for reference, person in pairs]
 
 
 def _checks(checks: Checks) -> dict[str, object]:
-    return {**asdict(checks), "begun": _milliseconds(checks.begun)}
+    return {**checks._asdict(), "begun": _milliseconds(checks.begun)}
 
 
 def _raise_if_rejected(outcome: bytes) -> None:

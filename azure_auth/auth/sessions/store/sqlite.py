@@ -11,26 +11,13 @@ from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequenc
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
-from typing import Literal, final
+from typing import Any, Literal, final
 
 from typing_extensions import override
 
 from azure_auth.auth.sessions.limits import Limit
-from azure_auth.auth.sessions.store.contract import (
-    Changed,
-    Checks,
-    Found,
-    Gone,
-    Handle,
-    MarkKind,
-    OneTimeEntry,
-    Record,
-    Start,
-    Started,
-    Store,
-    Successor,
-    TabWanted,
-)
+from azure_auth.auth.sessions.store import contract
+from azure_auth.auth.sessions.store.contract import Changed, Checks, Found, Gone, Mark, Record, Store, TabWanted
 from azure_auth.auth.sessions.store.one_time import Marks, OneTimeEntries
 from azure_auth.bounds import SESSION_STATES
 from azure_auth.errors import FlowTaken, SignedOutMeanwhile, StoreUnavailable
@@ -40,8 +27,9 @@ _LOCKED_SECONDS = 1.0
 _SWEEP_AHEAD_SECONDS = 1.0
 """A sweep also deletes what expires within this time: the caller's timer may be a moment early."""
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_CACHE_KIBIBYTES = 16_000
-"""Room for the pages of some thousands of people at work; SQLite's own 2,000 hold a few hundred."""
+_PRAGMAS = {"journal_mode": "WAL", "synchronous": "NORMAL", "secure_delete": "ON", "cache_size": -16_000}
+"""The cache, in KiB, has room for the pages of some thousands of people at work; SQLite's own 2,000 hold a few hundred.
+"""
 _SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE sessions (
@@ -64,9 +52,8 @@ CREATE INDEX by_until ON ended (until);
 """
 _FIELDS = "reference, version, ends, person, sid, browser, sealed"
 _ACTIVE = "reference = ?1 AND NOT EXISTS (SELECT 1 FROM ended WHERE reference = ?1)"
-_READ = f"SELECT {_FIELDS} FROM sessions WHERE {_ACTIVE}"  # noqa: S608
-_VERSION = f"SELECT version FROM sessions WHERE {_ACTIVE}"  # noqa: S608
 _REPLACE = f"UPDATE sessions SET version = ?2, sealed = ?3 WHERE {_ACTIVE} AND version = ?4"  # noqa: S608
+_ADD_HANDLE = "INSERT INTO handles (name, sealed, reference, until) VALUES (?, ?, ?, ?)"
 _FIND = f"""
 SELECT handles.sealed, handles.next, sessions.twin, {", ".join(f"sessions.{field}" for field in _FIELDS.split(", "))}
 FROM handles JOIN sessions USING (reference)
@@ -77,15 +64,11 @@ WHERE handles.name = ?1 AND handles.until > ?2
 
 @final
 class EmbeddedStore(Store):
-    """SQLite, opened on first use.
-
-    It is called on the event loop: a look-up by key takes less time than the way to a thread and back.
-    """
+    """SQLite, opened on first use and called on the event loop: a look-up is faster than a change of threads."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         """Keep records in the file `path`, which only its owner can read; `clock` counts seconds since 1970."""
-        self._path = path
-        self._clock = clock
+        self._path, self._clock = path, clock
         self._opened: sqlite3.Connection | None = None
         self._one_time = defaultdict[str, OneTimeEntries](lambda: OneTimeEntries(clock=clock))
         self._marks = Marks(clock)
@@ -96,23 +79,23 @@ class EmbeddedStore(Store):
         self._limits: dict[tuple[int, float], Limit] = {}
 
     @override
-    async def start(self, start: Start) -> Started:
+    async def start(self, start: contract.Start) -> contract.Started:
         record, join = start.record, start.join
         with self._transaction() as db:
             self._delete_expired(db)
             self._check(start.checks)
             for name in join.follow if join else ():
                 if joined := self._one_time["join"].get(name):
-                    return Started(joined=(name, joined))
+                    return contract.Started(joined=(name, joined))
             gone, twins = self._others(db, start)
             row = *astuple(record), bool(twins)
             db.execute(f"INSERT INTO sessions ({_FIELDS}, twin) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
-            self._add(db, record, start.handle)
+            db.execute(_ADD_HANDLE, (*start.handle, record.reference, record.ends))
         self._one_time["ticket"].use_up(start.checks.ticket)  # in memory; nothing waits between this and the commit
         if join:
-            self._one_time["join"].put(join.name, OneTimeEntry("", "", join.sealed), join.seconds)
+            self._one_time["join"].put(join.name, contract.OneTimeEntry("", "", join.sealed), contract.GRACE_SECONDS)
             self._joins[record.reference] = join.name
-        return Started(gone, twins)
+        return contract.Started(gone, twins)
 
     def _delete_expired(self, db: sqlite3.Connection) -> None:
         now = (self._clock(),)
@@ -123,7 +106,7 @@ class EmbeddedStore(Store):
         db.execute("DELETE FROM ended WHERE until < ?", now)
         db.execute("DELETE FROM handles WHERE until <= ?", now)
 
-    def _others(self, db: sqlite3.Connection, start: Start) -> tuple[list[Gone], list[str]]:
+    def _others(self, db: sqlite3.Connection, start: contract.Start) -> tuple[list[Gone], list[str]]:
         """End other users' sessions in the browser, and mark the user's own as twins.
 
         Twins are not ended: the browser has their cookie until it presents the new one.
@@ -138,11 +121,6 @@ class EmbeddedStore(Store):
         db.executemany("UPDATE sessions SET twin = 1, presented = ? WHERE reference = ?", noted)
         return self._end(db, start.record.ends, "replaced", [r for r in found if r not in twins]), twins
 
-    @staticmethod
-    def _add(db: sqlite3.Connection, record: Record, handle: Handle) -> None:
-        row = handle.name, record.reference, handle.sealed, record.ends
-        db.execute("INSERT INTO handles (name, reference, sealed, until) VALUES (?, ?, ?, ?)", row)
-
     def _check(self, checks: Checks) -> None:
         """Raise if a sign-in is rejected; this rolls back the transaction."""
         if checks.ticket and self._one_time["ticket"].get(checks.ticket) is None:
@@ -152,44 +130,46 @@ class EmbeddedStore(Store):
 
     @override
     async def find(self, name: str, *, presented: bool = True) -> Found | None:
+        now = self._clock()
         with self._translated():
-            row = self._db.execute(_FIND, (name, self._clock())).fetchone()
+            row = self._db.execute(_FIND, (name, now)).fetchone()
             if row is None:
                 return None
             data_key, next_, twin, *record = row
             if twin and presented:
-                now = self._clock(), record[0]
-                self._db.execute("UPDATE sessions SET presented = ? WHERE reference = ?", now)
+                self._db.execute("UPDATE sessions SET presented = ? WHERE reference = ?", (now, record[0]))
         if presented and (join := self._joins.pop(record[0], None)):
             self._one_time["join"].drop(join)  # the browser has its value now
         return Found(data_key, next_, Record(*record))
 
     @override
     async def read(self, reference: str) -> Record | str:
-        with self._translated():
-            row = self._db.execute(_READ, (reference,)).fetchone()
-            return Record(*row) if row else self._reason(reference)
+        found = self._read(_FIELDS, reference)
+        return Record(*found) if isinstance(found, tuple) else found
 
     @override
     async def version(self, reference: str) -> int | str:
-        with self._translated():
-            row = self._db.execute(_VERSION, (reference,)).fetchone()
-            if row is None:
-                return self._reason(reference)
-        return row[0] if isinstance(row[0], int) else -1  # somebody wrote another type into the file
+        found = self._read("version", reference)
+        if isinstance(found, str):
+            return found
+        return found[0] if isinstance(found[0], int) else -1  # somebody wrote another type into the file
 
-    def _reason(self, reference: str) -> str:
-        row = self._db.execute("SELECT why FROM ended WHERE reference = ?", (reference,)).fetchone()
-        return str(row[0]) if row else ""
+    def _read(self, columns: str, reference: str) -> tuple[Any, ...] | str:
+        """Return columns of a record; the reason if it has ended; the empty string if it is unknown."""
+        with self._translated():
+            query = f"SELECT {columns} FROM sessions WHERE {_ACTIVE}"  # noqa: S608
+            if row := self._db.execute(query, (reference,)).fetchone():
+                return row
+            ended = self._db.execute("SELECT why FROM ended WHERE reference = ?", (reference,)).fetchone()
+            return str(ended[0]) if ended else ""
 
     @override
     async def replace(self, record: Record, version: int) -> bool:
         with self._transaction() as db:
-            written = db.execute(_REPLACE, (record.reference, record.version, record.sealed, version))
-            return written.rowcount == 1
+            return db.execute(_REPLACE, (record.reference, record.version, record.sealed, version)).rowcount == 1
 
     @override
-    async def renew(self, record: Record, version: int, successor: Successor | None, checks: Checks) -> bool:
+    async def renew(self, record: Record, version: int, successor: contract.Successor | None, checks: Checks) -> bool:
         reference, now = record.reference, self._clock()
         with self._transaction() as db:
             if db.execute(_REPLACE, (reference, record.version, record.sealed, version)).rowcount != 1:
@@ -197,19 +177,17 @@ class EmbeddedStore(Store):
             indexes = record.ends, record.person, record.sid, record.browser, reference
             db.execute("UPDATE sessions SET ends = ?, person = ?, sid = ?, browser = ? WHERE reference = ?", indexes)
             if successor:
-                until = now + successor.seconds
+                until = now + contract.GRACE_SECONDS
                 db.execute("UPDATE handles SET until = min(until, ?) WHERE reference = ?", (until, reference))
                 db.execute("DELETE FROM handles WHERE reference = ? AND until <= ?", (reference, now))
                 db.execute("UPDATE handles SET next = ? WHERE name = ?", (successor.sealed, successor.before))
-                self._add(db, record, successor.handle)
+                db.execute(_ADD_HANDLE, (*successor.handle, reference, record.ends))
             self._check(checks)
         self._one_time["ticket"].use_up(checks.ticket)
         return True
 
     @override
-    async def end(
-        self, references: Sequence[str], until: float, why: str, marks: Sequence[tuple[MarkKind, str]] = ()
-    ) -> list[Gone]:
+    async def end(self, references: Sequence[str], until: float, why: str, marks: Sequence[Mark] = ()) -> list[Gone]:
         for mark in marks:
             self._marks.set(*mark)
         with self._transaction() as db:
@@ -270,7 +248,7 @@ class EmbeddedStore(Store):
         return set(self._tabs.pop(reference, {}))
 
     @override
-    async def put(self, kind: str, name: str, entry: OneTimeEntry, seconds: float) -> None:
+    async def put(self, kind: str, name: str, entry: contract.OneTimeEntry, seconds: float) -> None:
         self._one_time[kind].put(name, entry, seconds)
 
     @override
@@ -316,10 +294,8 @@ class EmbeddedStore(Store):
             self._path.touch(mode=0o600)
             db = sqlite3.connect(self._path, timeout=_LOCKED_SECONDS, isolation_level=None)
             try:
-                db.execute("PRAGMA journal_mode = WAL")
-                db.execute("PRAGMA synchronous = NORMAL")
-                db.execute("PRAGMA secure_delete = ON")
-                db.execute(f"PRAGMA cache_size = -{_CACHE_KIBIBYTES}")
+                for name, value in _PRAGMAS.items():
+                    db.execute(f"PRAGMA {name} = {value}")
                 _prepare(db)
             except BaseException:
                 db.close()

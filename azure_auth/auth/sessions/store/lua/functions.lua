@@ -13,7 +13,6 @@ end
 -- Sessions
 
 local function is_active(reference) return redis.call('EXISTS', key('ended', reference)) == 0 end
-local function reason(reference) return redis.call('GET', key('ended', reference)) or '' end
 local function handle_names(listed) -- as a record lists them
     local found = {}
     for name in (listed or ''):gmatch('[^ ]+') do table.insert(found, name) end

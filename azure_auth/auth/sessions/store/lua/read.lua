@@ -1,5 +1,7 @@
+-- Returns why a session has ended, then its version and the given fields, if it is there.
 local reference = ARGV[1]
-if not is_active(reference) then return {reason(reference)} end
-local was = redis.call('HMGET', key('session', reference), 'version', 'ends', 'person', 'sid', 'browser', 'sealed')
-if not was[1] then return {''} end
-return {reference, was[1], was[2], was[3], was[4], was[5], was[6]}
+if not is_active(reference) then return {redis.call('GET', key('ended', reference))} end
+ARGV[1] = 'version'
+local was = redis.call('HMGET', key('session', reference), unpack(ARGV))
+if was[1] then return {'', unpack(was)} end
+return {''}

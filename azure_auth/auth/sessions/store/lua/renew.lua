@@ -1,6 +1,6 @@
-local reference, version, ends, person, sid, browser, sealed, before, handle, data_key, earlier, next_, grace =
+local reference, version, ends, person, sid, browser, sealed, before, handle, data_key, earlier, next_, checks =
     unpack(ARGV)
-local checks = cjson.decode(ARGV[14])
+checks = cjson.decode(checks)
 local session = key('session', reference)
 if not is_active(reference) or redis.call('HGET', session, 'version') ~= before then return 'lost' end
 local rejected = rejection(checks)
@@ -14,7 +14,7 @@ if handle ~= '' then
     handles = handle
     for _, name in ipairs(handle_names(was[4])) do
         local left = redis.call('PTTL', key('handle', name))
-        if left > tonumber(grace) then redis.call('PEXPIRE', key('handle', name), grace) end
+        if left > GRACE_LASTS then redis.call('PEXPIRE', key('handle', name), GRACE_LASTS) end
         if left > 0 then
             handles = handles .. ' ' .. name
             if name == earlier then redis.call('HSET', key('handle', name), 'next', next_) end

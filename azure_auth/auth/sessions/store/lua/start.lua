@@ -1,5 +1,5 @@
-local reference, version, ends, person, sid, browser, sealed, handle, data_key, join, joined = unpack(ARGV)
-local given = cjson.decode(ARGV[12])
+local reference, version, ends, person, sid, browser, sealed, handle, data_key, join, joined, given = unpack(ARGV)
+given = cjson.decode(given)
 local rejected = rejection(given.checks)
 if rejected then return {rejected} end
 for _, name in ipairs(given.follow) do
@@ -32,7 +32,7 @@ redis.call('PEXPIREAT', session, ends)
 add_handle(handle, reference, data_key, ends)
 if #twins > 0 then redis.call('HSET', session, 'twin', 1) end
 if join ~= '' then
-    put('join', join, '', '', joined, 1, given.join_lasts)
+    put('join', join, '', '', joined, 1, GRACE_LASTS)
     redis.call('HSET', session, 'join', join)
 end
 return {'started', gone, twins}
