@@ -22,7 +22,7 @@ from azure_auth.auth.core import Services, State, register
 from azure_auth.auth.entra.client import Client
 from azure_auth.auth.gate.app_wraps import leave, notice
 from azure_auth.auth.gate.gate import Gate
-from azure_auth.auth.gate.reflex_internals import wrap_asgi
+from azure_auth.auth.gate.reflex_internals import is_wrapped, wrap_asgi
 from azure_auth.auth.gate.sockets import Sockets
 from azure_auth.auth.gate.tabs import Tabs
 from azure_auth.auth.sessions.server_keys import ServerKeys, kept_in
@@ -47,14 +47,17 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
     """Put sign-in in front of an app: from then on everything needs a session, unless it is `public`.
 
     Args:
-        app: The app. Pages may be added before or after. Its `api_transformer`, if any, is one app of Starlette or
-            FastAPI with the app's own HTTP endpoints.
+        app: The app. Pages may be added before or after, as functions. Its `api_transformer`, if any, is one app of
+            Starlette or FastAPI with the app's own HTTP endpoints. Its exception handlers are called after ours.
         settings: Which directory, which credential, which addresses.
         transports: httpx transports by address, for a directory that is not on the network (the demo directory).
 
     Raises:
         TypeError: When `api_transformer` is anything else, because its routes cannot be protected one by one.
+        RuntimeError: When sign-in is installed on this app already.
     """
+    if is_wrapped(app):
+        raise RuntimeError("sign-in is installed on this app already")
     api = app.api_transformer or Starlette()
     if not isinstance(api, Starlette):
         raise TypeError("api_transformer must be an app of Starlette or FastAPI")
@@ -63,14 +66,14 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
     store = RedisStore(settings.redis_url, keys) if settings.redis_url else EmbeddedStore(DATA / "sessions.sqlite")
     sessions, tabs = Sessions(store, settings, keys), Tabs()
     sign_in = SignIn(settings, client, sessions, store, keys)
-    register(Services(sign_in, tabs))
     gate = Gate(app, sessions, tabs, State, sign_in.start_url)
+    register(Services(sign_in, tabs))
     app.extra_app_wraps |= {
         (1, "Leave"): lambda _: leave(State, settings.backend_url),
         (2, "Notice"): lambda _: notice(State),
     }
     # The code in the address of /callback does not travel further.
-    app.head_components.append(rx.el.meta(name="referrer", content="same-origin"))
+    app.head_components = [*app.head_components, rx.el.meta(name="referrer", content="same-origin")]
 
     def pages(inner: ASGIApp) -> ASGIApp:
         return ServePages(inner, app.router)  # by now it knows all pages

@@ -14,7 +14,7 @@ from azure_auth.auth.gate.frames import Frames
 from azure_auth.auth.gate.lifetimes import Admission, Cleanup, Closing
 from azure_auth.auth.gate.middleware import EventGate, after_end
 from azure_auth.auth.gate.namespace import GateNamespace
-from azure_auth.auth.gate.reflex_internals import EventContext, install, token_manager_of
+from azure_auth.auth.gate.reflex_internals import EventContext, install, own_exception_handlers, token_manager_of
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.gate.updates import Updates, hide_from_anonymous
 from azure_auth.auth.sessions.session import Session
@@ -45,8 +45,8 @@ class Gate:
         self.namespace = GateNamespace(app, sessions, tabs, self._tokens, self.events, self.closing)
         install(app, kept, self.namespace, self._tokens)
         app.add_middleware(self.events, index=0)  # before Reflex's own, which answers `hydrate`
-        app.backend_exception_handler = self._tell
-        app.frontend_exception_handler = self.updates.log_report
+        self._their_backend_handler, self._their_frontend_handler = own_exception_handlers(app)
+        app.backend_exception_handler, app.frontend_exception_handler = self._tell, self._report
         if isinstance(kept, states.SharedStates):
             kept.on_unreadable = self.events.note_lost_state
         sessions.on_gone = kept.forget
@@ -68,6 +68,12 @@ class Gate:
     def _tell(self, exception: Exception) -> None:
         update = self.updates.of_exception(exception)
         self.closing.soon(self.namespace.emit_update(update, EventContext.get().token))
+        if self._their_backend_handler:
+            self._their_backend_handler(exception)
+
+    def _report(self, exception: Exception) -> None:
+        if self.updates.log_report(exception) and self._their_frontend_handler:
+            self._their_frontend_handler(exception)
 
     def _on_end(self, session: Session) -> None:
         """Stop what runs for a session that has ended, forget its states, and send its tabs away."""

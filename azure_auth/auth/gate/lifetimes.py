@@ -68,7 +68,7 @@ class Cleanup:
     ) -> None:
         self._sessions, self._tabs, self._tokens = sessions, tabs, tokens
         self.forget = states.forget  # also of tabs that are connected
-        self._left = Timers[str](lambda key: closing.soon(self.forget_closed([key])))
+        self._left = Timers[str](closing, lambda key: self.forget_closed([key]))
 
     async def note(self, tab: Tab) -> None:
         """Note a tab of a session, when it comes and when it leaves; forget what the session had too many of."""

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import reflex as rx
 from reflex.app import EventNamespace as EventNamespace  # all messages and all updates pass through it
+from reflex.app import default_backend_exception_handler, default_frontend_exception_handler
 from reflex.istate.data import HeaderData
 from reflex.istate.manager import StateManager as StateManager  # holds states; it has no hook to delete one
 from reflex.istate.manager.memory import StateManagerMemory as StateManagerMemory  # likewise
@@ -70,10 +71,26 @@ NAMED_HEADERS = {field.name.replace("_", "-") for field in fields(HeaderData) if
 """The headers that Reflex has names for; it keeps all that it gets in the tab's state."""
 
 
+def own_exception_handlers(app: rx.App) -> tuple[Callable[[Exception], Any] | None, Callable[[Exception], Any] | None]:
+    """Return the backend's and the frontend's exception handler of an app; None for Reflex's default."""
+    backend, frontend = app.backend_exception_handler, app.frontend_exception_handler
+    return (
+        None if backend is default_backend_exception_handler else backend,
+        None if frontend is default_frontend_exception_handler else frontend,
+    )
+
+
+def is_wrapped(app: rx.App) -> bool:
+    """Tell whether `wrap_asgi` was called with an app."""
+    return getattr(app, "is_wrapped", False)
+
+
 def wrap_asgi(app: rx.App, wrap: Callable[[ASGIApp], ASGIApp]) -> None:
     """Make `wrap` outermost: around what `api_transformer` returns, Reflex puts an app that answers CORS by itself."""
 
     class Wrapped(type(app)):
+        is_wrapped = True
+
         def __call__(self) -> ASGIApp:
             return wrap(super().__call__())
 

@@ -47,10 +47,12 @@ class Updates:
         lost = isinstance(exception, seam.LockExpiredError)  # Reflex's lock: it took too long, or Redis was emptied
         return self.of_broken(HandlerFailed(whereabouts(exception)), None if lost else exception)
 
-    def log_report(self, exception: Exception) -> None:
-        """Log what a browser reports of itself; shortened, and not too often, because it may say anything."""
-        if self._reports.admit(""):
+    def log_report(self, exception: Exception) -> bool:
+        """Log what a browser reports, shortened, because it may say anything; return False if there were too many."""
+        admitted = self._reports.admit("")
+        if admitted:
             _log.error("a browser reports: %.500s", exception)
+        return admitted
 
     async def send(self, tab: Tab, update: seam.StateUpdate) -> None:
         """Send an update to a tab."""
