@@ -10,8 +10,8 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
+from azure_auth import bounds
 from azure_auth.auth.policy import public
-from azure_auth.auth.web import connections as connections_module
 from azure_auth.auth.web import streams
 from azure_auth.auth.web.streams import Conversation
 
@@ -156,7 +156,7 @@ async def a_strangers_websocket(_: float) -> None:
     """A websocket of an anonymous client lasts so long."""
     client = Client()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connections_module, "STRANGER_WEBSOCKET_SECONDS", 0.1)
+        patch.setattr(bounds, "STRANGER_WEBSOCKET_SECONDS", 0.1)
         await asyncio.wait_for(opened(waits, client), 2)
     assert client.heard[-1] == {"type": "websocket.close", "code": 1001}
 

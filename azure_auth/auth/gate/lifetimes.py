@@ -34,7 +34,7 @@ class Closing(Background):
         self._tabs, self._tokens, self.updates = tabs, tokens, updates
 
     def soon(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something in a task of its own."""
+        """Run something in a task of its own; what it raises is logged."""
         self.start(attempt(work))
 
     async def send_away(self, tab: Tab, address: str) -> None:

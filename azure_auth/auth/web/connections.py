@@ -11,7 +11,7 @@ from functools import partial
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from azure_auth import audit
+from azure_auth import audit, bounds
 from azure_auth.auth.cookies.cookie import cookie_name, pairs
 from azure_auth.auth.policy import WHO
 from azure_auth.auth.sessions.session import Held
@@ -22,13 +22,6 @@ from azure_auth.auth.web.origin import OriginCheck, is_navigation, is_post_of_ou
 from azure_auth.auth.web.refusals import OTHER_ORIGIN, TOO_MANY, refusal, refuse, sign_in_first, unavailable
 from azure_auth.auth.web.requests import Body, Room, refused_unread
 from azure_auth.auth.web.streams import Conversation, Streams
-from azure_auth.bounds import (
-    BODY_BYTES,
-    BODY_SECONDS,
-    OTHER_COOKIE_BYTES,
-    STRANGER_WEBSOCKET_SECONDS,
-    TICKET_BODY_SECONDS,
-)
 from azure_auth.errors import StoreUnavailable
 
 Cookies = Sequence[bytes]
@@ -108,18 +101,19 @@ class Connections:
         self, endpoint: Endpoint, held: Held | None, scope: Scope, others: Cookies, receive: Receive, send: Send
     ) -> None:
         is_form = Headers(scope=scope).get("content-type", "").startswith("multipart/")
-        most = self._settings.upload_bytes if held and is_form else BODY_BYTES
+        most = self._settings.upload_bytes if held and is_form else bounds.BODY_BYTES
+        parts = self._settings.upload_parts
         with self._room.for_body(scope, endpoint, held) as take:
-            body = partial(Body, most_bytes=most, most_parts=self._settings.upload_parts, take=take)
+            body = partial(Body, most_bytes=most, most_parts=parts, take=take, seconds=bounds.BODY_SECONDS)
             if endpoint.what is Part.SIGN_IN:
-                await body(self._site.own, seconds=TICKET_BODY_SECONDS)(scope, receive, send)
+                await body(self._site.own, seconds=bounds.TICKET_BODY_SECONDS)(scope, receive, send)
             elif endpoint.what is Part.UPLOADS:
-                await body(partial(self._site.tabs.upload, held=held), seconds=BODY_SECONDS)(scope, receive, send)
+                await body(partial(self._site.tabs.upload, held=held))(scope, receive, send)
             else:
-                await self._run(body(self._site.app, seconds=BODY_SECONDS), held, scope, others, receive, send)
+                await self._run(body(self._site.app), held, scope, others, receive, send)
 
     async def _websocket(self, held: Held | None, scope: Scope, others: Cookies, receive: Receive, send: Send) -> None:
-        limit = asyncio.timeout(None if held else STRANGER_WEBSOCKET_SECONDS)
+        limit = asyncio.timeout(None if held else bounds.STRANGER_WEBSOCKET_SECONDS)
         try:
             async with limit:
                 await self._run(Conversation(self._site.app), held, scope, others, receive, send)
@@ -170,7 +164,7 @@ def split_cookies(scope: Scope, prefix: str) -> tuple[list[bytes], list[bytes]]:
     found = list(pairs(Headers(scope=scope).getlist("cookie")))
     ours = "; ".join(f"{name}={value}" for name, value in found if name.startswith(prefix))
     others = "; ".join(f"{name}={value}" if value else name for name, value in found if not name.startswith(prefix))
-    kept = [others.encode("latin-1")] if 0 < len(others) <= OTHER_COOKIE_BYTES else []
+    kept = [others.encode("latin-1")] if 0 < len(others) <= bounds.OTHER_COOKIE_BYTES else []
     return [ours.encode("latin-1")] if ours else [], kept
 
 
