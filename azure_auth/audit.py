@@ -39,13 +39,9 @@ _ALWAYS: set[str] = {"succeeded", "signed_out"}
 
 
 def record(event: Event, *, person: tuple[str, str] | None = None, **known: str) -> None:
-    """Record a security event.
+    """Record a security event; `person` is the proven tenant id and object id of the person concerned.
 
-    Args:
-        event: What happened.
-        person: The proven tenant id and object id of the person concerned.
-        known: Other fields. Callers pass no token, code, cookie, claim set, name or e-mail address; values are redacted
-            all the same.
+    Callers pass no token, code, cookie, claim set, name or e-mail address; values are redacted all the same.
     """
     line = _new_line(event)
     if person:

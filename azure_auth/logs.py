@@ -17,7 +17,7 @@ _SECRETS = re.compile(
     r"|(?<![\w-])[\w-]{43}(?![\w-])"
     # Long, with digits, lower and upper case: Entra's codes and tokens, which have no other pattern.
     r"|(?<![\w.~-])(?=[\w.~-]*\d)(?=[\w.~-]*[a-z])(?=[\w.~-]*[A-Z])[\w.~-]{60,}"
-    r"|(?<![\w.+#-])[\w.+#-]+@[\w-]+\.[\w.-]+",
+    r"|(?<![\w.+#-])[\w.+#-]+@[\w-]+\.[\w.-]+"
 )
 """Linear in the length of the text: each alternative begins at the start of a word, or has a maximum length."""
 _LONGEST_WORD = 200

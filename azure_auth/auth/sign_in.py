@@ -60,6 +60,7 @@ class SignIn:
         """Sign users in to the app that `settings` describe, through `client`; `store` keeps flows and counts."""
         url = settings.public_url
         self.settings, self.sessions, self.clock = settings, sessions, time.time
+        self._redirect_uri = f"{url}/callback"
         self.flow_cookies = FlowCookies(url, keys)
         self.session_cookie = Cookie("azure_auth_session", url, int(settings.session_max.total_seconds()))
         # The browser's name, for rate limits and indexes, and whether somebody has signed in in it before. Neither
@@ -123,7 +124,7 @@ class SignIn:
         Args:
             cookies: The request's Cookie headers.
             return_to: The page asked for; anything but a page of this app leads to `LOGIN_REDIRECT`.
-            tab: The tab's id; empty if unknown.
+            tab: Its id; empty if unknown.
             choose_account: Let the user pick an account, also if the directory or this app knows who it is.
             address: The client's.
             old: Whether the browser is too old to send Fetch Metadata.
@@ -164,14 +165,8 @@ class SignIn:
 
         A reload cancels the caller but not the redemption. A second call from the same browser, on any worker, waits
         for the outcome of the first one; this works until the ticket is used. The browser exchanges the ticket for its
-        session cookie within `TICKET_SECONDS`.
-
-        Args:
-            answer: The query that the browser brought to `/callback`.
-            cookies: The browser's flow cookies.
-            address: The client's.
-            browser: The browser's name; empty if it has none.
-            signed_in: Who is signed in in this tab already.
+        session cookie within `TICKET_SECONDS`. `answer` is the query that the browser brought to `/callback`;
+        `signed_in`, who is signed in in this tab already.
         """
         state = answer.get("state", "")
         cookie = next((cookie for cookie in cookies if cookie.id == flow_id(state)), None)
@@ -237,10 +232,6 @@ class SignIn:
         """End the sessions that belong to a session of Entra, which has ended there; `sid` is not trusted."""
         if await self._limits.admit_sid(address) and GUID.fullmatch(sid.lower()):
             await self.sessions.end_by_directory(sid.lower())
-
-    @property
-    def _redirect_uri(self) -> str:
-        return f"{self.settings.public_url}/callback"
 
     def _add(self, new: FlowCookie, cookies: Sequence[str], instead_of: FlowCookie | None = None) -> Sequence[str]:
         return self.flow_cookies.add(new, cookies, self.session_cookie.read(cookies), instead_of)

@@ -15,8 +15,7 @@ from azure_auth.auth.entra.refreshing import RefreshingValue
 from azure_auth.errors import AnswerIncomplete, Refused, TokenInvalid
 
 LEEWAY_SECONDS = 60
-_REQUIRED = ["iss", "aud", "exp", "nbf", "iat", "nonce", "tid", "oid", "sub"]
-_OPTIONS: Options = {"require": _REQUIRED, "strict_aud": True}
+_OPTIONS: Options = {"require": ["iss", "aud", "exp", "nbf", "iat", "nonce", "tid", "oid", "sub"], "strict_aud": True}
 _TENANT = "{tenantid}"
 
 SigningKeys = RefreshingValue[Mapping[str, "SigningKey"]]

@@ -46,9 +46,7 @@ class ActiveSessions(Endings):
     async def find(self, value: str, *, joined: bool = False) -> Held | None:
         """Return the session of a cookie value, or None. A session that expired or is not accepted is ended.
 
-        Args:
-            value: The cookie value of a request; not trusted.
-            joined: Whether the value comes from a parallel sign-in, through the store, and not from the browser.
+        The value is not trusted. `joined`: it comes from a parallel sign-in, through the store, not from the browser.
         """
         handle = handle_of(value).name
         found = await self._store.find(handle, presented=not joined)

@@ -39,8 +39,7 @@ def unpacked(data: bytes) -> dict[str, Any]:
 def texts(kind: type[_T], record: Any) -> _T:
     """Return a dataclass of texts from a record. Unknown fields are ignored, missing ones get their defaults.
 
-    Raises:
-        Unreadable: If a field without a default is missing, or is not a text.
+    Without a default, a field that is missing or is not a text raises `Unreadable`.
     """
     known = cast("dict[str, Any]", record) if isinstance(record, dict) else {}
     names = [field.name for field in fields(cast("Any", kind))]

@@ -39,7 +39,7 @@ class Session:
 
     def __init__(self, keys: SessionKeys, version: int, record: dict[str, Any]) -> None:
         """Open a record, as `codec` returns it; raises `Unreadable` if a required field is missing."""
-        self.keys = keys
+        self.keys, self.reference = keys, keys.reference
         self.renewing = Lock()  # held while a repeated sign-in updates the record
         self.ended: Ending | None = None
         self.last_activity = 0.0
@@ -53,11 +53,6 @@ class Session:
         handles = {handle.name: None}
         record = _record(identity, now, asked=asked, browser=browser, since=now, rotated=now, handles=handles)
         return cls(keys, 1, record), (value, handle)
-
-    @property
-    def reference(self) -> str:
-        """Its id."""
-        return self.keys.reference
 
     def admits(self, handle: str, now: float) -> bool:
         """Tell whether a cookie value, given by its hash, is valid."""

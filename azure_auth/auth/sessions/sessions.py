@@ -23,13 +23,8 @@ class Sessions(ActiveSessions):
 
         The cookie's value is new, unless one was issued within `GRACE_SECONDS`. Another user's sessions in the browser
         end in the same step. The work goes on if the caller is cancelled. A failed check (`contract.Checks`) raises,
-        and so does an unavailable store; the ticket is not consumed then.
-
-        Args:
-            identity: Who signed in.
-            browser: The browser's name; empty if it has none.
-            presented: The value of the session cookie that the browser has, if any. After a sign-out it still has one.
-            arrival: What the sign-in brings.
+        and so does an unavailable store; the ticket is not consumed then. `browser` is the browser's name, or empty;
+        `presented`, the value of the session cookie that it has, if any. After a sign-out it still has one.
         """
         return await self._background.finish(self._start(identity, browser, presented, arrival))
 
