@@ -67,6 +67,9 @@ ROOMS: dict[str, tuple[list[str], set[str]]] = {
 """
 
 
+PLACES = ["azure_auth/auth", "azure_auth", "."]
+
+
 def module(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
@@ -120,6 +123,14 @@ def test_the_demo_imports_nothing_of_ours():
     """It stands for Microsoft, and Microsoft has none of our code."""
     for path in (ROOT / "azure_auth/demo").glob("*.py"):
         assert not any(is_in(name, room) for name in imports(path) for room in ROOMS), path.name
+
+
+@pytest.mark.parametrize("path", APP, ids=module)
+def test_a_long_module_says_why(path):
+    """Above 200 lines a module's docstring has the reason."""
+    text = path.read_text()
+    if text.count("\n") > 200:
+        assert "200 lines" in (ast.get_docstring(ast.parse(text)) or "").replace("\n", " "), module(path)
 
 
 def test_importing_does_nothing():
@@ -240,3 +251,20 @@ def test_the_security_document_names_tests_that_exist():
         assert "::" in shown or re.match(r" (Not ours|Not yet|Later): ", how), name
     for file, test in re.findall(r"`([\w.]+)::(\w+)`", (ROOT / "docs/security.md").read_text()):
         assert re.search(rf"^(async )?def {test}\(", (ROOT / "tests" / file).read_text(), re.MULTILINE), test
+
+
+def test_readme_says_where_everything_is():
+    """Each file that README's tree and table name is there, and has the functions that its row names."""
+    text = (ROOT / "README.md").read_text().partition("## How it works")[2].partition("\n## ")[0]
+    tree, table = text.split("| What happens |")
+    for row in table.splitlines():
+        names = re.findall(r"`([\w./]+)`", row)
+        places = [ROOT / folder / name for name in names if name.endswith(".py") for folder in PLACES]
+        files = [place for place in places if place.is_file()]
+        assert len(files) == sum(name.endswith(".py") for name in names), row
+        source = "".join(file.read_text() for file in files)
+        for name in names:
+            assert "/" in name or "." in name or re.search(rf"(def|class) {name}\(", source), (row, name)
+    named = set(re.findall(r"^ +([\w]+\.py|\w+/)", tree, re.MULTILINE)) - {"azure_auth/"}
+    there = {path.name + "/" * path.is_dir() for path in (ROOT / "azure_auth").rglob("*")}
+    assert named <= there

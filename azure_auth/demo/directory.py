@@ -1,7 +1,8 @@
 """The demo directory: Entra's v2.0 endpoints for one app registration, as strict as Entra where it is strict.
 
 Written after Microsoft's pages on the v2.0 authorization-code flow, ID-token claims and AADSTS codes. Stricter than
-Entra in one thing: it demands PKCE with S256 and nonce from everybody.
+Entra in one thing: it demands PKCE with S256 and nonce from everybody. It is above 200 lines so that one class is the
+whole protocol.
 """
 
 import hmac

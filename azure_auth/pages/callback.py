@@ -2,7 +2,7 @@
 
 import reflex as rx
 
-from azure_auth.auth.policy import public
+from azure_auth.auth import public
 from azure_auth.components.frame import frame, waiting
 
 

@@ -2,7 +2,7 @@
 
 import reflex as rx
 
-from azure_auth.auth.core import State
+from azure_auth.auth import State
 from azure_auth.components.frame import FOCUS, QUIET, SECONDARY, frame, heading, waiting, with_mark
 
 

@@ -2,8 +2,7 @@
 
 import reflex as rx
 
-from azure_auth.auth.core import State
-from azure_auth.auth.policy import public
+from azure_auth.auth import State, public
 from azure_auth.components.frame import PRIMARY, QUIET, frame, full_page_link, heading, waiting
 
 

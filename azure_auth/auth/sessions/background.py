@@ -65,4 +65,4 @@ async def attempt(work: Awaitable[object]) -> None:
     except StoreUnavailable:
         pass
     except Exception:
-        _log.exception("a session could not be looked after")
+        _log.exception("background work failed")
