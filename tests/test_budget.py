@@ -172,6 +172,7 @@ async def http(production) -> AsyncIterator[RawHttp]:
     await connections.close()
 
 
+@pytest.mark.slow
 async def test_one_stranger_costs_little_and_stops_nobody(production, http):
     """Sockets, paths, bodies, starts, sids, handlers and paths by the thousand, while sixty colleagues sign in."""
     phases: dict[str, float] = {}

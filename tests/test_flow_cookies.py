@@ -423,6 +423,7 @@ async def test_after_ten_minutes_the_words_are_the_same_on_both_stores(sign_in, 
     assert foreign.value.return_to == ""
 
 
+@pytest.mark.slow
 async def test_an_office_loses_no_flow_to_ten_thousand_starts(sign_in, directory):
     """All from its own address, without a name: the flows of those who were under way are there."""
     people = [Jar() for _ in range(3)]

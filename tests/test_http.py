@@ -160,6 +160,7 @@ async def test_https_is_asked_for_on_https_alone(tmp_path, public_url, hsts, soc
     assert answer.headers["referrer-policy"] == "no-referrer"  # a header that an answer has already stays
 
 
+@pytest.mark.slow
 @hypothesis.settings(derandomize=True, database=None, max_examples=500)
 @hypothesis.given(
     st.lists(st.one_of(st.text(max_size=80), st.from_regex(r"( ?c=[A-Za-z0-9_-]{42,44};?){1,3}")), max_size=4)

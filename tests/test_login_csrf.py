@@ -77,7 +77,7 @@ def lure(page: Page, site: str, way: str) -> None:
         page.wait_for_load_state("networkidle")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("host", [pytest.param("127.0.0.1", marks=pytest.mark.slow), "localhost"])
 def test_no_foreign_page_signs_anybody_in(app, browser, directory, host):
     """By link, form, fetch and frame, from another site and another port: never; the victim's own flow completes."""
     link, _ = answer_for(app, directory, GRACE)

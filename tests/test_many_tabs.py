@@ -17,7 +17,7 @@ from running import reflex_run
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module", params=["embedded", "Redis, two workers"])
+@pytest.fixture(scope="module", params=["embedded", pytest.param("Redis, two workers", marks=pytest.mark.slow)])
 def place(request, tmp_path_factory):
     """A production build behind a port that leads to it, and that port."""
     folder, inner, outer = tmp_path_factory.mktemp("tabs"), free_port(), free_port()

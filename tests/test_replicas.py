@@ -392,7 +392,7 @@ async def _a_page_says_so(site, browser, within):
     assert site.console().count(f'"reference": "{reference}"') == 1
 
 
-@pytest.mark.parametrize("fault", ["gone", "hangs"])
+@pytest.mark.parametrize("fault", ["gone", pytest.param("hangs", marks=pytest.mark.slow)])
 async def test_while_redis_cannot_be_asked_nobody_is_let_in(site, visitor, fault):
     """The gate denies, pages say why, and once Redis is back the signed-in go on and others sign in."""
     ada = visitor()

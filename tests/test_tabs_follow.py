@@ -262,6 +262,7 @@ async def test_a_tab_whose_state_is_of_another_release_loads_anew(workers, serve
     assert "Traceback" not in workers.console()
 
 
+@pytest.mark.slow
 def test_what_was_typed_stays_while_another_tab_signs_in_again(process, page):
     """The page connects again by itself with the new cookie: same document, same text, and the next click works."""
     page.goto(process.url)
