@@ -1,4 +1,4 @@
-"""Checks the page to which a sign-in returns: it must be a page of this app."""
+"""Checks the address to which a sign-in returns: it must stay within this app."""
 
 import re
 import unicodedata
@@ -11,8 +11,9 @@ _OURS = {"logout", "callback", "auth"}
 
 
 def return_target(raw: str) -> str | None:
-    """Return `raw`, which is untrusted, if it is the path and query of a page of this app, else None.
+    """Return `raw`, which is untrusted, if it is a path and query within this app, else None.
 
+    Only its form is checked, not whether there is such a page.
     All browsers and routers must read it the same way: one leading slash, no empty or dot segment, no backslash,
     control character, broken UTF-8 or fragment. This also holds after decoding twice, and after normalising look-alikes
     (NFKC).

@@ -407,7 +407,7 @@ def connections_of(*routes: Route) -> tuple[Connections, list[str]]:
         public_url="http://localhost:3000", demo=False, proxy_hops=0, upload_parts=1, upload_bytes=200_000_000
     )
     sign_in = SimpleNamespace(settings=settings, session=session, read_browser=read_browser, browser=lambda _: "")
-    sign_in.sessions = SimpleNamespace(on_end=[], on_outdated=[])
+    sign_in.sessions, sign_in.clock = SimpleNamespace(on_end=[], on_outdated=[]), time.time
     sign_in.flow_cookies = SimpleNamespace(read=lambda _: [], tidied=lambda *_: [])
     sign_in.session_cookie = SimpleNamespace(read=lambda _: "", name="azure_auth_session")
     gate = SimpleNamespace(welcome=lambda _: False)

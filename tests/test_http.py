@@ -15,9 +15,9 @@ from starlette.routing import Route
 from azure_auth.auth.cookies.cookie import Cookie, well_formed
 from azure_auth.auth.identity import Identity
 from azure_auth.auth.sign_in import SignIn
-from azure_auth.auth.web.endpoints import ServePages
 from azure_auth.auth.web.headers import SecurityHeaders
 from azure_auth.auth.web.routes import routes
+from azure_auth.auth.web.static_build import ServePages
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio

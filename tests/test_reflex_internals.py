@@ -18,15 +18,16 @@ import reflex_base
 from conftest import ROOT
 from memory_page import gate_of
 from reflex.compiler import compiler
-from reflex.constants import PackageJson
+from reflex.constants import Endpoint, PackageJson
 from reflex.state import BaseState
 
 from azure_auth import reflex_build
-from azure_auth.auth.gate import reflex_internals
+from azure_auth.auth.gate import frames, reflex_internals, sockets
 from azure_auth.auth.gate.namespace import GateNamespace
 from azure_auth.auth.gate.states import LocalStates, SharedStates
 from azure_auth.auth.gate.tabs import Tabs
 from azure_auth.auth.gate.token_managers import SharedTokens
+from azure_auth.auth.web import endpoints
 from azure_auth.bounds import FRAME_CHARACTERS
 
 SEAM = {ROOT / "azure_auth/auth/gate/reflex_internals.py", ROOT / "azure_auth/reflex_build.py"}
@@ -301,6 +302,16 @@ def test_reflexs_headers_are_fields():
     """Those that reach Reflex are the ones it has names for."""
     named = {field.name for field in fields(importlib.import_module("reflex.istate.data").HeaderData)}
     assert {"origin", "user_agent", "raw_headers", "cookie"} <= named
+
+
+def test_what_we_know_of_reflexs_wire_is_what_it_uses():
+    """Its paths, the headers of its uploads, and the frames of its client: the web side and the sockets spell them."""
+    ours = {endpoints._EVENTS, endpoints._UPLOAD, *endpoints._HEALTH}
+    assert ours == {str(Endpoint.EVENT), str(Endpoint.UPLOAD), str(Endpoint.PING), str(Endpoint.HEALTH)}
+    assert (f"40{Endpoint.EVENT!s},{{", f"41{Endpoint.EVENT!s},") == (frames._CONNECT, frames._DISCONNECT)
+    uploads = Path(reflex_base.__file__).parent / ".templates/web/utils/helpers/upload.js"
+    for header in (sockets._TOKEN_HEADER, sockets._HANDLER_HEADER):
+        assert f'.setrequestheader("{header.decode()}"' in uploads.read_text().lower()
 
 
 OURS = [path for path in [*(ROOT / "azure_auth").rglob("*.py"), ROOT / "rxconfig.py"] if path not in SEAM]

@@ -32,9 +32,10 @@ from azure_auth.auth.sessions.store.redis import RedisStore
 from azure_auth.auth.sessions.store.sqlite import EmbeddedStore
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.connections import Connections
-from azure_auth.auth.web.endpoints import ServePages, Site, is_built
+from azure_auth.auth.web.endpoints import Site
 from azure_auth.auth.web.headers import SecurityHeaders
 from azure_auth.auth.web.routes import routes
+from azure_auth.auth.web.static_build import ServePages, is_built
 from azure_auth.logs import install_redaction
 from azure_auth.reflex_build import keep_lines_whole, static_build
 from azure_auth.settings import Settings

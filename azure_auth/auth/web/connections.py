@@ -4,7 +4,6 @@ Everything from outside comes through here first. What is not public needs a ses
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -145,7 +144,7 @@ class Connections:
             return send
         cookies = Headers(scope=scope).getlist("cookie")
         presented = self._sign_in.session_cookie.read(cookies)
-        return _setting_cookies(self._sign_in.flow_cookies.tidied(cookies, presented, time.time()), send)
+        return _setting_cookies(self._sign_in.flow_cookies.tidied(cookies, presented, self._sign_in.clock()), send)
 
     def _address(self, scope: Scope) -> str:
         return client_address(scope, self._settings.proxy_hops)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from itertools import takewhile
-from pathlib import Path
 from typing import Protocol, cast
 
 from starlette.applications import Starlette
@@ -169,31 +168,3 @@ class Site:
 
 def _is_below(prefix: str, path: str) -> bool:
     return path == prefix or path.startswith(f"{prefix}/")
-
-
-class ServePages:
-    """Serves each page under the address that was asked for.
-
-    Reflex's static build has `/callback` as `/callback/` and redirects there: over plain http behind a proxy, to the
-    host that the request names, and with the code.
-    """
-
-    def __init__(self, app: ASGIApp, is_page: Callable[[str], object]) -> None:
-        self._app, self._is_page = app, is_page
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on; a page's gets the path that it has in the static build."""
-        if scope["type"] == "http" and not scope["path"].endswith("/") and self._is_page(scope["path"]):
-            scope = dict(scope, path=f"{scope['path']}/", raw_path=None)
-        await self._app(scope, receive, send)
-
-
-def is_built(folder: Path, path: str, is_page: Callable[[str], object]) -> bool:
-    """Tell whether a path is a page, or a file of the static build in `folder`."""
-    if is_page(path) is not None:
-        return True
-    try:
-        file = (folder / path.lstrip("/")).resolve()
-        return file.is_relative_to(folder.resolve()) and file.is_file()
-    except (OSError, ValueError):  # longer than names may be, or with a null character
-        return False
