@@ -181,6 +181,22 @@ def settings(environ: dict[str, str]) -> Settings:
     return Settings.load(environ)
 
 
+@pytest.fixture(autouse=True)
+def _closed_stores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Closes each embedded store of a test, also of one that fails: an open file is a warning from Python 3.13 on."""
+    stores: list[EmbeddedStore] = []
+    begin = EmbeddedStore.__init__
+
+    def recorded(store: EmbeddedStore, *given: object) -> None:
+        stores.append(store)
+        begin(store, *given)
+
+    monkeypatch.setattr(EmbeddedStore, "__init__", recorded)
+    yield
+    for store in stores:
+        store._close()
+
+
 @pytest.fixture
 def make_sign_in(tmp_path: Path) -> Iterator[Callable[..., SignIn]]:
     """Builds what does the work for given settings (its client by a clock), and closes it after the test."""

@@ -51,13 +51,13 @@ CREATE TABLE ended (reference TEXT PRIMARY KEY, until REAL NOT NULL, why TEXT NO
 CREATE INDEX by_until ON ended (until);
 """
 _FIELDS = "reference, version, ends, person, sid, browser, sealed"
-_ACTIVE = "reference = ?1 AND NOT EXISTS (SELECT 1 FROM ended WHERE reference = ?1)"
-_REPLACE = f"UPDATE sessions SET version = ?2, sealed = ?3 WHERE {_ACTIVE} AND version = ?4"  # noqa: S608
+_ACTIVE = "reference = ? AND NOT EXISTS (SELECT 1 FROM ended WHERE ended.reference = sessions.reference)"
+_REPLACE = f"UPDATE sessions SET version = ?, sealed = ? WHERE {_ACTIVE} AND version = ?"  # noqa: S608
 _ADD_HANDLE = "INSERT INTO handles (name, sealed, reference, until) VALUES (?, ?, ?, ?)"
 _FIND = f"""
 SELECT handles.sealed, handles.next, sessions.twin, {", ".join(f"sessions.{field}" for field in _FIELDS.split(", "))}
 FROM handles JOIN sessions USING (reference)
-WHERE handles.name = ?1 AND handles.until > ?2
+WHERE handles.name = ? AND handles.until > ?
     AND NOT EXISTS (SELECT 1 FROM ended WHERE ended.reference = sessions.reference)
 """  # noqa: S608
 
@@ -166,13 +166,13 @@ class EmbeddedStore(Store):
     @override
     async def replace(self, record: Record, version: int) -> bool:
         with self._transaction() as db:
-            return db.execute(_REPLACE, (record.reference, record.version, record.sealed, version)).rowcount == 1
+            return db.execute(_REPLACE, (record.version, record.sealed, record.reference, version)).rowcount == 1
 
     @override
     async def renew(self, record: Record, version: int, successor: contract.Successor | None, checks: Checks) -> bool:
         reference, now = record.reference, self._clock()
         with self._transaction() as db:
-            if db.execute(_REPLACE, (reference, record.version, record.sealed, version)).rowcount != 1:
+            if db.execute(_REPLACE, (record.version, record.sealed, reference, version)).rowcount != 1:
                 return False
             indexes = record.ends, record.person, record.sid, record.browser, reference
             db.execute("UPDATE sessions SET ends = ?, person = ?, sid = ?, browser = ? WHERE reference = ?", indexes)
