@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Iterator
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -472,7 +473,48 @@ async def test_the_address_for_signing_out(client, entra):
     entra.post(TOKEN).respond(json=tokens(flow, id_token=hinted))
     url = httpx.URL(await client.sign_out_url(await redeem(client, flow), "http://localhost:3000/logout"))
     assert url.copy_with(query=None) == DOCUMENT["end_session_endpoint"]
-    assert dict(url.params) == {"post_logout_redirect_uri": "http://localhost:3000/logout", "logout_hint": "O.hint"}
+    asked = {"client_id": CLIENT, "post_logout_redirect_uri": "http://localhost:3000/logout"}
+    assert dict(url.params) == {**asked, "logout_hint": "O.hint"}
+    entra.post(TOKEN).respond(json=tokens(flow))
+    url = httpx.URL(await client.sign_out_url(await redeem(client, flow), "http://localhost:3000/logout"))
+    assert dict(url.params) == asked  # RP-Initiated Logout 1.0 §2: the id tells whose return address it is
+
+
+async def test_a_sign_in_asks_for_no_refresh_token(client, entra):
+    """Neither address nor redemption names `offline_access`; what an ID token and a profile need stays."""
+    flow = await client.begin("http://localhost:3000/callback", None)
+    entra.post(TOKEN, name="token").respond(json=tokens(flow))
+    await redeem(client, flow)
+    sent = httpx.QueryParams(entra["token"].calls.last.request.content.decode())
+    for scope in (httpx.URL(flow["auth_uri"]).params["scope"], sent["scope"]):
+        assert sorted(scope.split()) == ["User.Read", "openid", "profile"]
+
+
+async def test_the_environment_sends_msal_nowhere_else(client, entra, monkeypatch):
+    """MSAL would ask a machine's metadata service and a regional host if MSAL_FORCE_REGION is set."""
+    monkeypatch.setenv("MSAL_FORCE_REGION", "westus2")
+    monkeypatch.setenv("REGION_NAME", "westus2")
+    flow = await client.begin("http://localhost:3000/callback", None)
+    entra.post(TOKEN).respond(json=tokens(flow))
+    assert await redeem(client, flow)
+    assert {call.request.url.host for call in entra.calls} == {"login.microsoftonline.com"}
+
+
+async def test_the_context_goes_along_into_the_thread(client, entra):
+    """A request to the directory sees the context variables of its caller, as a trace needs, and changes none."""
+    trace = ContextVar("trace", default="none")
+    seen = []
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        seen.append(trace.get())
+        trace.set("of the thread")
+        return httpx.Response(200, json=DOCUMENT)
+
+    entra["discovery"].side_effect = answer
+    trace.set("of the caller")
+    await client.begin("http://localhost:3000/callback", None)
+    assert seen[0] == "of the caller"
+    assert trace.get() == "of the caller"
 
 
 async def test_a_slow_directory_holds_up_nobody_else(client, entra):

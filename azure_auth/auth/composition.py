@@ -39,6 +39,7 @@ from azure_auth.auth.web.static_build import ServePages, is_built
 from azure_auth.logs import install_redaction
 from azure_auth.reflex_build import keep_lines_whole, static_build
 from azure_auth.settings import Settings
+from azure_auth.settings.clouds import origins
 
 DATA, SECRET = Path(".data"), Path(".secret/session")
 """The embedded store, and its secret beside it. Hidden folders, so that Reflex does not reload when they change."""
@@ -88,7 +89,8 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
         own = Router(routes(sign_in), middleware=[cors])
         reflex = api.routes[-1]  # where Reflex has mounted itself
         site = Site(inner, sockets, own, api, reflex, lambda path: is_built(folder, path, app.router))
-        framed_by = settings.backend_url if settings.demo else settings.authority_host
+        own = origins(settings.authority_host, settings.tenant_id)
+        framed_by = settings.backend_url if settings.demo else " ".join(own)
         return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, folder)
 
     wrap_asgi(app, connections)

@@ -51,7 +51,7 @@ class Settings:
             tenant_id=tenant_id,
             client_id=client_id,
             credential=credential,
-            authority_host=env.value("AZURE_AUTHORITY_HOST", parsing.authority, "https://login.microsoftonline.com"),
+            authority_host=env.authority_host(tenant_id),
             allowed_tenants=env.allowed_tenants(tenant_id),
             login_redirect=env.value("LOGIN_REDIRECT", parsing.local_path, "/"),
             login_scopes=env.value("LOGIN_SCOPES", parsing.scopes, ("User.Read",)),

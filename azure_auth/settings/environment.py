@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from azure_auth.settings import parsing
+from azure_auth.settings import clouds, parsing
 from azure_auth.settings.credentials import Credential, certificate, federated_token
 
 _T = TypeVar("_T")
@@ -80,6 +80,13 @@ class Environment:
         if not any(name in self._environ for name in _AZURE):
             self.faults.append(f"The demo directory does not stand in: {why_no_demo}.")
         return tenant_id, client_id, credential
+
+    def authority_host(self, tenant_id: str) -> str:
+        """Read the directory's origin."""
+        host = self.value("AZURE_AUTHORITY_HOST", parsing.authority, "https://login.microsoftonline.com")
+        if tenant_id in parsing.MANY_TENANTS and host.endswith(clouds.EXTERNAL_ID):
+            self._fault(_TENANT, f"is {tenant_id}, but a directory of Entra External ID is one tenant: give its GUID")
+        return host
 
     def allowed_tenants(self, tenant_id: str) -> frozenset[str]:
         """Read the tenants whose people may sign in; required with `organizations` and `common`."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from azure_auth.return_target import return_target
+from azure_auth.settings import clouds
 
 MANY_TENANTS = ("organizations", "common")
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -68,7 +69,14 @@ def redis_url(value: str, *, guarded: bool) -> str:
 
 def authority(value: str) -> str:
     """Read the https origin of a directory; the scheme may be left out."""
-    return _origin(value if "://" in value else f"https://{value}", http_on_loopback=False)
+    origin = _origin(value if "://" in value else f"https://{value}", http_on_loopback=False)
+    if origin.endswith(clouds.B2C):
+        raise ValueError("is a host of Azure AD B2C, which the app does not support: Entra External ID takes its place")
+    if origin == clouds.CLOSED:
+        raise ValueError("is the German cloud that closed in 2021: remove it, or give the host of another cloud")
+    if origin == f"https://{clouds.EXTERNAL_ID[1:]}":
+        raise ValueError("has no name of a directory: write it like https://contoso.ciamlogin.com")
+    return origin
 
 
 def tenant(value: str) -> str:

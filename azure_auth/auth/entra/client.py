@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode, urlsplit
@@ -91,11 +92,14 @@ class Client:
     async def sign_out_url(self, identity: Identity, return_to: str) -> str:
         """Return the directory's sign-out address for a person (OpenID Connect RP-Initiated Logout).
 
-        With the logout hint, the directory shows no account picker. `return_to` must be a registered redirect URI.
+        With the logout hint, the directory shows no account picker. Without it, the directory needs the client id to
+        check `return_to`, which must be a registered redirect URI.
         """
-        hint = {"logout_hint": identity.logout_hint} if identity.logout_hint else {}
+        asked = {"client_id": self._settings.client_id, "post_logout_redirect_uri": return_to}
+        if identity.logout_hint:
+            asked["logout_hint"] = identity.logout_hint
         directory = await self._in_thread(self._directory.get)
-        return f"{directory.endpoints.end_session}?{urlencode({'post_logout_redirect_uri': return_to, **hint})}"
+        return f"{directory.endpoints.end_session}?{urlencode(asked)}"
 
     def close(self) -> None:
         """Close threads and connections; running requests fail."""
@@ -109,9 +113,12 @@ class Client:
         return DirectoryHttp(PEOPLE_AT_ONCE, self._mounts)
 
     async def _in_thread(self, ask: Callable[[], _T]) -> _T:
+        context = copy_context()  # so that a trace goes on in the thread
         try:
             async with asyncio.timeout(LONGEST_WAIT_SECONDS):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, translated, ask)
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._threads, lambda: context.run(translated, ask)
+                )
         except TimeoutError:
             raise Slow(f"no answer within {LONGEST_WAIT_SECONDS:.0f} s") from None
 
@@ -140,16 +147,18 @@ class Client:
             http_client=self._http,
             http_cache=http_cache,
             instance_discovery=False,  # the settings name the authority, so MSAL need not verify it at Microsoft
+            azure_region=False,  # else MSAL_FORCE_REGION in the environment sends it to other hosts
+            exclude_scopes=["offline_access"],  # nothing needs a refresh token, so nobody is asked to consent to one
         )
 
     def _discover(self) -> _Directory:
         host, tenant = self._settings.authority_host, self._settings.tenant_id
         document = self._get_json(f"{host}/{tenant}/v2.0/.well-known/openid-configuration")
-        endpoints = read_discovery(document, host, tenant)
+        endpoints = read_discovery(document, self._settings)
         http_cache: dict[str, Any] = {}
-        app = self._application(http_cache)
-        if not str(app.authority.token_endpoint).startswith(f"{host}/"):  # MSAL fetches the document itself
-            raise SignInFailed("discovery names a token endpoint on another host than the authority's")
+        app = self._application(http_cache)  # MSAL fetches the document itself
+        if (app.authority.authorization_endpoint, app.authority.token_endpoint) != endpoints[1:3]:
+            raise SignInFailed("MSAL found other endpoints in the discovery document than the app")
         return _Directory(app, http_cache, endpoints)
 
     def _fetch_keys(self) -> Mapping[str, SigningKey]:

@@ -1,34 +1,61 @@
-"""Reads the discovery document, which must name the authority's own host and issuer (OpenID Connect Discovery §4.3)."""
+"""Reads the discovery document, which must name the directory's own hosts and issuer (OIDC Discovery §4.3)."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from azure_auth.errors import SignInFailed
+from azure_auth.settings import Settings
+from azure_auth.settings.clouds import origins
 from azure_auth.settings.parsing import GUID, MANY_TENANTS
+
+_LONGEST_SHOWN = 160
 
 
 class Endpoints(NamedTuple):
     """The issuer, which contains `{tenantid}` for `organizations` and `common`, and the addresses that the app uses."""
 
     issuer: str
+    authorization: str
+    token: str
     keys: str
     end_session: str
 
 
-def read_discovery(document: Mapping[str, Any], host: str, tenant: str) -> Endpoints:
-    """Return what the discovery document of a tenant (a GUID, a domain, `organizations` or `common`) names.
+def read_discovery(document: Mapping[str, Any], settings: Settings) -> Endpoints:
+    """Return what the discovery document of the configured directory names.
 
     Raises:
-        SignInFailed: When the document names another issuer, or keys on another host.
+        SignInFailed: When the document names another issuer, or an endpoint on a host that is not the directory's. The
+            detail names what was expected and what was found.
     """
-    issuer, keys, end_session = (str(document.get(name, "")) for name in ("issuer", "jwks_uri", "end_session_endpoint"))
-    named = issuer.removeprefix(f"{host}/").removesuffix("/v2.0")  # the issuer's tenant
+    issuer = str(document.get("issuer", ""))
+    tenant = settings.tenant_id
     if tenant in MANY_TENANTS:
-        matches = named == "{tenantid}"
-    else:
-        matches = named == tenant or (not GUID.fullmatch(tenant) and GUID.fullmatch(named))  # the GUID of a domain
-    if issuer != f"{host}/{named}/v2.0" or not matches:
-        raise SignInFailed("discovery names another issuer than the authority's")
-    if not keys.startswith(f"{host}/"):
-        raise SignInFailed("discovery names keys on another host than the authority's")
-    return Endpoints(issuer, keys, end_session)
+        tenant = "{tenantid}"
+    elif not GUID.fullmatch(tenant):  # a domain: the issuer has its GUID
+        tenant = (issuer.split("/")[3:4] or [""])[0]
+        tenant = tenant if GUID.fullmatch(tenant) else "{GUID of the tenant}"
+    own = origins(settings.authority_host, tenant)
+    if issuer != (expected := f"{own[0]}/{tenant}/v2.0"):
+        raise SignInFailed(f"discovery names the issuer {_shown(issuer)}, not {expected}")
+
+    def endpoint(name: str, *pages: str) -> str:
+        address = str(document.get(name, ""))
+        if not any(address.startswith(f"{origin}/") for origin in (*own, *pages)):
+            raise SignInFailed(f"discovery names the {name} {_shown(address)}, which is not on {' or '.join(own)}")
+        return address
+
+    # The demo directory has its pages on plain http, at the app's own address.
+    pages = [f"{settings.backend_url}/demo"] if settings.demo else []
+    return Endpoints(
+        issuer,
+        authorization=endpoint("authorization_endpoint", *pages),
+        token=endpoint("token_endpoint"),
+        keys=endpoint("jwks_uri"),
+        end_session=endpoint("end_session_endpoint", *pages),
+    )
+
+
+def _shown(found: str) -> str:
+    return re.sub(r"[^!-~]", "?", found[:_LONGEST_SHOWN]) or "(none)"

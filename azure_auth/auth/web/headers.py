@@ -20,7 +20,7 @@ class SecurityHeaders:
     def __init__(self, app: ASGIApp, public_url: str, framed_by: str, build: Path) -> None:
         """Wrap the whole app, which browsers reach under `public_url`.
 
-        The origin `framed_by`, the directory's, alone may frame the front-channel sign-out. Only the inline scripts of
+        The origins `framed_by`, the directory's, alone may frame the front-channel sign-out. Only the inline scripts of
         the static build in the folder `build` may run.
         """
         self._app, self._public_url, self._framed_by, self._build = app, public_url, framed_by, build
