@@ -3,7 +3,8 @@
     AuthError
     ├── SignInFailed
     │   ├── FlowUnknown: FlowTaken, FlowExpired, SignedOutMeanwhile
-    │   └── FlowForeign, TooManyStarts, TooManyRequests, TokenInvalid, AnswerIncomplete, Refused
+    │   ├── FlowForeign, TooManyStarts, TooManyRequests, AnswerIncomplete, Refused
+    │   └── TokenInvalid: ClocksDiffer
     ├── HandlerFailed, TooManyTabs, TooManyTasks
     └── Unavailable: Slow, Throttled, KeysUnreachable, StoreUnavailable
     NotConfigured
@@ -49,7 +50,7 @@ class AuthError(Exception):
 
     def __init__(self, detail: str = "") -> None:
         """Give the failure its text; `detail` is for the log alone: never a token, code, cookie or claim."""
-        self.heading, self.message, self.advice, _ = ERROR_TEXTS[self.code]
+        self.heading, self.message, self.advice, *_ = ERROR_TEXTS[self.code]
         self.reference = secrets.token_hex(5)  # both the page and the log line show it
         self.detail = detail
         self.return_to = ""  # the page that the person asked for, so that another try leads there; empty if unknown
@@ -76,9 +77,13 @@ class AuthError(Exception):
         return failure
 
     def shown(self, again: str, other_account: str) -> dict[str, str]:
-        """Return what a page shows: the texts, and the addresses of "Try again" and "Use another account"."""
+        """Return what a page shows: the texts, and the addresses of "Try again" and "Use another account".
+
+        If another try cannot help, "Start page" takes the place of "Try again".
+        """
         texts = {name: getattr(self, name) for name in ("heading", "message", "reference")}
-        return {**texts, "again": again, "other_account": other_account}
+        way_on = ("Try again", again) if ERROR_TEXTS[self.code].again else ("Start page", "/")
+        return {**texts, "way_on": way_on[0], "again": way_on[1], "other_account": other_account}
 
     def __str__(self) -> str:
         """Return the line for the log."""
@@ -120,6 +125,10 @@ class TooManyRequests(SignInFailed, code="too_many_requests"):
 
 class TokenInvalid(SignInFailed, code="token_invalid"):
     """The ID token failed validation."""
+
+
+class ClocksDiffer(TokenInvalid, code="clocks_differ"):
+    """The ID token is signed by the directory, but expired or not yet valid at this machine's time."""
 
 
 class AnswerIncomplete(SignInFailed, code="answer_incomplete"):
