@@ -40,6 +40,16 @@ ERROR_TEXTS = {
         " Nothing is wrong with your account. Start a new sign-in here.",
         "a forged link, a bookmark of Microsoft's page, or a browser that does not keep cookies",
     ),
+    "answer_unasked": ErrorText(
+        "No sign-in of this browser was answered",
+        "This address belongs to no sign-in that was started here. Nothing happened. Start a new one.",
+        "an error without state: a forged link, or a sign-in that Microsoft's own pages started",
+    ),
+    "consent_answered": ErrorText(
+        "An administrator was asked to approve this site",
+        "Whether it is approved shows when you sign in. Nobody was signed in by this answer.",
+        "the answer of the admin consent endpoint; the app registration's API permissions show what is granted",
+    ),
     "too_many_starts": ErrorText(
         "We stopped trying",
         "This tab began to sign in three times within a minute. Wait a minute, then try again."

@@ -3,7 +3,8 @@
     AuthError
     ├── SignInFailed
     │   ├── FlowUnknown: FlowTaken, FlowExpired, SignedOutMeanwhile
-    │   ├── FlowForeign, TooManyStarts, TooManyRequests, AnswerIncomplete, Refused
+    │   ├── TooManyStarts, TooManyRequests, AnswerIncomplete, Refused
+    │   ├── FlowForeign: AnswerUnasked, ConsentAnswered
     │   └── TokenInvalid: ClocksDiffer
     ├── HandlerFailed, TooManyTabs, TooManyTasks
     └── Unavailable: Slow, Throttled, KeysUnreachable, StoreUnavailable
@@ -113,6 +114,14 @@ class SignedOutMeanwhile(FlowUnknown, code="signed_out_meanwhile"):
 
 class FlowForeign(SignInFailed, code="flow_foreign"):
     """The browser has no cookie of the flow (RFC 9700 §4.7: CSRF on the redirect URI)."""
+
+
+class AnswerUnasked(FlowForeign, code="answer_unasked"):
+    """An error without `state`: no answer to a sign-in of this browser. Anybody can write its address."""
+
+
+class ConsentAnswered(FlowForeign, code="consent_answered"):
+    """The answer of the admin consent endpoint (`admin_consent`), whatever it says. Anybody can write its address."""
 
 
 class TooManyStarts(SignInFailed, code="too_many_starts"):

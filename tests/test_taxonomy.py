@@ -1,5 +1,6 @@
 """Every failure of a sign-in, caused at the demo directory, and its text for the person."""
 
+import json
 import re
 import time
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -260,6 +261,42 @@ async def test_a_forged_callback_has_its_words(tab, directory):
     assert not tab.state.check_auth
     assert tab.told["failure"]["heading"] == "This sign-in cannot be finished here"
     assert "It was started in another browser" in tab.told["failure"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("admin_consent=True&tenant=evil.example", "consent_answered"),
+        ("admin_consent=True&state=12345&tenant=x&scope=y", "consent_answered"),
+        ("admin_consent=True&tenant=x&error=consent_required&error_description=AADSTS65004: evil", "consent_answered"),
+        ("error=access_denied", "answer_unasked"),
+        ("error=access_denied&error_subcode=cancel", "answer_unasked"),
+        ("error=server_error&error_description=AADSTS90033: evil", "answer_unasked"),
+        ("error=evil&error=access_denied&state=", "answer_unasked"),
+        ("error=access_denied&state=unknown", "flow_foreign"),
+        ("code=evil", "flow_foreign"),
+        ("code=evil&code=evil&state=a&state=b", "flow_foreign"),
+        ("session_state=evil", "flow_foreign"),
+        ("tenant=evil.example", "flow_foreign"),
+        ("", "flow_foreign"),
+    ],
+)
+async def test_an_answer_to_nobody_has_neutral_words(tab, directory, caplog, query, code):
+    """An answer without a flow of this browser grants nothing, and none of its text reaches page or log.
+
+    Microsoft's page "Admin consent on the Microsoft identity platform" has the parameters; a refusal says
+    `admin_consent=True` too.
+    """
+    await tab.opens(f"/callback?{query}", "callback")
+    assert not tab.state.check_auth
+    told = tab.told["failure"]
+    assert told["heading"] == ERROR_TEXTS[code].heading
+    assert told["reference"]
+    assert told["way_on"] == "Try again"
+    (line,) = [json.loads(record.getMessage()) for record in caplog.records if record.name == "azure_auth.audit"]
+    assert (line["event"], line["failure"], line["reference"]) == ("failed", code, told["reference"])
+    assert "person" not in line
+    assert "evil" not in f"{told}{line}"
 
 
 async def test_a_wrong_credential_of_ours_has_its_words(directory, environ, make_sign_in, monkeypatch):
