@@ -9,7 +9,7 @@ from azure_auth.auth import State, install, public
 from azure_auth.components.brand import APP_NAME
 from azure_auth.demo import Directory, LoopbackTransport
 from azure_auth.errors import NotConfigured
-from azure_auth.pages.callback import callback
+from azure_auth.pages.callback import callback, callback_title
 from azure_auth.pages.home import home
 from azure_auth.pages.logout import logout
 from azure_auth.pages.not_found import not_found
@@ -38,6 +38,6 @@ if settings.demo:
 install(app, settings, transports)
 
 app.add_page(home, route="/", title=APP_NAME, on_load=State.require_auth)
-app.add_page(callback, route="/callback", title=f"Signing in · {APP_NAME}", on_load=State.callback)
+app.add_page(callback, route="/callback", title=callback_title(), on_load=State.callback)
 app.add_page(logout, route="/logout", title=f"Signed out · {APP_NAME}", on_load=State.logout)
 app.add_page(not_found, route="404", title=f"No such page · {APP_NAME}")

@@ -3,7 +3,9 @@
     AuthError
     ├── SignInFailed
     │   ├── FlowUnknown: FlowTaken, FlowExpired, SignedOutMeanwhile
-    │   └── FlowForeign, TooManyStarts, TooManyRequests, TokenInvalid, AnswerIncomplete, Refused
+    │   ├── TooManyStarts, TooManyRequests, AnswerIncomplete, Refused
+    │   ├── FlowForeign: AnswerUnasked, ConsentAnswered
+    │   └── TokenInvalid: ClocksDiffer
     ├── HandlerFailed, TooManyTabs, TooManyTasks
     └── Unavailable: Slow, Throttled, KeysUnreachable, StoreUnavailable
     NotConfigured
@@ -49,7 +51,7 @@ class AuthError(Exception):
 
     def __init__(self, detail: str = "") -> None:
         """Give the failure its text; `detail` is for the log alone: never a token, code, cookie or claim."""
-        self.heading, self.message, self.advice, _ = ERROR_TEXTS[self.code]
+        self.heading, self.message, self.advice, *_ = ERROR_TEXTS[self.code]
         self.reference = secrets.token_hex(5)  # both the page and the log line show it
         self.detail = detail
         self.return_to = ""  # the page that the person asked for, so that another try leads there; empty if unknown
@@ -76,9 +78,13 @@ class AuthError(Exception):
         return failure
 
     def shown(self, again: str, other_account: str) -> dict[str, str]:
-        """Return what a page shows: the texts, and the addresses of "Try again" and "Use another account"."""
+        """Return what a page shows: the texts, and the addresses of "Try again" and "Use another account".
+
+        If another try cannot help, "Start page" takes the place of "Try again".
+        """
         texts = {name: getattr(self, name) for name in ("heading", "message", "reference")}
-        return {**texts, "again": again, "other_account": other_account}
+        way_on = ("Try again", again) if ERROR_TEXTS[self.code].again else ("Start page", "/")
+        return {**texts, "way_on": way_on[0], "again": way_on[1], "other_account": other_account}
 
     def __str__(self) -> str:
         """Return the line for the log."""
@@ -110,6 +116,14 @@ class FlowForeign(SignInFailed, code="flow_foreign"):
     """The browser has no cookie of the flow (RFC 9700 §4.7: CSRF on the redirect URI)."""
 
 
+class AnswerUnasked(FlowForeign, code="answer_unasked"):
+    """An error without `state`: no answer to a sign-in of this browser. Anybody can write its address."""
+
+
+class ConsentAnswered(FlowForeign, code="consent_answered"):
+    """The answer of the admin consent endpoint (`admin_consent`), whatever it says. Anybody can write its address."""
+
+
 class TooManyStarts(SignInFailed, code="too_many_starts"):
     """One tab started a third sign-in within a minute, without success in between."""
 
@@ -120,6 +134,10 @@ class TooManyRequests(SignInFailed, code="too_many_requests"):
 
 class TokenInvalid(SignInFailed, code="token_invalid"):
     """The ID token failed validation."""
+
+
+class ClocksDiffer(TokenInvalid, code="clocks_differ"):
+    """The ID token is signed by the directory, but expired or not yet valid at this machine's time."""
 
 
 class AnswerIncomplete(SignInFailed, code="answer_incomplete"):

@@ -222,6 +222,25 @@ def test_the_code_does_not_stay_in_the_history(app, page):
     assert page.url == f"{app.url}/"
 
 
+def test_a_refused_sign_in_leaves_no_code(production, directory, page):
+    """Address, history and title of a failure have no code and no "Signing in"; a reload shows the same failure."""
+    with directory.fault(endpoint="token", aadsts=50105):
+        page.goto(production.url)
+        choose(page, ADA)
+        alert = page.get_by_role("alert")
+        alert.wait_for()
+    assert re.fullmatch(rf"{re.escape(production.url)}/callback/?\?state=[\w-]+", page.url)
+    expect(page).to_have_title(re.compile("^Sign-in failed · "))
+    told, address = alert.inner_text(), page.url
+    page.reload()
+    alert.wait_for()
+    assert alert.inner_text() == told
+    page.goto(f"{production.url}/logout")
+    page.go_back()
+    alert.wait_for()
+    assert page.url == address
+
+
 def test_a_reload_in_the_middle_ends_well(app, page):
     """A person who reloads the page on the way in gets in."""
     page.goto(app.url)

@@ -1,8 +1,12 @@
 """The validation of ID tokens; MSAL checks none of it."""
 
+import re
 import time
+from base64 import urlsafe_b64encode
+from datetime import datetime
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from forge import (
     CLIENT,
     HOST,
@@ -19,12 +23,14 @@ from forge import (
     jwk,
     unsigned,
 )
+from jwt.algorithms import RSAAlgorithm
 
 from azure_auth.auth.entra.id_token import read_keys, validate
 from azure_auth.auth.entra.refreshing import RefreshingValue
 from azure_auth.auth.identity import Identity
-from azure_auth.errors import AnswerIncomplete, Refused, TokenInvalid
+from azure_auth.errors import AnswerIncomplete, ClocksDiffer, Refused, TokenInvalid
 
+SHORT_KEY = rsa.generate_private_key(65537, 1024)
 TEMPLATE = f"{HOST}/{{tenantid}}/v2.0"
 
 
@@ -113,8 +119,40 @@ def test_clocks_may_differ_by_a_minute(name, inside, outside):
         check(id_token(**{name: now + outside}))
 
 
+@pytest.mark.parametrize(
+    ("named", "wrong"),
+    [
+        ("exp", {"iat": 1_000_000_000, "nbf": 1_000_000_000, "exp": 1_000_003_600}),
+        ("nbf", {"nbf": 4_000_000_000}),
+        ("iat", {"iat": 4_000_000_000}),
+        ("iat", {"iat": 2**60}),
+    ],
+)
+def test_a_wrong_clock_is_named(named, wrong):
+    """If a signed token is not valid now, the log says so, with both times, and the page blames nobody."""
+    with pytest.raises(ClocksDiffer) as caught:
+        check(id_token(**wrong))
+    line = str(caught.value)
+    assert "check this machine's clock" in line
+    expected = {2**60: "unreadable", 1_000_003_600: "2001-09-09T02:46:40Z"}.get(wrong[named], "2096-10-02T07:06:40Z")
+    assert f"token's {named} {expected}" in line
+    ours = re.search(r"this machine (\S+Z)", line)
+    assert ours
+    assert abs(datetime.fromisoformat(ours[1]).timestamp() - time.time()) < 60
+    assert "nothing wrong with your account" in caught.value.message
+
+
+@pytest.mark.parametrize("forged", [{"key": OTHER_KEY}, {"key": OTHER_KEY, "kid": "key-2"}])
+def test_a_forged_token_says_nothing_about_the_clock(forged):
+    """Without the directory's signature, an expired token is a forgery."""
+    with pytest.raises(TokenInvalid) as caught:
+        check(id_token(**forged, exp=1))
+    assert type(caught.value) is TokenInvalid
+    assert "clock" not in str(caught.value)
+
+
 def test_the_detail_of_a_refusal_holds_no_claim():
-    """The log line names a claim, but not its value."""
+    """The log line names a claim, but no value of one, besides the token's times."""
     for forgery in FORGED.values():
         with pytest.raises((TokenInvalid, AnswerIncomplete)) as caught:
             check(forgery())
@@ -171,6 +209,71 @@ def test_only_rsa_signing_keys_are_keys():
         read_keys({"keys": [{"kty": "oct", "kid": KID, "k": "c2VjcmV0"}]})
     with pytest.raises(ValueError):
         read_keys({})
+
+
+UNUSABLE = {
+    "base64": jwk() | {"n": "&&&"},
+    "n_missing": {name: value for name, value in jwk().items() if name != "n"},
+    "e_missing": {name: value for name, value in jwk().items() if name != "e"},
+    "n_number": jwk() | {"n": 7},
+    "n_list": jwk() | {"n": [jwk()["n"]]},
+    "n_empty": jwk() | {"n": ""},
+    "e_zero": jwk() | {"e": "AA"},
+    "e_even": jwk() | {"e": "Ag"},
+    "e_huge": jwk() | {"e": jwk(OTHER_KEY)["n"]},
+    "e_long": jwk() | {"e": urlsafe_b64encode(bytes([1, 0, 0, 0, 1])).decode()},
+    "short": jwk(SHORT_KEY),
+    "private": {**RSAAlgorithm.to_jwk(KEY, as_dict=True), "kid": KID},
+    "x5c_only": {"kty": "RSA", "use": "sig", "kid": KID, "x5c": ["MIIC"]},
+    "elliptic": {"kty": "EC", "use": "sig", "kid": KID, "crv": "P-256", "x": "AA", "y": "AA"},
+    "symmetric": {"kty": "oct", "kid": KID, "k": "c2VjcmV0"},
+    "for_encryption": jwk(use="enc"),
+    "use_list": jwk() | {"use": ["sig"]},
+    "alg_other": jwk(alg="RSA-OAEP"),
+    "alg_hs256": jwk(alg="HS256"),
+    "alg_number": jwk() | {"alg": 256},
+    "issuer_list": jwk() | {"issuer": [ISSUER]},
+    "kid_missing": {name: value for name, value in jwk().items() if name != "kid"},
+    "kid_number": jwk() | {"kid": 7},
+    "kid_list": jwk() | {"kid": [KID]},
+    "list": [jwk()],
+    "text": "key",
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("fault", UNUSABLE)
+def test_an_unusable_key_spoils_no_other(fault):
+    """An entry that is no RSA signing key of 2048 bits (RFC 7517, RFC 7518 §3.3) is ignored; alone it is no key set."""
+    entry = UNUSABLE[fault]
+    for entries in ([entry, jwk()], [jwk(), entry]):
+        read = read_keys({"keys": entries})
+        assert [*read] == [KID]
+        assert check(id_token(), keys=RefreshingValue(lambda read=read: read))
+    with pytest.raises(ValueError, match="no signing key"):
+        read_keys({"keys": [entry]})
+
+
+@pytest.mark.parametrize("found", [None, {}, {KID: jwk()}, "keys", 7, True, [[jwk()]]])
+def test_a_key_set_is_a_list(found):
+    """Whatever else stands at "keys" is no key set."""
+    with pytest.raises(ValueError, match="no signing key"):
+        read_keys({"keys": found})
+
+
+def test_the_first_key_of_a_name_counts():
+    """Of two usable keys with the same `kid`, the first one verifies."""
+    twice = keys(jwk(), jwk(OTHER_KEY))
+    assert check(id_token(), keys=twice)
+    with pytest.raises(TokenInvalid):
+        check(id_token(key=OTHER_KEY), keys=twice)
+
+
+def test_a_key_set_is_read_up_to_a_bound():
+    """Entries after the hundredth are not looked at."""
+    assert [*read_keys({"keys": [{}] * 99 + [jwk()]})] == [KID]
+    with pytest.raises(ValueError, match="no signing key"):
+        read_keys({"keys": [{}] * 100 + [jwk()]})
 
 
 @pytest.mark.parametrize("name", ["tid", "oid", "sid"])

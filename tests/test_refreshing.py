@@ -68,17 +68,31 @@ def test_the_old_value_stays_while_fetching_fails(fetch, clock):
     assert kept.get() == 3
 
 
-def test_renewing_cools_down(fetch, clock):
-    """Repeated requests for renewal fetch once a minute."""
+def test_renewing_has_a_budget(fetch, clock):
+    """A renewal right after a fetch works; requests for renewal fetch five times a minute at most."""
     kept = RefreshingValue(fetch, clock)
     kept.get()
-    assert kept.get(renew=True) == 1
+    assert [kept.get(renew=True) for _ in range(20)] == [2, 3, 4, 5, *[6] * 16]
     clock.now = 59
-    assert kept.get(renew=True) == 1
+    assert kept.get(renew=True) == 6
     clock.now = 61
-    assert [kept.get(renew=True), kept.get(renew=True)] == [2, 2]
-    clock.now = 122
-    assert kept.get(renew=True) == 3
+    assert [kept.get(renew=True) for _ in range(20)] == [7, 8, 9, 10, *[11] * 16]
+    assert [kept.get(), fetch.calls] == [11, 11]
+
+
+def test_a_failed_renewal_says_so(fetch, clock):
+    """Whoever asks for a renewal learns that it failed, also without a fetch; the old value stays for the others."""
+    kept = RefreshingValue(fetch, clock)
+    kept.get()
+    fetch.fails = True
+    for _ in range(20):
+        with pytest.raises(ConnectionError):
+            kept.get(renew=True)
+        assert kept.get() == 1
+    assert fetch.calls == 6
+    fetch.fails = False
+    clock.now += 61
+    assert [kept.get(renew=True), kept.get()] == [7, 7]
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -1,5 +1,6 @@
 """Every failure of a sign-in, caused at the demo directory, and its text for the person."""
 
+import json
 import re
 import time
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -10,10 +11,11 @@ from jar import Jar
 from tab import finishes, open_tab, registered, sign_in_as
 
 from azure_auth.auth.core import services
+from azure_auth.auth.entra.http import refusal
 from azure_auth.auth.sessions.flows import FLOW_SECONDS
 from azure_auth.demo.id_tokens import FORGERIES
 from azure_auth.error_texts import ERROR_TEXTS
-from azure_auth.errors import FlowExpired, FlowForeign, FlowTaken, FlowUnknown
+from azure_auth.errors import FlowExpired, FlowForeign, FlowTaken, FlowUnknown, Refused
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -48,10 +50,103 @@ BY_NUMBER = {
     99999: ("unforeseen", "Microsoft did not sign you in", HELP_DESK),
 }
 
+KINDS = {
+    "blocked_by_policy": {
+        53000,
+        53001,
+        53002,
+        53003,
+        53004,
+        53009,
+        53010,
+        53011,
+        530001,
+        530002,
+        530003,
+        530032,
+        530035,
+    }
+    | {50002, 50005, 50097, 50129, 50131, 50155, 50187, 500021, 500022, 500212, 500213},
+    "consent_missing": (65001, 90008, 90094, 90095),
+    "proof_missing": (50072, 50074, 50076, 50078, 50079, 50125, 50158, 500121),
+    "other_tenant": (16000, 16003, 50014, 50020, 50034, 51004, 90072, 500208),
+    "password_expired": (50055, 50135, 50144),
+    "account_locked": (50053,),
+    "sign_in_needed": (50058, 50089, 50132, 50133, 50173),
+    "credential_refused": {50012, 70002, 70021, 500133, 700024, 700025, 700027, 700030, 700211, 700212, 700213}
+    | {7000215, 7000222},
+    "redirect_unknown": (50011, 70004, 500112, 900971, 9002327),
+    "app_unknown": (50059, 50128, 50194, 70001, 90002, 90019, 90038, 700011, 700016),
+    "app_disabled": (1000031, 7000112),
+    "scopes_wrong": (
+        28002,
+        50001,
+        65005,
+        70011,
+        500011,
+        500014,
+        650052,
+        650053,
+        650054,
+        650056,
+        650057,
+        700022,
+        700023,
+    ),
+    "request_refused": (70003, 70005, 90014, 90023, 900144),
+    "cancelled": (65004,),
+}
+BY_OAUTH_ERROR = {
+    "access_denied": "refused",
+    "account_selection_required": "sign_in_needed",
+    "consent_required": "consent_missing",
+    "interaction_required": "sign_in_needed",
+    "invalid_client": "credential_refused",
+    "invalid_grant": "refused",
+    "invalid_request": "request_refused",
+    "invalid_resource": "scopes_wrong",
+    "invalid_scope": "scopes_wrong",
+    "login_required": "sign_in_needed",
+    "something_new": "refused",
+    "unauthorized_client": "app_unknown",
+    "unsupported_response_type": "request_refused",
+}
+HOPELESS = {"credential_refused", "redirect_unknown", "app_unknown", "app_disabled", "scopes_wrong", "request_refused"}
+
+
+@pytest.mark.parametrize(("code", "number"), [(code, number) for code, numbers in KINDS.items() for number in numbers])
+def test_a_number_has_its_kind(code, number):
+    """Whatever OAuth's code, a number on Microsoft's page of error codes that people meet decides."""
+    for error in BY_OAUTH_ERROR:
+        for said in ({"error_codes": [number]}, {"error_description": f"AADSTS{number}: text"}):
+            assert refusal({"error": error, **said}).code == code
+
+
+@pytest.mark.parametrize("error", BY_OAUTH_ERROR)
+def test_an_unknown_number_leaves_it_to_oauth(error):
+    """OAuth's code decides if no number is known; nobody is said to have cancelled by guess."""
+    for number in (99999, 5300, 153003):
+        failure = refusal({"error": error, "error_description": f"AADSTS{number}: text"})
+        assert failure.code == BY_OAUTH_ERROR[error]
+        assert f"AADSTS{number}" in failure.detail
+
+
+@pytest.mark.parametrize("code", [code for code, text in ERROR_TEXTS.items() if text.numbers] + ["refused"])
+def test_nobody_is_asked_to_try_what_cannot_help(code):
+    """While the app or its registration is faulty, "Start page" takes the place of "Try again"; other controls stay."""
+    shown = Refused(code=code).shown("/auth/sign-in", "/auth/sign-in?prompt=select_account")
+    expected = ("Start page", "/") if code in HOPELESS else ("Try again", "/auth/sign-in")
+    assert (shown["way_on"], shown["again"]) == expected
+    assert shown["other_account"]
+    if code in HOPELESS:
+        assert "ry again" not in shown["message"]
+        assert ERROR_TEXTS[code].advice
+
 
 def test_no_number_is_left_out():
-    """Each AADSTS number with its own text has a row above."""
-    assert {number for text in ERROR_TEXTS.values() for number in text.numbers} == {*BY_NUMBER} - {99999}
+    """Each AADSTS number with its own text has a row above or below."""
+    rows = {*BY_NUMBER, *(number for numbers in KINDS.values() for number in numbers)}
+    assert {number for text in ERROR_TEXTS.values() for number in text.numbers} <= rows
 
 
 @pytest.mark.parametrize("endpoint", ["authorize", "token"])
@@ -168,6 +263,42 @@ async def test_a_forged_callback_has_its_words(tab, directory):
     assert "It was started in another browser" in tab.told["failure"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ("admin_consent=True&tenant=evil.example", "consent_answered"),
+        ("admin_consent=True&state=12345&tenant=x&scope=y", "consent_answered"),
+        ("admin_consent=True&tenant=x&error=consent_required&error_description=AADSTS65004: evil", "consent_answered"),
+        ("error=access_denied", "answer_unasked"),
+        ("error=access_denied&error_subcode=cancel", "answer_unasked"),
+        ("error=server_error&error_description=AADSTS90033: evil", "answer_unasked"),
+        ("error=evil&error=access_denied&state=", "answer_unasked"),
+        ("error=access_denied&state=unknown", "flow_foreign"),
+        ("code=evil", "flow_foreign"),
+        ("code=evil&code=evil&state=a&state=b", "flow_foreign"),
+        ("session_state=evil", "flow_foreign"),
+        ("tenant=evil.example", "flow_foreign"),
+        ("", "flow_foreign"),
+    ],
+)
+async def test_an_answer_to_nobody_has_neutral_words(tab, directory, caplog, query, code):
+    """An answer without a flow of this browser grants nothing, and none of its text reaches page or log.
+
+    Microsoft's page "Admin consent on the Microsoft identity platform" has the parameters; a refusal says
+    `admin_consent=True` too.
+    """
+    await tab.opens(f"/callback?{query}", "callback")
+    assert not tab.state.check_auth
+    told = tab.told["failure"]
+    assert told["heading"] == ERROR_TEXTS[code].heading
+    assert told["reference"]
+    assert told["way_on"] == "Try again"
+    (line,) = [json.loads(record.getMessage()) for record in caplog.records if record.name == "azure_auth.audit"]
+    assert (line["event"], line["failure"], line["reference"]) == ("failed", code, told["reference"])
+    assert "person" not in line
+    assert "evil" not in f"{told}{line}"
+
+
 async def test_a_wrong_credential_of_ours_has_its_words(directory, environ, make_sign_in, monkeypatch):
     """When the directory refuses the app's secret, the page says that the account is fine."""
     wrong = Settings.load({**environ, "AZURE_CLIENT_SECRET": "not-the-secret"})
@@ -195,25 +326,22 @@ async def test_no_forgery_signs_anybody_in(tab, directory, forgery):
     with directory.fault(endpoint="token", forge=forgery):
         await sign_in_as(tab, directory, "Ada Lovelace")
     assert not tab.state.check_auth
-    expected = (
-        "Microsoft's answer was incomplete"
-        if forgery in ("no_token", "not_a_jwt")
-        else "Your sign-in could not be verified"
-    )
-    assert tab.told["failure"]["heading"] == expected
+    expected = {
+        **dict.fromkeys(("no_token", "not_a_jwt"), "Microsoft's answer was incomplete"),
+        **dict.fromkeys(("exp_wrong", "nbf_wrong", "iat_wrong"), "The clocks do not agree"),
+    }
+    assert tab.told["failure"]["heading"] == expected.get(forgery, "Your sign-in could not be verified")
     assert await sign_in_as(tab, directory, "Ada Lovelace")
     assert tab.state.check_auth
 
 
 async def test_keys_that_roll_over_lock_nobody_out(directory, settings, make_sign_in, monkeypatch):
-    """After a key roll-over, the new key is fetched when the cool-down is over."""
-    clock = Clock()
-    registered(make_sign_in(settings, clock))
+    """After a key roll-over, the new key is fetched at once, also right after the last fetch."""
+    registered(make_sign_in(settings, Clock()))
     tab = open_tab()
     await sign_in_as(tab, directory, "Ada Lovelace")
     tab.cookies.pop("azure_auth_session")
     with directory.fault(endpoint="keys", roll_over=True):
-        clock.now += 61
         await sign_in_as(tab, directory, "Ada Lovelace")
     assert tab.state.check_auth
 

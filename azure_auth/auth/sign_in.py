@@ -178,7 +178,7 @@ class SignIn:
         try:
             await self._limits.admit("callback", browser, address)
             if cookie is None:
-                raise FlowForeign("no cookie of this flow")
+                raise _foreign(answer)
             if cookie.failure:
                 raise cookie.failure.with_traceback(None)  # the tab shows the same instance again
             if cookie.age(self.clock()) >= FLOW_SECONDS:
@@ -250,6 +250,15 @@ class SignIn:
             if given := self._add(new, cookies, instead_of):
                 return Redirect(f"{self._redirect_uri}?state={state}", given)
         return Redirect(f"{self._redirect_uri}?problem={failure.code}&reference={failure.reference}")
+
+
+def _foreign(answer: Mapping[str, str]) -> FlowForeign:
+    """Return the failure for an answer to no flow of this browser; the answer itself is not trusted."""
+    if "admin_consent" in answer:
+        return errors.ConsentAnswered()
+    if "error" in answer and not answer.get("state"):
+        return errors.AnswerUnasked()
+    return FlowForeign("no cookie of this flow")
 
 
 def _record(failure: AuthError, address: str) -> None:

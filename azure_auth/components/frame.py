@@ -61,7 +61,7 @@ def _failed() -> rx.Component:
             role="alert",
         ),
         rx.el.div(
-            full_page_link("Try again", failure["again"], PRIMARY),
+            full_page_link(failure["way_on"], failure["again"], PRIMARY),
             rx.cond(
                 failure["other_account"], full_page_link("Use another account", failure["other_account"], SECONDARY)
             ),

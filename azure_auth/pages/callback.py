@@ -2,7 +2,8 @@
 
 import reflex as rx
 
-from azure_auth.auth import public
+from azure_auth.auth import State, public
+from azure_auth.components.brand import APP_NAME
 from azure_auth.components.frame import frame, waiting
 
 
@@ -10,3 +11,8 @@ from azure_auth.components.frame import frame, waiting
 def callback() -> rx.Component:
     """Return the page."""
     return frame(waiting("Signing you in…"))
+
+
+def callback_title() -> rx.Var[str]:
+    """Return the title of the page, which changes when the sign-in has failed."""
+    return rx.cond(State.failure["heading"], f"Sign-in failed · {APP_NAME}", f"Signing in · {APP_NAME}")

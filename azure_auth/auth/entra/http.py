@@ -19,12 +19,20 @@ from azure_auth.settings.parsing import GUID
 _T = TypeVar("_T")
 _BY_NUMBER = {number: code for code, text in ERROR_TEXTS.items() for number in text.numbers}
 _BY_OAUTH_ERROR = {
-    "access_denied": "cancelled",
+    "access_denied": "cancelled",  # counts only without a number, as when a person cancels at the account picker
+    "account_selection_required": "sign_in_needed",
     "consent_required": "consent_missing",
     "interaction_required": "sign_in_needed",
     "invalid_client": "credential_refused",
+    "invalid_request": "request_refused",
+    "invalid_resource": "scopes_wrong",
+    "invalid_scope": "scopes_wrong",
     "login_required": "sign_in_needed",
+    "unauthorized_client": "app_unknown",
+    "unsupported_grant_type": "request_refused",
+    "unsupported_response_type": "request_refused",
 }
+"""What OAuth's code says if no AADSTS number is known (RFC 6749 §4.1.2.1 and §5.2, OpenID Connect Core §3.1.2.6)."""
 
 
 class DirectoryHttp(httpx.Client):
@@ -80,9 +88,14 @@ def refusal(result: Mapping[str, Any]) -> AuthError:
     if error in ("server_error", "temporarily_unavailable"):
         return Unavailable(" ".join([f"oauth_error={error}", *ids]))
     numbers = _numbers(result)
-    known = [_BY_NUMBER[number] for number in numbers if number in _BY_NUMBER]
-    code = known[0] if known else "refused" if numbers else _BY_OAUTH_ERROR.get(error, "refused")
+    known = filter(None, map(_code_of, numbers))
+    by_error = "refused" if numbers and error == "access_denied" else _BY_OAUTH_ERROR.get(error, "refused")
+    code = next(known, by_error)
     return Refused(" ".join([f"oauth_error={error}", *(f"AADSTS{number}" for number in numbers), *ids]), code=code)
+
+
+def _code_of(number: int) -> str | None:
+    return "blocked_by_policy" if re.fullmatch(r"530\d{2,3}", str(number)) else _BY_NUMBER.get(number)
 
 
 def _numbers(result: Mapping[str, Any]) -> list[int]:

@@ -1,6 +1,7 @@
 """A value from the network that all threads share. One fetch serves all callers; the old value stays if it fails."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Lock
@@ -9,6 +10,8 @@ from typing import Generic, TypeVar
 _T = TypeVar("_T")
 _LIFETIME = 24 * 3600.0
 _COOL_DOWN = 60.0
+_RENEWALS = 5
+"""Maximum number of renewals in `_COOL_DOWN` seconds, so that forged tokens cannot make the app ask ever again."""
 _LONGEST_WAIT_SECONDS = 30.0
 
 
@@ -16,7 +19,7 @@ class RefreshingValue(Generic[_T]):
     """Fetches its value on first use, and again after a day. It is thread-safe.
 
     Without an older value, a failed fetch raises in all callers that waited for it, and the next caller fetches again.
-    With an older value, `get` returns that, and fetches again at most once a minute.
+    With an older value, `get` returns that, and fetches again at most once a minute; a renewal raises.
     """
 
     def __init__(self, fetch: Callable[[], _T], clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,39 +28,50 @@ class RefreshingValue(Generic[_T]):
         self._running: Future[_T] | None = None
         self._value: _T | None = None
         self._fetched = self._tried = 0.0
+        self._renewals: deque[float] = deque(maxlen=_RENEWALS)
+        self._failure: BaseException | None = None
 
     def get(self, *, renew: bool = False) -> _T:
-        """Return the value; with `renew`, fetch again even if it is less than a day old, but at most once a minute.
+        """Return the value; with `renew`, fetch again even if it is less than a day old, but a few times a minute only.
 
-        Without an older value, this raises the error of `fetch`, or TimeoutError when another thread's takes too long.
+        Without an older value, and with `renew`, this raises the error of `fetch`, or TimeoutError when another
+        thread's takes too long.
         """
         with self._lock:
-            value, running, is_ours = self._value, self._running, False
-            if value is not None:
-                young = not renew and self._clock() - self._fetched < _LIFETIME
-                if young or self._clock() - self._tried < _COOL_DOWN:
+            value, running, is_ours, now = self._value, self._running, False, self._clock()
+            if value is not None and not renew:
+                if now - self._fetched < _LIFETIME or now - self._tried < _COOL_DOWN:
                     return value
+            elif value is not None and running is None and self._renewals_are_spent(now):
+                if self._failure:
+                    raise self._failure.with_traceback(None)
+                return value
             if running is None:
                 running, is_ours = Future[_T](), True
                 self._running = running
+                if renew:
+                    self._renewals.append(now)
         if is_ours:
             self._run(running)
         try:
             return running.result(_LONGEST_WAIT_SECONDS)
         except Exception:
-            if value is None:
+            if value is None or renew:
                 raise
             return value
+
+    def _renewals_are_spent(self, now: float) -> bool:
+        return len(self._renewals) == _RENEWALS and now - self._renewals[0] < _COOL_DOWN
 
     def _run(self, running: "Future[_T]") -> None:
         try:
             fetched = self._fetch()
         except BaseException as failure:  # other threads wait for the result, so they get any failure
             with self._lock:
-                self._running, self._tried = None, self._clock()
+                self._running, self._tried, self._failure = None, self._clock(), failure
             running.set_exception(failure)
         else:
             with self._lock:
-                self._running, self._value = None, fetched
+                self._running, self._value, self._failure = None, fetched, None
                 self._fetched = self._tried = self._clock()
             running.set_result(fetched)

@@ -39,6 +39,17 @@ _LEAVE = Template("""useEffect(() => {
 }, [$to, $ticket]);""")
 """Navigates once, though React's strict mode runs effects twice in development. With a ticket, the browser fetches its
 session cookie first. Signing out deletes the stored fragment."""
+_FORGET = Template("""useLayoutEffect(() => {
+  if (!$heading || here().split("?")[0] !== "/callback") return;
+  const asked = new URLSearchParams(window.location.search);
+  const kept = new URLSearchParams();
+  for (const name of ["state", "problem", "reference", "error", "admin_consent"])
+    if (asked.has(name)) kept.set(name, asked.get(name));
+  const query = kept.toString();
+  window.history.replaceState(window.history.state, "", window.location.pathname + (query && "?" + query));
+}, [$heading]);""")
+"""Takes the code, and all else of Microsoft's answer, out of the address of a failed sign-in. What stays lets a reload
+show the same failure; the `state` is spent."""
 _MEMORY = """useEffect(() => {
   const hide = (event) => { document.body.hidden = event.persisted; };
   const reload = (event) => { if (event.persisted) window.location.reload(); };
@@ -59,18 +70,24 @@ def leave(state: Any, backend_url: str) -> rx.Component:
     history entry, so that Back does not repeat the sign-in.
 
     Args:
-        state: Has the vars `leaving_to` and `ticket`.
+        state: Has the vars `leaving_to`, `ticket` and `failure`.
         backend_url: The origin of the sign-in routes; in development it is not that of the pages.
     """
 
     class Leave(rx.Fragment):
         def add_imports(self) -> rx.ImportDict:
-            return {"react": ["useEffect", "useRef"]}
+            return {"react": ["useEffect", "useLayoutEffect", "useRef"]}
 
         def add_hooks(self) -> list[str | rx.Var[Any]]:
             to, ticket = rx.Var.create(state.leaving_to), rx.Var.create(state.ticket)
+            heading = rx.Var.create(state.failure["heading"])
             script = _LEAVE.substitute(to=str(to), ticket=str(ticket), backend=backend_url)
-            return ['const left = useRef("");', _FRAGMENT, rx.Var(script, _var_data=var_data(to, ticket)), _MEMORY]
+            forget = _FORGET.substitute(heading=str(heading))
+            hooks: list[rx.Var[Any]] = [
+                rx.Var(script, _var_data=var_data(to, ticket)),
+                rx.Var(forget, _var_data=var_data(heading)),
+            ]
+            return ['const left = useRef("");', _FRAGMENT, *hooks, _MEMORY]
 
     def leave_page() -> rx.Component:
         return Leave.create()
