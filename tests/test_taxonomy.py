@@ -11,7 +11,7 @@ from jar import Jar
 from tab import finishes, open_tab, registered, sign_in_as
 
 from azure_auth.auth.core import services
-from azure_auth.auth.entra.http import refusal
+from azure_auth.auth.entra.refusals import refusal
 from azure_auth.auth.sessions.flows import FLOW_SECONDS
 from azure_auth.demo.id_tokens import FORGERIES
 from azure_auth.error_texts import ERROR_TEXTS

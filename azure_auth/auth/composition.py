@@ -109,6 +109,8 @@ async def _lifespan(sign_in: SignIn, client: Client, store: Store) -> AsyncGener
     settings = sign_in.settings
     whom = "the demo directory" if settings.demo else f"{settings.authority_host}/{settings.tenant_id}"
     print(f"Sign-in asks {whom}; the redirect URI is {settings.public_url}/callback", flush=True)
+    for note in settings.notes:
+        print(note, flush=True)
     keep_lines_whole()
     install_redaction()
     listening = asyncio.create_task(sign_in.sessions.listen())

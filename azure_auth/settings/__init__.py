@@ -36,6 +36,7 @@ class Settings:
     demo: bool  # whether the demo directory replaces Entra
     upload_bytes: int  # maximum length of an uploaded form
     upload_parts: int  # maximum number of files and fields in an uploaded form
+    notes: tuple[str, ...]  # what the operator should know at the start, one sentence each
     audit_file: Path | None  # the file of the audit trail; None for standard output
 
     @classmethod
@@ -65,6 +66,7 @@ class Settings:
             demo=is_demo,
             upload_bytes=1_000_000 * env.value("UPLOAD_MAX_MB", parsing.positive, 200),
             upload_parts=env.value("UPLOAD_MAX_FILES", parsing.positive, 50),
+            notes=tuple(env.notes),
             audit_file=env.value("AUDIT_FILE", parsing.writable_file, None),
         )
         if env.faults:

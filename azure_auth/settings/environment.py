@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from azure_auth.settings import clouds, parsing
+from azure_auth.settings import clouds, network, parsing
 from azure_auth.settings.credentials import Credential, certificate, federated_token
 
 _T = TypeVar("_T")
@@ -25,6 +25,7 @@ class Environment:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self.faults: list[str] = []  # one sentence for each
+        self.notes: list[str] = []  # what the app says at its start
         self.mode = environ.get("REFLEX_ENV_MODE") or "dev"  # how Reflex was started: `dev`, `preview` or `prod`
         port = environ.get("REFLEX_BACKEND_PORT") or 8000
         # Where Reflex's development server has the backend.
@@ -74,6 +75,9 @@ class Environment:
 
     def registration(self, why_no_demo: str) -> tuple[str, str, Credential]:
         """Read tenant, client and credential. If all are missing, add why the demo directory does not replace Entra."""
+        for fault in network.faults(self._environ):
+            self._fault(*fault)
+        self.notes += network.notes(self._environ)
         tenant_id = self._required(_TENANT, parsing.tenant, 'the "Directory (tenant) ID"')
         client_id = self._required(_CLIENT, parsing.guid, 'the "Application (client) ID"')
         credential = self._credential()

@@ -22,9 +22,10 @@ import httpx
 import msal
 
 from azure_auth.auth.entra.discovery import Endpoints, read_discovery
-from azure_auth.auth.entra.http import DirectoryHttp, refusal, translated
+from azure_auth.auth.entra.http import DirectoryHttp, translated
 from azure_auth.auth.entra.id_token import SigningKey, SigningKeys, read_keys, validate
 from azure_auth.auth.entra.refreshing import RefreshingValue
+from azure_auth.auth.entra.refusals import refusal
 from azure_auth.auth.identity import Identity
 from azure_auth.errors import AnswerIncomplete, AuthError, KeysUnreachable, SignInFailed, Slow, Unavailable, whereabouts
 from azure_auth.settings import Settings
@@ -165,8 +166,8 @@ class Client:
         endpoints = self._directory.get().endpoints
         try:
             return read_keys(self._get_json(endpoints.keys))
-        except (AuthError, httpx.HTTPError, ValueError) as why:
-            raise KeysUnreachable(whereabouts(why)) from why
+        except (AuthError, ValueError) as why:
+            raise KeysUnreachable(why.detail if isinstance(why, AuthError) else whereabouts(why)) from why
 
     def _get_json(self, url: str) -> dict[str, Any]:
         response = self._http.get(url)

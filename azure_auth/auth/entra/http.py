@@ -1,50 +1,62 @@
-"""Sends requests to the directory, and turns what it, httpx and MSAL report into errors of this app.
+"""Sends requests to the directory, and turns what httpx and MSAL raise into errors of this app.
 
-There are timeouts, and one retry when no connection came about. No text of theirs gets into an error.
+Each request has one deadline, a maximum length of the answer, and one retry when no connection came about.
 """
 
-import re
-from collections.abc import Callable, Mapping
+import socket
+import ssl
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from time import monotonic
 from typing import Any, TypeVar
 
 import httpx
 
 from azure_auth import errors
-from azure_auth.error_texts import ERROR_TEXTS
-from azure_auth.errors import AnswerIncomplete, AuthError, Refused, Slow, Throttled, TokenInvalid, Unavailable
-from azure_auth.settings.parsing import GUID
+from azure_auth.errors import AnswerIncomplete, AuthError, Slow, Throttled, TokenInvalid, Unavailable
 
 _T = TypeVar("_T")
-_BY_NUMBER = {number: code for code, text in ERROR_TEXTS.items() for number in text.numbers}
-_BY_OAUTH_ERROR = {
-    "access_denied": "cancelled",  # counts only without a number, as when a person cancels at the account picker
-    "account_selection_required": "sign_in_needed",
-    "consent_required": "consent_missing",
-    "interaction_required": "sign_in_needed",
-    "invalid_client": "credential_refused",
-    "invalid_request": "request_refused",
-    "invalid_resource": "scopes_wrong",
-    "invalid_scope": "scopes_wrong",
-    "login_required": "sign_in_needed",
-    "unauthorized_client": "app_unknown",
-    "unsupported_grant_type": "request_refused",
-    "unsupported_response_type": "request_refused",
-}
-"""What OAuth's code says if no AADSTS number is known (RFC 6749 §4.1.2.1 and §5.2, OpenID Connect Core §3.1.2.6)."""
+_ANSWER_BYTES = 1_000_000
+"""Maximum length of an answer, unpacked. Entra's keys have some 20,000 bytes, and a token with 200 groups as many."""
+_HEADERS_OF_THE_BODY = {"content-encoding", "content-length", "transfer-encoding"}
+_WRONG_NAME, _NOT_YET_VALID, _EXPIRED = {62, 64}, 9, 10
+"""OpenSSL's X509_V_ERR_*."""
+_deadline: ContextVar[float] = ContextVar("deadline")
+"""When the request that this thread sends must be over, by the monotonic clock."""
+
+
+class _Socket(ssl.SSLSocket):
+    """A socket whose timeouts end at the deadline. httpx's own begin anew with each read, so a drip would never end."""
+
+    def settimeout(self, value: float | None, /) -> None:
+        left = _deadline.get(float("inf")) - monotonic()
+        if left <= 0:
+            raise TimeoutError
+        super().settimeout(left if value is None else min(value, left))
 
 
 class DirectoryHttp(httpx.Client):
     """Sends all requests to the directory. TLS trust and proxies follow the environment.
 
-    Status 429 and 5xx raise here, because MSAL would cache them or read them as an answer.
+    Everything that goes wrong raises here as an AuthError; MSAL would cache status 429 and 5xx, or read them as an
+    answer.
     """
 
-    def __init__(self, at_once: int, mounts: Mapping[str, httpx.BaseTransport] | None) -> None:
-        """Open `at_once` connections at most; `mounts` are transports by address, as in httpx."""
+    def __init__(self, at_once: int, mounts: Mapping[str, httpx.BaseTransport] | None, seconds: float = 25) -> None:
+        """Open `at_once` connections at most, and wait `seconds` for an answer.
+
+        `mounts` are transports by address, as in httpx. With them, proxies and TLS trust do not follow the environment,
+        because the directory is on this machine.
+        """
+        self._seconds = seconds
         limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
-        super().__init__(timeout=httpx.Timeout(25, connect=5, pool=5), limits=limits, mounts=mounts)
+        trusted = httpx.create_ssl_context(trust_env=not mounts)
+        trusted.sslsocket_class = _Socket
+        timeout = httpx.Timeout(seconds, connect=5, pool=5)
+        super().__init__(verify=trusted, trust_env=not mounts, timeout=timeout, limits=limits, mounts=mounts)
 
     def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:
         """Build a request. MSAL passes a client assertion as bytes, which httpx would send as their Python repr."""
@@ -54,16 +66,95 @@ class DirectoryHttp(httpx.Client):
         return super().build_request(method, url, **options)
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        """Send a request. Retry once when no connection came about, because then nothing was sent."""
-        try:
-            response = super().send(request, **options)
-        except (httpx.ConnectError, httpx.ConnectTimeout):
-            response = super().send(request, **options)
+        """Send a request and read the whole answer. Retry once when no connection came about, as nothing was sent.
+
+        Raises:
+            Slow: When the answer is not there in time.
+            Throttled: At status 429.
+            Unavailable: At status 5xx, and when the directory cannot be reached.
+            AnswerIncomplete: When the answer is too long.
+        """
+        options["stream"] = True
+        with _until(monotonic() + self._seconds), _explained(request):
+            try:
+                response = super().send(request, **options)
+            except (httpx.ConnectError, httpx.ConnectTimeout):
+                response = super().send(request, **options)
+            try:
+                body = _read(response)
+            finally:
+                response.close()
         if response.status_code == 429:
             raise Throttled(_retry_after(response.headers.get("Retry-After", "")))
         if response.status_code >= 500:
             raise Unavailable(f"status {response.status_code}")
-        return response
+        headers = [(k, v) for k, v in response.headers.multi_items() if k.lower() not in _HEADERS_OF_THE_BODY]
+        return httpx.Response(response.status_code, headers=headers, content=body, request=request)
+
+
+@contextmanager
+def _until(deadline: float) -> Generator[None]:
+    token = _deadline.set(deadline)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def _read(response: httpx.Response) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > _ANSWER_BYTES:
+            raise AnswerIncomplete(f"the answer is longer than {_ANSWER_BYTES} bytes")
+        if monotonic() > _deadline.get():  # without TLS, as in development, no socket looks at it
+            raise httpx.ReadTimeout("too slow")
+    return bytes(body)
+
+
+@contextmanager
+def _explained(request: httpx.Request) -> Generator[None]:
+    """Turn what httpx raises into an error whose detail says what is wrong, where, and which setting helps."""
+    via = ""
+
+    def trace(event: str, about: Mapping[str, Any]) -> None:
+        nonlocal via
+        if event == "connection.connect_tcp.started" and about["host"] != request.url.host:
+            via = f" by the proxy {about['host']}:{about['port']}"
+
+    request.extensions["trace"] = trace
+    try:
+        yield
+    except (httpx.TimeoutException, TimeoutError) as why:
+        raise Slow(f"{type(why).__name__}, host {request.url.netloc.decode()}{via}") from why
+    except httpx.HTTPError as why:
+        raise Unavailable(_reason(why, f"host {request.url.netloc.decode()}{via}")) from why
+
+
+def _reason(why: BaseException, place: str) -> str:
+    """Return what is wrong and what to set. Only these texts, and OpenSSL's, get into the log."""
+    one: BaseException | None = why
+    while one is not None:
+        match one:
+            case ssl.SSLCertVerificationError(verify_code=code, verify_message=said):
+                if code in _WRONG_NAME:
+                    return f"the certificate is for another name, {place}: check AZURE_AUTHORITY_HOST and the proxy"
+                if code in (_NOT_YET_VALID, _EXPIRED):
+                    return f"{said}, {place}: check this machine's clock, else that host's certificate"
+                return f"{said}, {place}: set SSL_CERT_FILE to a file with the certificates to trust"
+            case ssl.SSLError():
+                return f"no TLS ({one.reason}), {place}: check HTTPS_PROXY and what is on the way"
+            case socket.gaierror():
+                return f"the name is unknown, {place}: check AZURE_AUTHORITY_HOST, HTTPS_PROXY and this machine's DNS"
+            case ConnectionRefusedError():
+                return f"the port is closed, {place}: check HTTPS_PROXY, and that a firewall lets the app out"
+            case httpx.ProxyError():
+                status = str(one)[:3]
+                told = f"answers {status}" if status.isdigit() else "does not answer as a proxy"
+                return f"the proxy {told}, {place}: check HTTPS_PROXY and its credentials"
+            case _:
+                one = one.__cause__ or one.__context__
+    return f"{type(why).__name__}, {place}"
 
 
 def _retry_after(value: str) -> int | None:
@@ -77,44 +168,14 @@ def _retry_after(value: str) -> int | None:
     return max(0, round((when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()))
 
 
-def refusal(result: Mapping[str, Any]) -> AuthError:
-    """Return the error for an OAuth error response (RFC 6749 §4.1.2.1 and §5.2), from the browser or the directory.
-
-    The first known AADSTS number decides, else OAuth's code. The detail has only these and Microsoft's ids: the text of
-    the response may contain personal data.
-    """
-    error = str(result["error"]) if re.fullmatch(r"[a-z_]{1,40}", str(result["error"])) else "other"
-    ids = [f"{name}={result[name]}" for name in ("trace_id", "correlation_id") if GUID.fullmatch(str(result.get(name)))]
-    if error in ("server_error", "temporarily_unavailable"):
-        return Unavailable(" ".join([f"oauth_error={error}", *ids]))
-    numbers = _numbers(result)
-    known = filter(None, map(_code_of, numbers))
-    by_error = "refused" if numbers and error == "access_denied" else _BY_OAUTH_ERROR.get(error, "refused")
-    code = next(known, by_error)
-    return Refused(" ".join([f"oauth_error={error}", *(f"AADSTS{number}" for number in numbers), *ids]), code=code)
-
-
-def _code_of(number: int) -> str | None:
-    return "blocked_by_policy" if re.fullmatch(r"530\d{2,3}", str(number)) else _BY_NUMBER.get(number)
-
-
-def _numbers(result: Mapping[str, Any]) -> list[int]:
-    """Return the AADSTS numbers, most specific first. The browser's query has one in its description."""
-    codes: list[Any] = result["error_codes"] if isinstance(result.get("error_codes"), list) else []
-    described = re.findall(r"AADSTS(\d{1,9})", str(result.get("error_description", "")))[:1]
-    return [int(code) for code in codes if isinstance(code, int)] or [int(number) for number in described]
-
-
 def translated(ask: Callable[[], _T]) -> _T:
-    """Call `ask`, and turn what httpx and MSAL raise into errors of this app."""
+    """Call `ask`, and turn what MSAL raises into errors of this app."""
     try:
         return ask()
     except AuthError as why:
         raise why.again() from None  # callers that wait for one fetch share its failure, but not its reference and page
-    except (httpx.TimeoutException, TimeoutError) as why:
+    except TimeoutError as why:  # another thread's fetch takes too long
         raise Slow(type(why).__name__) from why
-    except httpx.HTTPError as why:
-        raise Unavailable(type(why).__name__) from why
     except RuntimeError as why:  # MSAL raises it for the nonce of another flow
         raise TokenInvalid(errors.whereabouts(why)) from why
     except Exception as why:  # MSAL has no error of its own for an unreadable answer

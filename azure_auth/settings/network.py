@@ -1,0 +1,69 @@
+"""Checks the variables by which httpx finds proxies and trust; it reads them itself, and fails at the first sign-in."""
+
+import re
+import ssl
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+_PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+_OTHERS_TRUST = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_HOST = re.compile(r"[!-~ ]*")
+
+
+def faults(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the name of each variable that httpx cannot use, and what is wrong with it; never its value."""
+    given = {name: environ[name] for base in _PROXIES for name in (base, base.lower()) if environ.get(name)}
+    exceptions = {name: environ[name].split(",") for name in ("NO_PROXY", "no_proxy") if environ.get(name)}
+    if not any(host.strip() == "*" for hosts in exceptions.values() for host in hosts):
+        yield from ((name, why) for name, value in given.items() if (why := _proxy(value)))
+        for name, hosts in exceptions.items():
+            if any(not _usable(host.strip()) for host in hosts):
+                yield name, "has an entry that cannot be used: write hosts, IPv4 networks, and IPv6 without brackets"
+    if why := _trust(environ.get("SSL_CERT_FILE", ""), environ.get("SSL_CERT_DIR", "")):
+        yield why
+
+
+def notes(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield what the app says at its start about variables that are for other programs."""
+    if not environ.get("SSL_CERT_FILE") and (name := next(filter(environ.get, _OTHERS_TRUST), None)):
+        yield f"{name} is for other programs; this app trusts what SSL_CERT_FILE names"
+
+
+def _proxy(value: str) -> str:
+    """Return what is wrong with the address of a proxy; empty if nothing."""
+    write = "write it like http://proxy.example.com:3128"
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        _ = parts.port
+    except ValueError:
+        return f"is not an address: {write}"
+    if parts.scheme.startswith("socks"):
+        return f"is a SOCKS proxy, which the app cannot use: {write}, or start the app without it"
+    proper = parts.scheme in ("http", "https") and value == value.strip()
+    return "" if proper else f"does not begin with http:// or https://: {write}"
+
+
+def _usable(host: str) -> bool:
+    """Return whether httpx can read an entry of NO_PROXY."""
+    try:
+        ip_address(host)
+    except ValueError:
+        _, colon, port = host.partition(":")
+        return bool(_HOST.fullmatch(host)) and "[" not in host and (not colon or port.isdigit())
+    return True
+
+
+def _trust(file: str, folder: str) -> tuple[str, str] | None:
+    """Return the variable that names no certificates, and what is wrong; httpx reads the folder without a file."""
+    if file:
+        try:
+            ssl.create_default_context(cafile=file)
+        except ssl.SSLError:
+            return "SSL_CERT_FILE", "has no certificate that can be read: give a file in the PEM format"
+        except OSError as why:
+            return "SSL_CERT_FILE", f"cannot be read ({why.strerror}): check the path and its permissions"
+    elif folder and not any(Path(path).is_dir() for path in folder.split(":")):
+        return "SSL_CERT_DIR", "names no folder: check the path"
+    return None

@@ -1,0 +1,341 @@
+"""What is between the app and the directory: certificates, proxies, names, and answers that never end."""
+
+import asyncio
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import free_port
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from forge import CLIENT, KEY, TENANT
+
+from azure_auth.auth.entra.client import Client
+from azure_auth.auth.entra.http import DirectoryHttp
+from azure_auth.errors import AnswerIncomplete, AuthError, NotConfigured, Slow, Unavailable
+from azure_auth.settings import Settings
+
+pytestmark = pytest.mark.anyio
+DAY = timedelta(days=1)
+APP = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": "hush-hush"}
+
+
+@pytest.fixture(autouse=True)
+def _without_proxies(monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+def certificate(folder: Path, name: str = "localhost", begins: timedelta = -DAY, ends: timedelta = DAY) -> Path:
+    """A certificate and its key in one file."""
+    now, subject = datetime.now(UTC), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(KEY.public_key())
+    builder = builder.serial_number(1).not_valid_before(now + begins).not_valid_after(now + ends)
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    private = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder / f"{name}.pem"
+    path.write_bytes(private + builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM))
+    return path
+
+
+Answer = Callable[[socket.socket], None]
+
+
+@contextmanager
+def listening(answer: Answer, pem: Path | None = None) -> Iterator[int]:
+    """A server on loopback that lets `answer` talk to each connection, by TLS if there is a certificate."""
+    context = None
+    if pem:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+
+    def talk(connection: socket.socket) -> None:
+        try:
+            with connection, context.wrap_socket(connection, server_side=True) if context else connection as peer:
+                peer.recv(65_536)
+                answer(peer)
+        except OSError:
+            pass  # the client is gone
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=talk, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def says(text: bytes) -> Answer:
+    return lambda peer: peer.sendall(text)
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def detail(url: str) -> str:
+    """What the log says about a request that fails; never its path or query."""
+    with DirectoryHttp(4, None) as http, pytest.raises(Unavailable) as caught:
+        http.get(f"{url}/path-of-it?secret=hush-hush")
+    assert caught.value.code == "unavailable"
+    assert not any(part in str(caught.value) for part in ("path-of-it", "secret", "hush-hush", "user:", "pass"))
+    return caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("given", "trusted", "says_"),
+    [
+        ({}, False, ["self-signed certificate", "SSL_CERT_FILE"]),
+        ({"name": "other.example"}, True, ["another name", "AZURE_AUTHORITY_HOST"]),
+        ({"begins": -2 * DAY, "ends": -DAY}, True, ["expired", "clock"]),
+        ({"begins": DAY, "ends": 2 * DAY}, True, ["not yet valid", "clock"]),
+    ],
+)
+def test_the_log_says_what_is_wrong_with_a_certificate(tmp_path, monkeypatch, given, trusted, says_):
+    """Who issued it, for which name and when are different faults, with different settings."""
+    pem = certificate(tmp_path, **given)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with listening(says(OK), pem) as port:
+        said = detail(f"https://localhost:{port}")
+        assert all(part in said for part in [*says_, f"localhost:{port}"]), said
+
+
+def test_a_trusted_certificate_is_no_fault(tmp_path, monkeypatch):
+    """The control: the same server is asked when SSL_CERT_FILE has its certificate."""
+    pem = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    with listening(says(OK), pem) as port, DirectoryHttp(4, None) as http:
+        assert http.get(f"https://localhost:{port}/").json() == {}
+
+
+def test_the_log_says_why_nobody_is_reached():
+    """A closed port, an unknown name and a server without TLS are told apart."""
+    port = free_port()
+    assert "the port is closed" in (said := detail(f"https://127.0.0.1:{port}"))
+    assert f"127.0.0.1:{port}" in said
+    assert "the name is unknown" in detail("https://directory.invalid")
+    with listening(says(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
+        assert "no TLS" in detail(f"https://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "says_"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", "the proxy answers 407"),
+        (b"HTTP/1.1 403 user:pass\r\nContent-Length: 0\r\n\r\n", "the proxy answers 403"),
+        (None, "the port is closed"),
+    ],
+)
+def test_the_log_says_what_is_wrong_with_a_proxy(monkeypatch, answer, says_):
+    """It names the proxy's host and port, without user and password, and the setting."""
+    with listening(says(answer or b"")) as port:
+        port = port if answer else free_port()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:pass@127.0.0.1:{port}")
+        said = detail("https://login.example")
+    assert says_ in said
+    assert f"by the proxy 127.0.0.1:{port}" in said
+    assert "HTTPS_PROXY" in said
+
+
+def drips(peer: socket.socket, head: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n") -> None:
+    peer.sendall(head)
+    for _ in range(200):
+        time.sleep(0.05)
+        peer.sendall(b"x")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "head"),
+    [
+        ("https", b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"),
+        ("https", b"HTTP/1.1 200 OK\r\nX: "),
+        ("http", b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"),
+    ],
+)
+def test_a_dripping_answer_ends_at_its_deadline(tmp_path, monkeypatch, scheme, head):
+    """One limit holds for the whole answer, however its bytes come: over TLS also for the headers."""
+    pem = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    tls = pem if scheme == "https" else None
+    with listening(lambda peer: drips(peer, head), tls) as port, DirectoryHttp(4, None, seconds=0.5) as http:
+        began = time.monotonic()
+        with pytest.raises(Slow):
+            http.get(f"{scheme}://localhost:{port}/")
+        assert 0.4 < time.monotonic() - began < 1.5
+
+
+def test_dripping_answers_hold_no_connection(tmp_path, monkeypatch):
+    """After more of them than the pool has room for, a good answer comes at once; then its connection is kept."""
+    pem = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    good, connections = threading.Event(), []
+
+    def answer(peer: socket.socket) -> None:
+        connections.append(peer)
+        if good.is_set():
+            while True:
+                peer.sendall(OK)
+                if not peer.recv(65_536):
+                    return
+        drips(peer)
+
+    with listening(answer, pem) as port, DirectoryHttp(4, None, seconds=0.3) as http:
+        for _ in range(6):
+            with pytest.raises(Slow):
+                http.get(f"https://localhost:{port}/")
+        good.set()
+        before = len(connections)
+        assert [http.get(f"https://localhost:{port}/").json() for _ in range(3)] == [{}] * 3
+        assert len(connections) == before + 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_endless_answer_is_refused(packed):
+    """More than a million bytes, also after unpacking, are no answer of a directory."""
+    import gzip
+
+    body = b"x" * 1_000_001
+    head, body = (b"Content-Encoding: gzip\r\n", gzip.compress(body)) if packed else (b"", body)
+    answer = b"HTTP/1.1 200 OK\r\n" + head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with listening(says(answer)) as port, DirectoryHttp(4, None) as http, pytest.raises(AnswerIncomplete):
+        http.get(f"http://localhost:{port}/")
+
+
+def test_a_packed_answer_is_unpacked_once():
+    """A proxy may pack what it passes on."""
+    import gzip
+
+    body = gzip.compress(b'{"a": 1}')
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with listening(says(answer)) as port, DirectoryHttp(4, None) as http:
+        assert http.get(f"http://localhost:{port}/").json() == {"a": 1}
+
+
+BAD_PROXIES = [
+    *("socks5://proxy:1", "socks5h://proxy:1", "socks4://proxy:1", "ftp://proxy:1"),
+    *("http://proxy:port", "'http://proxy:1'", " http://proxy:1", "http://user:p#ss@proxy:1"),
+]
+BAD_NO_PROXIES = ["[::1]", "localhost,[::1]", "[fe80::1]:80", "fe80::/10", "host:port", "bücher.example"]
+GOOD_PROXIES = [
+    *("http://proxy:1", "proxy:1", "https://proxy:1", "http://user:pass@proxy:1", "http://[::1]:3128", "http://proxy"),
+    "",
+]
+GOOD_NO_PROXIES = [
+    *("*", "::1", "localhost,127.0.0.1", ".contoso.example", "10.0.0.0/8", "host:80", " a , b ", "*,[::1]", ""),
+    *("<local>", "a b", "localhost;127.0.0.1"),
+]
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "https_proxy", "all_proxy"])
+@pytest.mark.parametrize("value", BAD_PROXIES)
+def test_a_proxy_that_cannot_be_used_stops_the_start(monkeypatch, name, value):
+    """One sentence names the variable, and not its value, which can have a password; httpx indeed refuses it."""
+    with pytest.raises(NotConfigured) as caught:
+        Settings.load({**APP, name: value})
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"{name} ")
+    assert value not in fault
+    monkeypatch.setenv(name, value)
+    with pytest.raises((ValueError, ImportError, httpx.InvalidURL)):
+        DirectoryHttp(4, None)
+
+
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
+@pytest.mark.parametrize("value", BAD_NO_PROXIES)
+def test_an_exception_that_cannot_be_used_stops_the_start(monkeypatch, name, value):
+    """The same for the hosts that need no proxy."""
+    with pytest.raises(NotConfigured) as caught:
+        Settings.load({**APP, name: value})
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"{name} ")
+    monkeypatch.setenv(name, value)
+    with pytest.raises((ValueError, ImportError, httpx.InvalidURL)):
+        DirectoryHttp(4, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [*(("HTTPS_PROXY", v) for v in GOOD_PROXIES), *(("all_proxy", v) for v in GOOD_PROXIES)]
+    + [("NO_PROXY", v) for v in GOOD_NO_PROXIES],
+)
+def test_what_httpx_can_use_starts(monkeypatch, name, value):
+    """Nothing more is refused than what httpx refuses."""
+    monkeypatch.setenv(name, value)
+    DirectoryHttp(4, None).close()
+    Settings.load({**APP, name: value})
+
+
+def test_an_exception_for_all_hosts_makes_proxies_mean_nothing(monkeypatch):
+    """With NO_PROXY=* no proxy is used, so none is looked at."""
+    given = {"ALL_PROXY": "socks5://proxy:1", "NO_PROXY": "*"}
+    Settings.load({**APP, **given})
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    DirectoryHttp(4, None).close()
+
+
+async def test_the_demo_looks_at_no_proxy_and_no_certificate(monkeypatch, tmp_path):
+    """Whatever the shell has, the demo directory is on this machine."""
+    for name, value in {"ALL_PROXY": "socks5://proxy:1", "NO_PROXY": "[::1]", "SSL_CERT_FILE": "/none"}.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load({"REFLEX_ENV_MODE": "dev", "ALL_PROXY": "socks5://proxy:1", "SSL_CERT_FILE": "/none"})
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(503)
+
+    client = Client(settings, {settings.authority_host: httpx.MockTransport(answer)})
+    with pytest.raises(AuthError):
+        await client.begin("http://localhost:3000/callback", None)
+    client.close()
+    assert asked
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+@pytest.mark.parametrize("content", [None, b"", b"garbage", "folder"])
+def test_trust_that_cannot_be_read_stops_the_start(tmp_path, name, content):
+    """A missing, empty or damaged list of certificates is named."""
+    path = tmp_path / "trusted"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    environ = {**APP, name: str(path)}
+    if name == "SSL_CERT_DIR" and content == "folder":
+        Settings.load(environ)
+        return
+    with pytest.raises(NotConfigured) as caught:
+        Settings.load(environ)
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"{name} ")
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_trust_for_other_programs_is_pointed_out(tmp_path, name):
+    """Who set only that reads at the start what counts here; with SSL_CERT_FILE, and in the demo, nobody need."""
+    (note,) = Settings.load({**APP, name: "/etc/ca.pem"}).notes
+    assert name in note
+    assert "SSL_CERT_FILE" in note
+    pem = certificate(tmp_path)
+    assert Settings.load({**APP, name: "/etc/ca.pem", "SSL_CERT_FILE": str(pem)}).notes == ()
+    assert Settings.load({"REFLEX_ENV_MODE": "dev", name: "/etc/ca.pem"}).notes == ()
