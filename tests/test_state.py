@@ -54,20 +54,21 @@ async def test_nothing_but_the_shown_fields_reaches_the_browser(tab, directory):
 
 
 @pytest.mark.parametrize(
-    "address",
+    ("address", "heading"),
     [
-        "/callback",
-        "/callback?code=x",
-        "/callback?code=x&state=unknown",
-        "/callback?state=",
-        "/callback?error=access_denied",
+        ("/callback", "This sign-in cannot be finished here"),
+        ("/callback?code=x", "This sign-in cannot be finished here"),
+        ("/callback?code=x&state=unknown", "This sign-in cannot be finished here"),
+        ("/callback?state=", "This sign-in cannot be finished here"),
+        ("/callback?error=access_denied", "No sign-in of this browser was answered"),
+        ("/callback?admin_consent=True&tenant=x", "An administrator was asked to approve this site"),
     ],
 )
-async def test_an_answer_to_no_flow_says_so(tab, address):
+async def test_an_answer_to_no_flow_says_so(tab, address, heading):
     """A callback that nobody waits for shows its page: heading, reference, two ways on; nothing redirects."""
     await tab.opens(address, "callback")
     failure = tab.told["failure"]
-    assert failure["heading"] == "This sign-in cannot be finished here"
+    assert failure["heading"] == heading
     assert len(failure["reference"]) == 10
     assert started(failure["again"]) == {}
     assert started(failure["other_account"]) == {"prompt": "select_account"}
