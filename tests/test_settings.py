@@ -1,8 +1,11 @@
 """Settings: which values are valid, and what each fault says."""
 
+import hmac
+import os
 import subprocess
 import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from conftest import CONTRACT, ROOT, clean_environ
@@ -16,8 +19,12 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     pkcs12,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
+from azure_auth import reflex_build
 from azure_auth.errors import NotConfigured
+from azure_auth.reflex_build import config_for, load_env_file, require_writable
 from azure_auth.settings import Settings
 
 TENANT = "11111111-1111-1111-1111-111111111111"
@@ -179,20 +186,210 @@ def test_many_tenants_need_a_list():
     assert allowed == {TENANT, CLIENT}
 
 
-def test_exactly_one_credential(tmp_path):
+def test_exactly_one_credential(pem):
     """A second credential is a fault that names both."""
-    token = tmp_path / "token"
-    token.write_text("assertion")
-    (fault,) = faults({**REAL, "AZURE_FEDERATED_TOKEN_FILE": str(token)})
-    assert fault.startswith("AZURE_FEDERATED_TOKEN_FILE is set beside AZURE_CLIENT_SECRET")
+    (fault,) = faults({**REAL, "AZURE_CLIENT_CERTIFICATE_PATH": str(pem)})
+    assert fault.startswith("AZURE_CLIENT_CERTIFICATE_PATH is set beside AZURE_CLIENT_SECRET")
     (fault,) = faults({**REAL, "AZURE_CLIENT_CERTIFICATE_PASSWORD": "x"})
     assert fault.startswith("AZURE_CLIENT_CERTIFICATE_PASSWORD")
+
+
+@pytest.mark.parametrize("token", ["/nowhere", "/"])
+@pytest.mark.parametrize("configured", ["AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH"])
+def test_what_was_configured_wins_over_what_a_platform_sets(pem, configured, token):
+    """A federated token beside a secret or certificate is not used, not even read, and the start says so."""
+    own = {**REAL, configured: {"AZURE_CLIENT_SECRET": SECRET, "AZURE_CLIENT_CERTIFICATE_PATH": str(pem)}[configured]}
+    own = {name: value for name, value in own.items() if name == configured or name != "AZURE_CLIENT_SECRET"}
+    redis = {"REFLEX_REDIS_URL": "redis://localhost:6379"}
+    alone, beside = (Settings.load({**own, **redis, **more}) for more in ({}, {"AZURE_FEDERATED_TOKEN_FILE": token}))
+    assert type(beside.credential) is type(alone.credential)
+    assert beside.session_secrets == alone.session_secrets
+    assert alone.notes == ()
+    (note,) = beside.notes
+    assert note.startswith(f"{configured} is the app's credential; AZURE_FEDERATED_TOKEN_FILE")
 
 
 def test_a_secret_is_in_no_repr_and_no_fault():
     """Neither the settings nor a fault show the secret."""
     assert SECRET not in repr(Settings.load(REAL))
-    assert SECRET not in " ".join(faults({**REAL, "AZURE_FEDERATED_TOKEN_FILE": "/nowhere"}))
+    assert SECRET not in " ".join(faults({**REAL, "AZURE_CLIENT_CERTIFICATE_PATH": "/nowhere"}))
+
+
+@pytest.mark.parametrize(
+    ("secret", "says"),
+    [
+        ("0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f", "Secret ID"),
+        ("0A1B2C3D-0A1B-0A1B-0A1B-0A1B2C3D4E5F", "Secret ID"),
+        ("abc********************", "masked"),
+        ("•••••••••", "masked"),
+        ("<your-client-secret>", "placeholder"),
+        ("${CLIENT_SECRET}", "placeholder"),
+        ("$(CLIENT_SECRET)", "placeholder"),
+        ("{{ client_secret }}", "placeholder"),
+        ("%CLIENT_SECRET%", "placeholder"),
+        ("@Microsoft.KeyVault(SecretUri=https://v.vault.azure.net/secrets/s)", "placeholder"),
+        ("your-client-secret", "example"),
+        ("YOUR_CLIENT_SECRET", "example"),
+        ("my-secret-value", "example"),
+        ("changeme", "example"),
+        ("change-me", "example"),
+        ("xxxxxxxx", "example"),
+        ("...", "example"),
+        ("abc8Q~ def", "characters"),
+        ("abc8Q~\u200bdef", "characters"),
+    ],
+)
+def test_what_is_no_secret_says_which_mistake_it_is(secret, says):
+    """The start stops with one sentence, which does not repeat the value."""
+    (fault,) = faults({**REAL, "AZURE_CLIENT_SECRET": secret})
+    assert fault.startswith("AZURE_CLIENT_SECRET ")
+    assert says in fault
+    assert secret not in fault
+
+
+@given(st.from_regex(r"[A-Za-z0-9~._-]{3}[0-9]Q~[A-Za-z0-9~._-]{31,34}", fullmatch=True))
+def test_every_secret_that_entra_makes_is_taken(secret):
+    """They have this form; nothing of it looks like a mistake."""
+    assert Settings.load({**REAL, "AZURE_CLIENT_SECRET": secret}).credential == secret
+
+
+@pytest.mark.parametrize("quotes", ['""', "''", "``", "\u201c\u201d", "\u2018\u2019"])
+@pytest.mark.parametrize("name", [name for name in CONTRACT if name != "AZURE_CLIENT_CERTIFICATE_PASSWORD"])
+def test_quotes_around_a_value_are_named(name, quotes):
+    """`docker --env-file` and systemd hand them on; the sentence names the variable, and says to remove them."""
+    value = REAL.get(name, "https://app.example.com")
+    given = {**REAL, name: f"{quotes[0]}{value}{quotes[1]}"}
+    if name == "AZURE_FEDERATED_TOKEN_FILE":
+        del given["AZURE_CLIENT_SECRET"]  # beside which the file is not read
+    named = faults(given)
+    assert any(fault.startswith(f"{name} begins with a quotation mark") for fault in named)
+
+
+@pytest.mark.parametrize("name", ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_ALLOWED_TENANTS"])
+def test_the_ids_of_the_example_are_nobodys(name):
+    """Zeros, as `.env.example` has them, stop the start."""
+    named = faults({**REAL, "AZURE_TENANT_ID": "organizations", name: "00000000-0000-0000-0000-000000000000"})
+    assert any(fault.startswith(f"{name} is the example's") for fault in named)
+
+
+@pytest.mark.parametrize("mode", ["dev", "prod"])
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("AZURE_TENANT_ID=x\n".encode("utf-16"), "is not UTF-8 text: save it as UTF-8"),
+        ("AZURE_TENANT_ID=x\n".encode("utf-16-le"), "is not UTF-8 text: save it as UTF-8"),
+        ("AZURE_TENANT_ID=x\n".encode("utf-16-be"), "is not UTF-8 text: save it as UTF-8"),
+        ("# für uns\nAZURE_TENANT_ID=x\n".encode("latin-1"), "is not UTF-8 text: save it as UTF-8"),
+        (b"AZURE_TENANT_ID=\0x\n", "is not UTF-8 text: save it as UTF-8"),
+        ("folder", "cannot be read"),
+        ("# für uns\nAZURE_TENANT_ID=no tenant\n".encode("utf-8-sig"), "AZURE_TENANT_ID is neither"),
+    ],
+)
+def test_an_env_file_in_another_encoding_says_so(tmp_path, monkeypatch, mode, content, fault):
+    """One sentence names the file; UTF-8 with a byte order mark is read."""
+    path = tmp_path / ".env"
+    if content == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    monkeypatch.delenv("PYTHON_DOTENV_DISABLED", raising=False)
+    for name in CONTRACT:
+        monkeypatch.delenv(name, raising=False)
+
+    def start() -> None:
+        load_env_file(path)
+        config_for({**os.environ, "REFLEX_ENV_MODE": mode}, app_name="azure_auth")
+
+    with pytest.raises(SystemExit) as caught:
+        start()
+    monkeypatch.delenv("AZURE_TENANT_ID", raising=False)
+    said = str(caught.value)
+    assert fault in said
+    assert (str(path) in said) is ("AZURE_TENANT_ID" not in said)
+    assert said.count("\n") < 6
+
+
+def test_the_environment_wins_over_the_env_file(tmp_path, monkeypatch):
+    """And a file that is not there is no fault."""
+    monkeypatch.delenv("PYTHON_DOTENV_DISABLED", raising=False)
+    monkeypatch.setenv("LOGIN_REDIRECT", "/real")
+    monkeypatch.setenv("LOGIN_SCOPES", "")
+    monkeypatch.delenv("LOGIN_SCOPES")
+    (tmp_path / ".env").write_text('LOGIN_REDIRECT=/file\nLOGIN_SCOPES="Mail.Read"\n')
+    load_env_file(tmp_path / "none")
+    load_env_file(tmp_path / ".env")
+    assert (os.environ["LOGIN_REDIRECT"], os.environ["LOGIN_SCOPES"]) == ("/real", "Mail.Read")
+
+
+def test_a_folder_that_cannot_be_written_stops_the_start(tmp_path):
+    """The sentence names the folder; one that is not there yet, but can be created, is none, and is not created."""
+    require_writable(tmp_path / "new/one")
+    assert not [*tmp_path.iterdir()]
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file/below", Path("/proc/none"), Path("/sys/kernel")):
+        with pytest.raises(SystemExit) as caught:
+            require_writable(folder)
+        assert f"cannot write to the folder {folder} " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("blocked", "more", "stops"),
+    [
+        (".data", {}, True),
+        (".secret", {}, True),
+        (".secret", {"SESSION_SECRET": "s" * 40}, False),
+        (".data", {"REFLEX_REDIS_URL": "redis://localhost:1"}, False),
+        ("web", {}, True),
+        ("web", {"__REFLEX_SKIP_COMPILE": "true"}, False),
+    ],
+)
+def test_the_start_names_the_folder_that_it_needs(tmp_path, blocked, more, stops):
+    """The app's data, its secret and Reflex's build; each only where it is written."""
+    script = (
+        "import os, reflex as rx; from azure_auth.reflex_build import config_for; from azure_auth.auth import install;"
+        "from azure_auth.settings import Settings; config_for(os.environ, app_name='azure_auth');"
+        "install(rx.App(), Settings.load(os.environ)); print('started')"
+    )
+    (tmp_path / blocked).touch()
+    environ = {**clean_environ(), **REAL, "REFLEX_ENV_MODE": "prod", "PYTHONPATH": str(ROOT), **more}
+    environ["REFLEX_WEB_WORKDIR"] = str(tmp_path / "web")
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    if stops:
+        assert done.returncode == 1, done.stderr
+        assert "The app cannot start: 1 setting" in done.stderr
+        assert blocked in done.stderr
+        assert "Traceback" not in done.stderr
+    else:
+        assert done.stdout.endswith("started\n"), done.stderr
+
+
+def test_production_tells_the_public_address(capsys):
+    """Reflex would print the address of its own port, at which browsers find a site without sockets."""
+    before = reflex_build.reflex_exec.notify_frontend
+    try:
+        public = "https://app.example.com"
+        environ = {**REAL, "REFLEX_ENV_MODE": "prod", "REFLEX_DEPLOY_URL": public}
+        config_for(environ, app_name="azure_auth")
+        reflex_build.reflex_exec.notify_frontend("http://127.0.0.1:3000", backend_present=True)
+    finally:
+        reflex_build.reflex_exec.notify_frontend = before
+    said = capsys.readouterr().out
+    assert f"{public}/" in said
+    assert "127.0.0.1" not in said
+
+
+@pytest.mark.parametrize("form", ["pem", "pfx"])
+def test_a_key_gives_the_same_session_secret_as_before(tmp_path, pair, form):
+    """Earlier releases derived it from the key's PEM text, and sessions have to survive this one."""
+    key, certificate = pair
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = tmp_path / "credential"
+    pfx = pkcs12.serialize_key_and_certificates(b"app", key, certificate, None, NoEncryption())
+    path.write_bytes(text + certificate.public_bytes(Encoding.PEM) if form == "pem" else pfx)
+    environ = {**REAL, "AZURE_CLIENT_CERTIFICATE_PATH": str(path), "REFLEX_REDIS_URL": "redis://localhost:6379"}
+    del environ["AZURE_CLIENT_SECRET"]
+    assert Settings.load(environ).session_secrets == (hmac.digest(text, b"azure_auth session secret", "sha256"),)
 
 
 def test_a_federated_token_is_read_for_each_use(tmp_path):
@@ -220,6 +417,15 @@ def pair():
     return key, certificate
 
 
+@pytest.fixture
+def pem(tmp_path, pair) -> Path:
+    """A file with a certificate and its key."""
+    key, certificate = pair
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "app.pem").write_bytes(text + certificate.public_bytes(Encoding.PEM))
+    return tmp_path / "app.pem"
+
+
 @pytest.mark.parametrize("password", [None, "pass"])
 @pytest.mark.parametrize("form", ["pem", "pfx"])
 def test_a_certificate_is_taken_in_both_forms(tmp_path, pair, form, password):
@@ -238,7 +444,7 @@ def test_a_certificate_is_taken_in_both_forms(tmp_path, pair, form, password):
         assert [f.split()[0] for f in faults(environ)] == ["AZURE_CLIENT_CERTIFICATE_PATH"]
         environ["AZURE_CLIENT_CERTIFICATE_PASSWORD"] = password
     settings = Settings.load(environ)
-    assert settings.credential["private_key"].startswith("-----BEGIN PRIVATE KEY-----")
+    assert settings.credential["private_key"].private_numbers() == key.private_numbers()
     assert settings.credential["public_certificate"] == certificate.public_bytes(Encoding.PEM).decode()
     assert "PRIVATE KEY" not in repr(settings)
 

@@ -152,7 +152,9 @@ async def test_signing_out_ends_here_and_at_the_directory(tab, directory):
     assert not tab.state.check_auth
     url = urlsplit(tab.told["leaving_to"])
     assert url.path.endswith("/oauth2/v2.0/logout")
-    assert parse_qs(url.query) == {"post_logout_redirect_uri": [f"{APP}/logout"], "logout_hint": [hint]}
+    client_id = services().sign_in.settings.client_id
+    asked = {"client_id": [client_id], "post_logout_redirect_uri": [f"{APP}/logout"], "logout_hint": [hint]}
+    assert parse_qs(url.query) == asked
 
 
 async def test_signing_out_as_nobody_starts_nothing(tab):

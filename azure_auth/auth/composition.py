@@ -37,7 +37,7 @@ from azure_auth.auth.web.headers import SecurityHeaders
 from azure_auth.auth.web.routes import routes
 from azure_auth.auth.web.static_build import ServePages, is_built
 from azure_auth.logs import install_redaction
-from azure_auth.reflex_build import keep_lines_whole, static_build
+from azure_auth.reflex_build import keep_lines_whole, require_writable, static_build
 from azure_auth.settings import Settings
 from azure_auth.settings.clouds import origins
 
@@ -57,12 +57,17 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
     Raises:
         TypeError: When `api_transformer` is anything else, because its routes cannot be protected one by one.
         RuntimeError: When sign-in is installed on this app already.
+        SystemExit: When a folder cannot be written.
     """
     if is_wrapped(app):
         raise RuntimeError("sign-in is installed on this app already")
     api = app.api_transformer or Starlette()
     if not isinstance(api, Starlette):
         raise TypeError("api_transformer must be an app of Starlette or FastAPI")
+    if not settings.redis_url:
+        require_writable(DATA)
+        if not settings.session_secrets:
+            require_writable(SECRET.parent)
     client = Client(settings, transports)
     keys = ServerKeys(lambda: settings.session_secrets or kept_in(SECRET))
     store = RedisStore(settings.redis_url, keys) if settings.redis_url else EmbeddedStore(DATA / "sessions.sqlite")

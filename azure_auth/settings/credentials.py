@@ -1,5 +1,6 @@
 """Reads the app's credential from its file, in the form that MSAL takes."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,23 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.hazmat.primitives.serialization import load_pem_private_key as load_pem_key
 from cryptography.x509 import load_pem_x509_certificate
 
-Credential = str | dict[str, str | Callable[[], str]]
+from azure_auth.settings.parsing import GUID
+
+Credential = str | dict[str, str | RSAPrivateKey | Callable[[], str]]
+_NOT_ITS_VALUE = re.compile(r"(your|my|the)[-_ ].*|change[-_ ]?me|x{3,}|\.{3}|todo", re.IGNORECASE)
+
+
+def client_secret(value: str) -> str:
+    """Read a client secret. Entra shows its Value once, and afterwards its Secret ID and a masked Value."""
+    if GUID.fullmatch(value.lower()):
+        raise ValueError('is the "Secret ID": copy the "Value" beside it, or make a new secret if it is masked')
+    if "*" in value or "\N{BULLET}" in value:
+        raise ValueError("is masked, as Entra shows it later: make a new secret and copy its Value at once")
+    if _NOT_ITS_VALUE.fullmatch(value):
+        raise ValueError('is the text of an example: copy the "Value" of a secret from Certificates & secrets')
+    if not re.fullmatch(r"[!-~]+", value):
+        raise ValueError('has characters that no secret has, such as spaces: copy the "Value" again')
+    return value
 
 
 def certificate(path: Path, password: str | None) -> Credential:
@@ -30,9 +47,19 @@ def certificate(path: Path, password: str | None) -> Credential:
     if key.public_key() != public.public_key():
         raise ValueError("holds a private key that does not belong to its certificate: export the pair again")
     return {
-        "private_key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+        "private_key": key,  # MSAL would parse a PEM text anew for each token, which takes longer than signing
         "public_certificate": public.public_bytes(Encoding.PEM).decode(),
     }
+
+
+def known_to_the_app_alone(credential: Credential) -> bytes:
+    """Return what nobody else has of a credential; empty for a federated token, which changes."""
+    if isinstance(credential, str):
+        return credential.encode()
+    key = credential.get("private_key")
+    if not isinstance(key, RSAPrivateKey):
+        return b""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def federated_token(path: Path) -> Credential:

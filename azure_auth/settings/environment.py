@@ -9,7 +9,13 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from azure_auth.settings import clouds, network, parsing
-from azure_auth.settings.credentials import Credential, certificate, federated_token
+from azure_auth.settings.credentials import (
+    Credential,
+    certificate,
+    client_secret,
+    federated_token,
+    known_to_the_app_alone,
+)
 
 _T = TypeVar("_T")
 _SECRET, _CERTIFICATE = "AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH"
@@ -40,7 +46,7 @@ class Environment:
             self._fault(name, "is empty: give it a value, or remove it")
             return default
         try:
-            return parse(raw.strip())
+            return parse(parsing.as_meant(raw.strip()))
         except ValueError as why:
             self._fault(name, str(why))
             return default
@@ -112,10 +118,10 @@ class Environment:
         given = self.value("SESSION_SECRET", parsing.session_secrets, ())
         if given or credential is None or not self._environ.get("REFLEX_REDIS_URL", "").strip():
             return given
-        secret = credential if isinstance(credential, str) else credential.get("private_key", "")
+        secret = known_to_the_app_alone(credential)
         if not secret and _TOKEN_FILE in self._environ:
             self._fault("SESSION_SECRET", "is not set: it is required with Redis and a federated token")
-        return (hmac.digest(str(secret).encode(), b"azure_auth session secret", "sha256"),)
+        return (hmac.digest(secret, b"azure_auth session secret", "sha256"),)
 
     def lifetimes(self) -> tuple[timedelta, timedelta]:
         """Read a session's idle timeout and maximum lifetime."""
@@ -134,7 +140,11 @@ class Environment:
         return self.value(name, parse, "")
 
     def _credential(self) -> Credential:
-        """Read the one credential; none, or more than one, is a fault."""
+        """Read the one credential; none, or more than one, is a fault.
+
+        A platform may set a federated token beside a secret or certificate that somebody configured. As in
+        azure-identity, what was configured wins (`EnvironmentCredential` before `WorkloadIdentityCredential`).
+        """
         given = [name for name in _CREDENTIALS if name in self._environ]
         password = self._environ.get(_PASSWORD)
         if password is not None and _CERTIFICATE not in given:
@@ -142,10 +152,13 @@ class Environment:
         if not given:
             self._fault(_SECRET, f"is not set: give it, or one of {_CERTIFICATE} and {_TOKEN_FILE}")
             return ""
+        if len(given) > 1 and _TOKEN_FILE in given:
+            given.remove(_TOKEN_FILE)
+            self.notes.append(f"{given[0]} is the app's credential; {_TOKEN_FILE}, which is set beside it, is not used")
         for extra in given[1:]:
             self._fault(extra, f"is set beside {given[0]}: keep exactly one credential and remove the other")
         parse: dict[str, Callable[[str], Credential]] = {
-            _SECRET: str,
+            _SECRET: client_secret,
             _CERTIFICATE: lambda path: certificate(Path(path), password),
             _TOKEN_FILE: lambda path: federated_token(Path(path)),
         }

@@ -17,6 +17,21 @@ _RESERVED_SCOPES = {"openid", "profile", "offline_access"}
 _SHORTEST_SECRET = 32
 
 
+_QUOTES = "\"'`\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}"
+_REFERENCE = re.compile(r"<.*>|\$\{.*\}|\$\(.*\)|\{\{.*\}\}|%\w+%|@Microsoft\.KeyVault\(.*\)", re.IGNORECASE)
+
+
+def as_meant(value: str) -> str:
+    """Return a value, unless it shows that a shell or a platform did not do what its author expected."""
+    if value[0] in _QUOTES:
+        raise ValueError(
+            "begins with a quotation mark, which only a shell and a .env file take away: remove the quotes"
+        )
+    if _REFERENCE.fullmatch(value):
+        raise ValueError("is a placeholder that nothing has replaced: write the value itself")
+    return value
+
+
 def is_loopback(host: str) -> bool:
     """Return whether a host name or address is this machine's loopback."""
     try:
@@ -81,7 +96,7 @@ def authority(value: str) -> str:
 
 def tenant(value: str) -> str:
     """Read a tenant: a GUID, a domain, `organizations` or `common`."""
-    value = value.lower()
+    value = _not_the_example(value.lower())
     if not (value in MANY_TENANTS or GUID.fullmatch(value) or _DOMAIN.fullmatch(value)):
         raise ValueError("is neither a tenant's GUID nor its domain (contoso.onmicrosoft.com): copy one of them")
     return value
@@ -91,7 +106,13 @@ def guid(value: str) -> str:
     """Read a GUID."""
     if not GUID.fullmatch(value.lower()):
         raise ValueError("is not a GUID: copy it as Entra shows it, like 00000000-0000-0000-0000-000000000000")
-    return value.lower()
+    return _not_the_example(value.lower())
+
+
+def _not_the_example(value: str) -> str:
+    if not value.strip("0-"):
+        raise ValueError("is the example's: copy your own from Entra")
+    return value
 
 
 def guids(value: str) -> frozenset[str]:
