@@ -75,6 +75,12 @@ ERROR_TEXTS = {
         " Try again; if that does not help, tell your help desk the reference.",
         "a proxy that answers in Microsoft's place looks like this",
     ),
+    "address_too_long": ErrorText(
+        "This address is too long",
+        "The link that led here is longer than this site takes. Open the start page, or tell your help desk the"
+        " reference.",
+        again=False,
+    ),
     "handler_failed": ErrorText(
         "Something went wrong",
         "What you just did may not have worked. Try it again, or tell your help desk the reference.",

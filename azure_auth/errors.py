@@ -6,7 +6,7 @@
     │   ├── TooManyStarts, TooManyRequests, AnswerIncomplete, Refused
     │   ├── FlowForeign: AnswerUnasked, ConsentAnswered
     │   └── TokenInvalid: ClocksDiffer
-    ├── HandlerFailed, TooManyTabs, TooManyTasks
+    ├── AddressTooLong, HandlerFailed, TooManyTabs, TooManyTasks
     └── Unavailable: Slow, Throttled, KeysUnreachable, StoreUnavailable
     NotConfigured
 
@@ -150,6 +150,10 @@ class Refused(SignInFailed, code="refused"):
     def __init__(self, detail: str = "", *, code: str = "refused") -> None:
         self.code = code
         super().__init__(detail)
+
+
+class AddressTooLong(AuthError, code="address_too_long"):
+    """The address of the page is longer than a state keeps."""
 
 
 class HandlerFailed(AuthError, code="handler_failed"):

@@ -29,7 +29,7 @@ from test_websockets import a_strangers_websocket, longest_message, messages_ahe
 from azure_auth import audit, bounds
 from azure_auth.auth.gate import reflex_internals, updates
 from azure_auth.auth.gate.frames import Frames
-from azure_auth.auth.gate.messages import _fits, is_event, takes
+from azure_auth.auth.gate.messages import _fits, is_event, is_too_long, takes
 from azure_auth.auth.gate.pacing import Outgoing, Pace, Paces
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.policy import public
@@ -526,7 +526,9 @@ async def longest_route(most: int) -> None:
     for size in (most, most + 1):
         route = {"asPath": "/" + "x" * (size - len('{"asPath": "/"}'))}
         assert len(json.dumps(route)) == size
-        assert is_event({"name": HYDRATE, "payload": {}, "router_data": route}) is (size == most)
+        event = {"name": HYDRATE, "payload": {}, "router_data": route}
+        assert is_event(event)
+        assert is_too_long(event) is (size > most)
 
 
 async def longest_report(most: int) -> None:

@@ -241,6 +241,18 @@ def test_a_refused_sign_in_leaves_no_code(production, directory, page):
     assert page.url == address
 
 
+@pytest.mark.parametrize("path", ["/callback?state=s&code=", "/?a="])
+def test_an_address_that_is_too_long_says_so(app, page, path):
+    """9,000 characters are more than a state keeps: a page with a reference and a way on, at once, and no waiting."""
+    page.goto(f"{app.url}{path}{'x' * 9_000}")
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert "This address is too long" in alert.inner_text()
+    assert re.search(r"Reference: [0-9a-f]{10}", alert.inner_text())
+    page.get_by_role("link", name="Start page").click()
+    page.wait_for_url(re.compile("/authorize"))
+
+
 def test_a_reload_in_the_middle_ends_well(app, page):
     """A person who reloads the page on the way in gets in."""
     page.goto(app.url)

@@ -18,7 +18,7 @@ from tab import State
 
 from azure_auth import audit, bounds
 from azure_auth.auth.gate.gate import Gate
-from azure_auth.auth.gate.messages import is_event
+from azure_auth.auth.gate.messages import is_event, is_too_long
 from azure_auth.auth.gate.tabs import Tab, Tabs
 from azure_auth.auth.sessions.limits import Limit
 from azure_auth.auth.sessions.store.contract import OneTimeEntry
@@ -248,7 +248,8 @@ def event(**route: object) -> dict[str, object]:
 )
 def test_a_message_says_little_of_its_page(tab, message, taken):
     """A code of Entra's has room; what a state would have to keep of 20,000 characters is no event."""
-    assert is_event(message) is taken
+    assert is_event(message)
+    assert is_too_long(message) is not taken
 
 
 @pytest.mark.anyio

@@ -43,6 +43,11 @@ _PROCESSOR = "reflex_base.event.processor.base_state_processor:BaseStateEventPro
 _REGISTRY = "reflex_base.registry:RegistrationContext"
 _SOCKETS, _ENGINE = "socketio:AsyncServer", "engineio:AsyncServer"
 PIECES = [
+    (
+        "reflex.utils.exec:notify_frontend",
+        "url backend_present",
+        "ours tells the public address",
+    ),
     (f"{_APP}._state_manager", None, "ours takes its place"),
     (f"{_APP}._event_namespace", None, "ours takes its place"),
     (f"{_APP}.event_namespace", None, "what updates are sent through, read when the server starts"),

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     pkcs12,
 )
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from azure_auth import reflex_build
@@ -231,6 +231,12 @@ def test_a_secret_is_in_no_repr_and_no_fault():
         ("your-client-secret", "example"),
         ("YOUR_CLIENT_SECRET", "example"),
         ("my-secret-value", "example"),
+        ("REPLACE_ME", "example"),
+        ("placeholder", "example"),
+        ("xxxx-xxxx", "example"),
+        ("{client-secret}", "placeholder"),
+        ("$CLIENT_SECRET", "placeholder"),
+        ("#{client-secret}#", "placeholder"),
         ("changeme", "example"),
         ("change-me", "example"),
         ("xxxxxxxx", "example"),
@@ -248,6 +254,8 @@ def test_what_is_no_secret_says_which_mistake_it_is(secret, says):
 
 
 @given(st.from_regex(r"[A-Za-z0-9~._-]{3}[0-9]Q~[A-Za-z0-9~._-]{31,34}", fullmatch=True))
+@example("my-8Q~aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+@example("My_8Q~aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
 def test_every_secret_that_entra_makes_is_taken(secret):
     """They have this form; nothing of it looks like a mistake."""
     assert Settings.load({**REAL, "AZURE_CLIENT_SECRET": secret}).credential == secret
@@ -338,6 +346,7 @@ def test_a_folder_that_cannot_be_written_stops_the_start(tmp_path):
         (".data", {}, True),
         (".secret", {}, True),
         (".secret", {"SESSION_SECRET": "s" * 40}, False),
+        (".secret/session", {}, False),
         (".data", {"REFLEX_REDIS_URL": "redis://localhost:1"}, False),
         ("web", {}, True),
         ("web", {"__REFLEX_SKIP_COMPILE": "true"}, False),
@@ -350,6 +359,7 @@ def test_the_start_names_the_folder_that_it_needs(tmp_path, blocked, more, stops
         "from azure_auth.settings import Settings; config_for(os.environ, app_name='azure_auth');"
         "install(rx.App(), Settings.load(os.environ)); print('started')"
     )
+    (tmp_path / blocked).parent.mkdir(exist_ok=True)
     (tmp_path / blocked).touch()
     environ = {**clean_environ(), **REAL, "REFLEX_ENV_MODE": "prod", "PYTHONPATH": str(ROOT), **more}
     environ["REFLEX_WEB_WORKDIR"] = str(tmp_path / "web")

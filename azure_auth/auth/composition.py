@@ -66,7 +66,7 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
         raise TypeError("api_transformer must be an app of Starlette or FastAPI")
     if not settings.redis_url:
         require_writable(DATA)
-        if not settings.session_secrets:
+        if not (settings.session_secrets or SECRET.exists()):
             require_writable(SECRET.parent)
     client = Client(settings, transports)
     keys = ServerKeys(lambda: settings.session_secrets or kept_in(SECRET))

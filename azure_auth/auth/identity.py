@@ -1,8 +1,18 @@
 """The person who signed in."""
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+_LONGEST_SHOWN = 200
+_JOINERS = "\u200c\u200d"
+"""They shape words of Persian and Hindi, and join emoji; alone, they are as invisible as other format characters."""
+_BLANKS = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters and symbols that are drawn as nothing."""
+_GUEST = re.compile(r"(.+)_([^_@]+)#EXT#@.+", re.IGNORECASE)
+"""How Entra writes the user name of a guest: that of their own organisation, with `_` for `@`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +29,8 @@ class Identity:
     @classmethod
     def from_claims(cls, claims: Mapping[str, Any]) -> "Identity":
         """Return the person of a *validated* ID token."""
-        username = _text(claims, "preferred_username")
-        name, hint, sid = _text(claims, "name"), _text(claims, "login_hint"), _text(claims, "sid").lower()
+        username = _GUEST.sub(r"\1@\2", shown(_text(claims, "preferred_username")))
+        name, hint, sid = shown(_text(claims, "name")), _text(claims, "login_hint"), _text(claims, "sid").lower()
         return cls(claims["tid"].lower(), claims["oid"].lower(), name or username or "there", username, hint, sid)
 
     @property
@@ -35,6 +45,29 @@ class Identity:
         return "".join(word[0] for word in (words[:1] + words[1:][-1:])).upper()
 
 
+def shown(text: str) -> str:
+    """Return a text of somebody else as a page can show it; empty if nobody would see anything of it.
+
+    It has no half of a surrogate pair, which no JSON can carry, no controls, and no marks that change the direction of
+    what follows (Unicode TR36). Of marks on one letter, three stay.
+    """
+    kept = "".join(
+        " " if character.isspace() or character in _BLANKS else character
+        for character in text[: 10 * _LONGEST_SHOWN]
+        if character.isspace() or character in _JOINERS or unicodedata.category(character)[0] != "C"
+    )
+    kept = re.sub(r"\s+", " ", _without_stacks(kept))[:_LONGEST_SHOWN].strip(f" {_JOINERS}")
+    return kept if any(unicodedata.category(character)[0] in "LNPS" for character in kept) else ""
+
+
+def _without_stacks(text: str) -> str:
+    kept, marks = "", 0
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        kept += character if marks <= 3 else ""
+    return kept
+
+
 def _text(claims: Mapping[str, Any], name: str) -> str:
     value = claims.get(name)
-    return value.strip() if isinstance(value, str) else ""
+    return value.encode(errors="ignore").decode().strip() if isinstance(value, str) else ""

@@ -70,9 +70,9 @@ def _failed() -> rx.Component:
     )
 
 
-def heading(text: rx.Var[str] | str) -> rx.Component:
+def heading(*text: rx.Component | rx.Var[str] | str) -> rx.Component:
     """Return the heading of a page; each page has one."""
-    return rx.el.h1(text, class_name="text-xl font-semibold tracking-tight wrap-anywhere sm:text-2xl")
+    return rx.el.h1(*text, class_name="text-xl font-semibold tracking-tight wrap-anywhere sm:text-2xl")
 
 
 def full_page_link(text: str, address: rx.Var[str] | str, look: str) -> rx.Component:

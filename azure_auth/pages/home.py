@@ -21,10 +21,11 @@ def auth_view() -> rx.Component:
                 class_name="flex size-14 shrink-0 items-center justify-center rounded-full bg-brand text-lg"
                 " font-semibold text-white",
             ),
-            heading(f"Hello {State.token['name']}"),
+            # Isolated, because a name may be written from right to left.
+            heading("Hello ", rx.el.bdi(State.token["name"])),
             rx.cond(
                 State.token["name"] != State.token["username"],
-                rx.el.p(State.token["username"], class_name=f"wrap-anywhere {QUIET}"),
+                rx.el.p(rx.el.bdi(State.token["username"]), class_name=f"wrap-anywhere {QUIET}"),
             ),
         ),
         rx.el.button("Sign out", type="button", on_click=State.logout, class_name=f"mt-8 {SECONDARY}"),

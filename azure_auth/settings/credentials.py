@@ -12,16 +12,19 @@ from cryptography.x509 import load_pem_x509_certificate
 from azure_auth.settings.parsing import GUID
 
 Credential = str | dict[str, str | RSAPrivateKey | Callable[[], str]]
-_NOT_ITS_VALUE = re.compile(r"(your|my|the)[-_ ].*|change[-_ ]?me|x{3,}|\.{3}|todo", re.IGNORECASE)
+_OF_AN_EXAMPLE = re.compile(
+    r"(your|my|the)[-_ ][^~]*|(change|replace)[-_ ]?me|placeholder|x[-x]{2,}|\.{3}|todo", re.IGNORECASE
+)
+"""Entra's secrets have a tilde, so none of them looks like this."""
 
 
 def client_secret(value: str) -> str:
     """Read a client secret. Entra shows its Value once, and afterwards its Secret ID and a masked Value."""
     if GUID.fullmatch(value.lower()):
         raise ValueError('is the "Secret ID": copy the "Value" beside it, or make a new secret if it is masked')
-    if "*" in value or "\N{BULLET}" in value:
+    if "***" in value or "\N{BULLET}" in value:
         raise ValueError("is masked, as Entra shows it later: make a new secret and copy its Value at once")
-    if _NOT_ITS_VALUE.fullmatch(value):
+    if _OF_AN_EXAMPLE.fullmatch(value):
         raise ValueError('is the text of an example: copy the "Value" of a secret from Certificates & secrets')
     if not re.fullmatch(r"[!-~]+", value):
         raise ValueError('has characters that no secret has, such as spaces: copy the "Value" again')

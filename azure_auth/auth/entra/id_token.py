@@ -99,15 +99,15 @@ def validate(
     except jwt.PyJWTError as why:
         raise TokenInvalid(f"{type(why).__name__}: {why}") from None
     for name in ("iss", "nonce", "tid", "oid", "sub"):
-        if not isinstance(claims[name], str) or not claims[name]:
-            raise TokenInvalid(f"claim {name} is not a text")
+        if not isinstance(claims[name], str) or not claims[name] or not claims[name].isascii():
+            raise TokenInvalid(f"claim {name} is not a text as Entra writes it")
     if claims.get("azp", client_id) != client_id:
         raise TokenInvalid("claim azp names another app")
     if not compare_digest(claims["nonce"].encode(), sha256(nonce.encode()).hexdigest().encode()):
         raise TokenInvalid("claim nonce is another flow's")
     tenant = claims["tid"].lower()
     if claims["iss"] != issuer.replace(_TENANT, tenant):
-        raise TokenInvalid("claim iss is another directory's")
+        raise TokenInvalid(f"claim iss is not {issuer.replace(_TENANT, tenant)}")
     if key_issuer and key_issuer.replace(_TENANT, tenant) != claims["iss"]:
         raise TokenInvalid("the signing key is another issuer's")
     home = issuer.split("/")[-2]

@@ -46,6 +46,11 @@ def address_of(event: dict[str, Any]) -> str:
     return str(event.get("router_data", {}).get("asPath", "/")).partition("#")[0]
 
 
+def is_too_long(event: dict[str, Any]) -> bool:
+    """Tell whether the address of an event's page is longer than a state keeps."""
+    return len(json.dumps(event.get("router_data", {}))) > ROUTE_CHARACTERS
+
+
 def takes_files(event: str) -> bool:
     """Tell whether an event names a handler that is for uploads."""
     return seam.is_registered(event) and seam.takes_files(event)
@@ -62,8 +67,6 @@ def is_report(data: Any) -> bool:
 
 def _is_route(route: dict[str, Any]) -> bool:
     path, address = route.get("pathname", ""), route.get("asPath", "")
-    if len(json.dumps(route)) > ROUTE_CHARACTERS:
-        return False
     if not (isinstance(path, str) and isinstance(address, str) and isinstance(route.get("query", {}), dict)):
         return False
     try:

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from azure_auth import audit
 from azure_auth.auth.gate import reflex_internals as seam
 from azure_auth.auth.gate.lifetimes import REDIS_SECONDS, Closing
-from azure_auth.auth.gate.messages import address_of, is_event, is_report, takes
+from azure_auth.auth.gate.messages import address_of, is_event, is_report, is_too_long, takes
 from azure_auth.auth.gate.middleware import EventGate
 from azure_auth.auth.gate.pacing import Outgoing
 from azure_auth.auth.gate.tabs import SCOPE_KEY, Tab, Tabs
@@ -22,7 +22,7 @@ from azure_auth.auth.gate.token_managers import LocalTokens
 from azure_auth.auth.gate.updates import is_for_anonymous
 from azure_auth.auth.sessions.sessions import Sessions
 from azure_auth.bounds import ANSWER_SECONDS
-from azure_auth.errors import AuthError, StoreUnavailable, whereabouts
+from azure_auth.errors import AddressTooLong, AuthError, StoreUnavailable, whereabouts
 
 STALL_SECONDS = 4.0
 """How long an event may be on its way to its handler before the store is asked whether it is there at all."""
@@ -58,8 +58,19 @@ class GateNamespace(seam.EventNamespace):
             queue: Outgoing = seam.queue_of(self.app, sid)
             queue.on_full, tab.frames.outgoing = tab.end, queue
         loading = seam.loading_event(auth)
-        if is_event(loading) and not await self._is_turned_away(tab, loading):
+        if is_event(loading) and not (
+            await self._is_too_long(tab, loading) or await self._is_turned_away(tab, loading)
+        ):
             await self._link(tab, address_of(loading), auth)
+
+    async def _is_too_long(self, tab: Tab, event: dict[str, Any]) -> bool:
+        """Tell the person if the address of their page is too long, as a callback's can be; else it would wait."""
+        if not is_too_long(event):
+            return False
+        failure = AddressTooLong()
+        audit.record("failed", failure=failure.code, reference=failure.reference, address=tab.address)
+        await self._updates.send(tab, self._updates.of(failure=failure.shown("", "")))
+        return True
 
     async def _link(self, tab: Tab, address: str, auth: Any = None) -> bool:
         """Register a socket with Reflex, if possible; tell whether it is."""
@@ -100,6 +111,8 @@ class GateNamespace(seam.EventNamespace):
             return
         if not is_event(data):
             audit.record("suspicious", reason="a message that is no event", address=tab.address)
+            return
+        if await self._is_too_long(tab, data):
             return
         address = address_of(data)
         where = data["router_data"] = {**data.get("router_data", {}), "asPath": address}
