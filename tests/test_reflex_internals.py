@@ -197,7 +197,7 @@ def test_a_parameter_that_is_renamed_is_named(monkeypatch):
 def test_what_we_override_is_there(ours):
     """Each method with an underscore overrides one of Reflex's, except those that only we call."""
     own = {"_release_late", "_release", "_releases", "_has", "_own", "_is_given_up"}
-    own |= {"_link", "_takes_its_place", "_queue", "_is_turned_away", "_ask_why"}
+    own |= {"_link", "_takes_its_place", "_queue", "_is_turned_away", "_is_too_long", "_ask_why"}
     for kind in (kind for kind in ours.__mro__ if kind.__module__.startswith("azure_auth")):
         private = {name for name in vars(kind) if re.match(r"_[a-z]", name) and name != "_abc_impl"} - own
         theirs = {name for base in ours.__mro__ if base.__module__.startswith("reflex") for name in vars(base)}
@@ -311,7 +311,7 @@ def test_reflexs_headers_are_fields():
 
 def test_what_we_know_of_reflexs_wire_is_what_it_uses():
     """Its paths, the headers of its uploads, and the frames of its client: the web side and the sockets spell them."""
-    ours = {endpoints._EVENTS, endpoints._UPLOAD, *endpoints._HEALTH}
+    ours = {endpoints._EVENTS, endpoints._UPLOAD, *endpoints.HEALTH}
     assert ours == {str(Endpoint.EVENT), str(Endpoint.UPLOAD), str(Endpoint.PING), str(Endpoint.HEALTH)}
     assert (f"40{Endpoint.EVENT!s},{{", f"41{Endpoint.EVENT!s},") == (frames._CONNECT, frames._DISCONNECT)
     uploads = Path(reflex_base.__file__).parent / ".templates/web/utils/helpers/upload.js"

@@ -16,8 +16,9 @@ from azure_auth.auth.policy import WHO
 from azure_auth.auth.sessions.session import Held
 from azure_auth.auth.sign_in import SignIn
 from azure_auth.auth.web.client_address import client_address
-from azure_auth.auth.web.endpoints import Endpoint, Part, Site
+from azure_auth.auth.web.endpoints import HEALTH, Endpoint, Part, Site
 from azure_auth.auth.web.origin import OriginCheck, is_navigation, is_post_of_ours, with_cookies
+from azure_auth.auth.web.public_address import PublicAddress
 from azure_auth.auth.web.refusals import OTHER_ORIGIN, TOO_MANY, refusal, refuse, sign_in_first, unavailable
 from azure_auth.auth.web.requests import Body, Room, refused_unread
 from azure_auth.auth.web.streams import Conversation, Streams
@@ -35,6 +36,7 @@ class Connections:
         self._origin = OriginCheck(sign_in.settings, sign_in.session_cookie.name)
         self._streams = Streams(sign_in.sessions)
         self._room = Room(sign_in.settings)
+        self._public_address = PublicAddress(sign_in.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a connection on, or refuse it."""
@@ -133,6 +135,9 @@ class Connections:
 
     async def _built(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a page or a file. The first page that a browser opens gives the browser its name."""
+        if scope["path"] not in HEALTH and (elsewhere := self._public_address.redirect(scope)):
+            await elsewhere(scope, receive, send)
+            return
         cookies = Headers(scope=scope).getlist("cookie")
         if is_navigation(scope) and (name := (await self._sign_in.read_browser(cookies)).new_name):
             send = _setting_cookies([self._sign_in.browser_cookie.header(name)], send)

@@ -17,7 +17,7 @@ from azure_auth.auth.policy import is_public
 from azure_auth.auth.sessions.session import Held
 
 _EVENTS, _UPLOAD = "/_event", "/_upload"
-_HEALTH = {"/ping", "/_health"}
+HEALTH = {"/ping", "/_health"}
 _KNOWN = "starlette", "fastapi"
 """The packages whose routers are followed. A class that a developer derives from theirs may do anything."""
 _HARMLESS = {
@@ -162,7 +162,7 @@ class Site:
             return Endpoint(Part.UPLOADS, is_public=self.tabs.takes_anonymous_upload(scope))
         if _is_below(_UPLOAD, path):
             return None  # also where a page takes every path (`[[...splat]]`)
-        is_open = path in _HEALTH or (scope["method"] in ("GET", "HEAD") and self.is_built(path))
+        is_open = path in HEALTH or (scope["method"] in ("GET", "HEAD") and self.is_built(path))
         return Endpoint(Part.BUILT, is_public=True) if is_open else None
 
 

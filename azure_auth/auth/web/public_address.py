@@ -1,0 +1,51 @@
+"""Leads a page that is opened under another host name to the public address: cookies and sockets work there alone."""
+
+from urllib.parse import quote, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse, Response
+from starlette.types import Scope
+
+from azure_auth.auth.cookies.cookie import cookie_name, pairs, set_cookie
+from azure_auth.auth.web.origin import is_navigation
+from azure_auth.auth.web.refusals import QUERY_CHARACTERS
+from azure_auth.settings import Settings
+
+_MARK_SECONDS = 10
+_OF_PROXIES = {"forwarded", "via", "x-real-ip"}
+
+
+class PublicAddress:
+    """Tells which requests were made under another host name.
+
+    A proxy may write another name into `Host`, so that the browser is at the public address already. With a proxy that
+    is configured or shows itself, nothing is led anywhere. Behind one that hides, a cookie stops the second time.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._url, self._name = settings.public_url, urlsplit(settings.public_url).netloc
+        self._mark = cookie_name("azure_auth_led", self._url)
+        is_production = settings.backend_url == settings.public_url  # in development Vite serves the pages
+        self._is_on = is_production and settings.proxy_hops == 0
+
+    def redirect(self, scope: Scope) -> Response | None:
+        """Return the redirect for a page that a browser opens under another name; None for all else.
+
+        A probe of a load balancer asks by the machine's address, too, but not for HTML.
+        """
+        headers = Headers(scope=scope)
+        host = headers.get("host", "").lower()
+        if not self._is_on or host in ("", self._name) or not is_navigation(scope):
+            return None
+        if "text/html" not in headers.get("accept", "") or any(_is_of_proxy(name) for name in headers):
+            return None
+        if any(name == self._mark for name, _ in pairs(headers.getlist("cookie"))):
+            return None
+        path, query = quote(scope["path"]), quote(scope["query_string"], safe=QUERY_CHARACTERS)
+        answer = RedirectResponse(f"{self._url}{path}{'?' if query else ''}{query}", 303)
+        answer.headers.append("set-cookie", set_cookie(self._mark, "1", _MARK_SECONDS, self._url))
+        return answer
+
+
+def _is_of_proxy(header: str) -> bool:
+    return header in _OF_PROXIES or header.startswith("x-forwarded-")

@@ -1,0 +1,105 @@
+"""A page that is opened under another host name than the public one."""
+
+import httpx
+import pytest
+from browsing import ADA, choose, greeted
+
+from azure_auth.auth.web.public_address import PublicAddress
+from azure_auth.settings import Settings
+
+TENANT = "11111111-1111-1111-1111-111111111111"
+APP = "https://app.example.com"
+ENVIRON = {
+    "AZURE_TENANT_ID": TENANT,
+    "AZURE_CLIENT_ID": TENANT,
+    "AZURE_CLIENT_SECRET": "hush-hush",
+    "REFLEX_DEPLOY_URL": APP,
+    "REFLEX_ENV_MODE": "prod",
+}
+BROWSER = {"host": "10.0.0.7", "accept": "text/html,*/*", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+
+
+def led(path: str = "/", query: str = "", method: str = "GET", settings: dict | None = None, **headers: str):
+    """Where a request is led, as Location; None for nowhere."""
+    given = {**BROWSER, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    raw = [(name.encode(), value.encode()) for name, value in given.items() if value]
+    scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": raw}
+    answer = PublicAddress(Settings.load({**ENVIRON, **(settings or {})})).redirect(scope)
+    return answer and answer.headers["location"]
+
+
+@pytest.mark.parametrize("host", ["10.0.0.7", "127.0.0.1:3000", "localhost", "app", "app.example.com:8443", "[::1]"])
+def test_a_page_under_another_name_is_led_to_the_public_address(host):
+    """With its path and its query; browsers of today and old ones."""
+    assert led("/reports", "a=1&b=%C3%BC", host=host) == f"{APP}/reports?a=1&b=%C3%BC"
+    assert led("/", host=host, sec_fetch_mode="", sec_fetch_dest="") == f"{APP}/"
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "location"),
+    [
+        ("//evil.example", "", f"{APP}//evil.example"),
+        ("/\\evil.example", "", f"{APP}/%5Cevil.example"),
+        ("/@evil.example", "", f"{APP}/%40evil.example"),
+        ("/a\r\nSet-Cookie: x=y", "b\r\nc", f"{APP}/a%0D%0ASet-Cookie%3A%20x%3Dy?b%0D%0Ac"),
+        ("/ü", "", f"{APP}/%C3%BC"),
+    ],
+)
+def test_it_leads_nowhere_else(path, query, location):
+    """Whatever the path is, the address begins with the configured one."""
+    assert led(path, query) == location
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"host": "app.example.com"},
+        {"host": "APP.example.com"},
+        {"host": ""},
+        {"method": "POST"},
+        {"method": "HEAD"},
+        {"accept": "*/*"},
+        {"accept": ""},
+        {"sec_fetch_dest": "iframe"},
+        {"sec_fetch_mode": "cors", "sec_fetch_dest": "empty"},
+        {"sec_purpose": "prefetch"},
+        {"x_forwarded_for": "10.1.1.1"},
+        {"x_forwarded_host": "app.example.com"},
+        {"x_forwarded_proto": "https"},
+        {"forwarded": "for=10.1.1.1"},
+        {"via": "1.1 proxy"},
+        {"x_real_ip": "10.1.1.1"},
+        {"settings": {"REFLEX_TRUSTED_PROXY_HOPS": "1"}},
+        {"settings": {"REFLEX_ENV_MODE": "dev"}},
+        {"cookie": "__Host-azure_auth_led=1"},
+    ],
+)
+def test_everything_else_is_answered_where_it_is(given):
+    """The public name itself, probes, parts of pages, and whatever came through a proxy, which may rewrite Host."""
+    assert led() is not None
+    assert led(**given) is None
+
+
+def test_a_proxy_that_rewrites_host_and_hides_makes_no_circle():
+    """The redirect sets a mark, and who brings it is answered; it lasts seconds, so that later visits are led again."""
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b""}
+    address = PublicAddress(Settings.load(ENVIRON))
+    headers = [(name.encode(), value.encode()) for name, value in BROWSER.items()]
+    first = address.redirect({**scope, "headers": headers})
+    mark = first.headers["set-cookie"]
+    assert "Max-Age=10" in mark
+    again = [*headers, (b"cookie", mark.partition(";")[0].encode())]
+    assert address.redirect({**scope, "headers": again}) is None
+
+
+def test_somebody_at_another_name_gets_in(production, page):
+    """The app is opened by the machine's address, and greets at the public one; probes by address are answered."""
+    elsewhere = production.url.replace("localhost", "127.0.0.1")
+    assert elsewhere != production.url
+    page.goto(f"{elsewhere}/?from=elsewhere")
+    choose(page, ADA)
+    greeted(page, "Ada Lovelace")
+    assert page.url == f"{production.url}/?from=elsewhere"
+    with httpx.Client() as probe:
+        assert [probe.get(f"{elsewhere}{path}").status_code for path in ("/", "/ping", "/_health")] == [200] * 3
+        assert probe.get(f"{elsewhere}/ping", headers={"accept": "text/html"}).status_code == 200
