@@ -187,7 +187,7 @@ def test_a_missing_secret_is_named_with_all_other_faults(tmp_path):
 def test_no_secret_shows(where):
     """Neither what was given nor what was derived is in a repr, of the settings or of what uses them."""
     for given in ({}, {"SESSION_SECRET": f"{'canary' * 8} {'parrot' * 8}"}):
-        settings = Settings.load({**REAL, **where, "AZURE_CLIENT_SECRET": "canary of the credential", **given})
+        settings = Settings.load({**REAL, **where, "AZURE_CLIENT_SECRET": "canary-of-the-credential", **given})
         shown = repr(settings) + repr(ServerKeys(lambda s=settings: s.session_secrets))
         hidden = ["canary", "parrot", *(repr(secret)[2:-1] for secret in settings.session_secrets)]
         assert [word for word in hidden if word in shown] == []
