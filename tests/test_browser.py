@@ -1,6 +1,7 @@
 """The nine steps in a real browser, in development and as a production build."""
 
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlencode
@@ -251,6 +252,54 @@ def test_an_address_that_is_too_long_says_so(app, page, path):
     assert re.search(r"Reference: [0-9a-f]{10}", alert.inner_text())
     page.get_by_role("link", name="Start page").click()
     page.wait_for_url(re.compile("/authorize"))
+
+
+WITHOUT_SOCKETS = """
+window.Real = window.WebSocket;
+window.WebSocket = function (address, protocols) {
+  return (window.last = new window.Real(window.blocked ? address.replace(/:\\d+/, ":1") : address, protocols));
+};
+Object.assign(window.WebSocket, { OPEN: 1, CONNECTING: 0, CLOSING: 2, CLOSED: 3 });
+"""
+"""Opens sockets at a port where nobody listens, while `window.blocked` says so."""
+
+
+@pytest.fixture
+def offline(browser) -> Iterator[Page]:
+    """A page whose console may tell of refused connections."""
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.add_init_script(WITHOUT_SOCKETS)
+        yield page
+
+
+def test_a_blocked_connection_says_so(production, offline):
+    """Where no websocket comes through, a page says so, and how to load it again; Reflex's toast says nothing."""
+    page = offline
+    page.add_init_script("window.blocked = true")
+    page.goto(production.url)
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert "The connection is blocked" in alert.inner_text()
+    assert "Cannot connect to server" not in page.content()
+    with page.expect_navigation():
+        page.get_by_role("link", name="Load the page again").click()
+    alert.wait_for()
+
+
+def test_a_lost_connection_says_so_and_heals(production, offline):
+    """A page that had a connection names another cause, and goes on when the server is back."""
+    page = offline
+    page.goto(f"{production.url}/logout")
+    page.get_by_role("heading", name="You are signed out").wait_for()
+    assert page.get_by_role("alert").count() == 0
+    page.evaluate("window.blocked = true; window.last.close()")
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert "The connection is lost" in alert.inner_text()
+    page.evaluate("window.blocked = false")
+    alert.wait_for(state="detached")
 
 
 def test_a_reload_in_the_middle_ends_well(app, page):

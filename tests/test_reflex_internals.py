@@ -43,6 +43,8 @@ _PROCESSOR = "reflex_base.event.processor.base_state_processor:BaseStateEventPro
 _REGISTRY = "reflex_base.registry:RegistrationContext"
 _SOCKETS, _ENGINE = "socketio:AsyncServer", "engineio:AsyncServer"
 PIECES = [
+    (f"{_APP}.app_wraps", None, "has the toast that ours replaces"),
+    ("reflex_components_core.core.banner:has_too_many_connection_errors", None, "says that a page has no connection"),
     (
         "reflex.utils.exec:notify_frontend",
         "url backend_present",

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from azure_auth import audit
 from azure_auth.auth.core import Services, State, register
 from azure_auth.auth.entra.client import Client
-from azure_auth.auth.gate.app_wraps import leave, notice
+from azure_auth.auth.gate.app_wraps import connection, leave, notice
 from azure_auth.auth.gate.gate import Gate
 from azure_auth.auth.gate.reflex_internals import is_wrapped, wrap_asgi
 from azure_auth.auth.gate.sockets import Sockets
@@ -79,6 +79,7 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
         (1, "Leave"): lambda _: leave(State, settings.backend_url),
         (2, "Notice"): lambda _: notice(State),
     }
+    app.app_wraps[5, "Overlay"] = lambda _: connection(State)
     # The code in the address of /callback does not travel further.
     app.head_components = [*app.head_components, rx.el.meta(name="referrer", content="same-origin")]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import reflex as rx
 
-from azure_auth.auth.gate.reflex_internals import var_data
+from azure_auth.auth.gate.reflex_internals import CANNOT_CONNECT, var_data
 
 _FRAGMENT = """const here = () => window.location.pathname.replace(/\\/$/, "") + window.location.search;
 useEffect(() => {
@@ -100,16 +100,38 @@ def notice(state: Any) -> rx.Component:
 
     def show_notice() -> rx.Component:
         broken = state.broken
-        return rx.cond(
-            broken["heading"],
-            rx.el.div(
-                rx.el.p(broken["heading"], class_name="font-semibold"),
-                rx.el.p(broken["message"]),
-                rx.el.p(f"Reference: {broken['reference']}", class_name="mt-1 text-sm"),
-                role="alert",
-                class_name="fixed inset-x-4 bottom-4 mx-auto max-w-lg rounded-xl bg-slate-900 p-4 text-slate-50"
-                " shadow-lg ring-1 ring-slate-600",
-            ),
-        )
+        reference = rx.el.p(f"Reference: {broken['reference']}", class_name="mt-1 text-sm")
+        return rx.cond(broken["heading"], _alert(broken["heading"], broken["message"], reference))
 
     return rx.fragment(rx.memo(show_notice)())
+
+
+def connection(state: Any) -> rx.Component:
+    """Return the alert that the page has no connection, in place of Reflex's toast, which speaks to developers.
+
+    Reflex's client has tried twice by then. A page that never had a connection is behind something that lets pages
+    through, but no websockets; one that had a connection waits for the server.
+    """
+
+    def show_connection() -> rx.Component:
+        blocked = _alert(
+            "The connection is blocked",
+            "Something on the way to this site, such as a proxy, lets its pages through, but not their connection"
+            " (WebSocket). Tell your help desk.",
+            rx.el.a("Load the page again", href="", class_name="mt-2 inline-block font-medium underline"),
+        )
+        lost = _alert("The connection is lost", "This page connects again by itself as soon as it can.")
+        return rx.cond(CANNOT_CONNECT, rx.cond(state.is_hydrated, lost, blocked))
+
+    return rx.fragment(rx.memo(show_connection)())
+
+
+def _alert(heading: rx.Var[str] | str, message: rx.Var[str] | str, *more: rx.Component) -> rx.Component:
+    return rx.el.div(
+        rx.el.p(heading, class_name="font-semibold"),
+        rx.el.p(message),
+        *more,
+        role="alert",
+        class_name="fixed inset-x-4 bottom-4 mx-auto max-w-lg rounded-xl bg-slate-900 p-4 text-slate-50"
+        " shadow-lg ring-1 ring-slate-600",
+    )

@@ -45,6 +45,7 @@ from reflex_base.registry import RegisteredEventHandler, RegistrationContext
 from reflex_base.utils.exceptions import LockExpiredError as LockExpiredError  # a handler took too long, or lost Redis
 from reflex_base.utils.exceptions import StateSchemaMismatchError, UploadTypeError, UploadValueError
 from reflex_base.utils.format import format_event_handler
+from reflex_components_core.core.banner import has_too_many_connection_errors
 from starlette.types import ASGIApp
 
 ON_LOAD = format_event_handler(OnLoadInternalState.event_handlers["on_load_internal"])
@@ -179,6 +180,10 @@ def loading_event(auth: Any) -> Any:
 def delta(state: type[rx.State], **values: object) -> dict[str, dict[str, object]]:
     """Return the delta that sets vars of a state in the browser; Reflex's client marks the names of vars."""
     return {state.get_full_name(): {f"{name}{FIELD_MARKER}": value for name, value in values.items()}}
+
+
+CANNOT_CONNECT = has_too_many_connection_errors
+"""Whether the socket of a page could not be opened twice in a row."""
 
 
 def var_data(*of: rx.Var[Any]) -> VarData | None:
