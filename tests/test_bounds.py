@@ -404,7 +404,12 @@ def connections_of(*routes: Route) -> tuple[Connections, list[str]]:
         await send({"type": "http.response.body"})
 
     settings = SimpleNamespace(
-        public_url="http://localhost:3000", demo=False, proxy_hops=0, upload_parts=1, upload_bytes=200_000_000
+        public_url="http://localhost:3000",
+        backend_url="http://localhost:8000",
+        demo=False,
+        proxy_hops=0,
+        upload_parts=1,
+        upload_bytes=200_000_000,
     )
     sign_in = SimpleNamespace(settings=settings, session=session, read_browser=read_browser, browser=lambda _: "")
     sign_in.sessions, sign_in.clock = SimpleNamespace(on_end=[], on_outdated=[]), time.time
