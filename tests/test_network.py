@@ -283,6 +283,33 @@ def test_what_httpx_can_use_starts(monkeypatch, name, value):
     Settings.load({**APP, name: value})
 
 
+@pytest.mark.parametrize(
+    ("given", "starts"),
+    [
+        ({"NO_PROXY": "*", "no_proxy": "[::1]"}, False),
+        ({"ALL_PROXY": "socks5://h:1", "NO_PROXY": "*", "no_proxy": "x"}, False),
+        ({"HTTPS_PROXY": "socks5://h:1", "https_proxy": "http://h:1"}, True),
+        ({"HTTPS_PROXY": "socks5://h:1", "https_proxy": ""}, True),
+        ({"NO_PROXY": "[::1]", "no_proxy": "x"}, True),
+        ({"NO_PROXY": "[::1]", "no_proxy": ""}, True),
+        ({"NO_PROXY": "https://x,https://x:8443,all://x,x:"}, True),
+        ({"HTTPS_PROXY": "http://h:3128 "}, True),
+    ],
+)
+def test_the_spelling_that_counts_is_the_one_that_is_checked(monkeypatch, given, starts):
+    """httpx takes the lower-case name if there is one; what it takes starts, and what it refuses does not."""
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    if starts:
+        DirectoryHttp(4, None).close()
+        Settings.load({**APP, **given})
+        return
+    with pytest.raises((ValueError, ImportError, httpx.InvalidURL)):
+        DirectoryHttp(4, None)
+    with pytest.raises(NotConfigured):
+        Settings.load({**APP, **given})
+
+
 def test_an_exception_for_all_hosts_makes_proxies_mean_nothing(monkeypatch):
     """With NO_PROXY=* no proxy is used, so none is looked at."""
     given = {"ALL_PROXY": "socks5://proxy:1", "NO_PROXY": "*"}

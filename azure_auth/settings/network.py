@@ -14,13 +14,14 @@ _HOST = re.compile(r"[!-~ ]*")
 
 def faults(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield the name of each variable that httpx cannot use, and what is wrong with it; never its value."""
-    given = {name: environ[name] for base in _PROXIES for name in (base, base.lower()) if environ.get(name)}
-    exceptions = {name: environ[name].split(",") for name in ("NO_PROXY", "no_proxy") if environ.get(name)}
-    if not any(host.strip() == "*" for hosts in exceptions.values() for host in hosts):
-        yield from ((name, why) for name, value in given.items() if (why := _proxy(value)))
-        for name, hosts in exceptions.items():
-            if any(not _usable(host.strip()) for host in hosts):
-                yield name, "has an entry that cannot be used: write hosts, IPv4 networks, and IPv6 without brackets"
+    # The lower-case spelling wins, also if it is empty (`urllib.request.getproxies`).
+    names = [name.lower() if name.lower() in environ else name for name in (*_PROXIES, "NO_PROXY")]
+    *proxies, (exceptions, listed) = [(name, environ.get(name, "")) for name in names]
+    hosts = [host.strip() for host in listed.split(",")]
+    if "*" not in hosts:
+        yield from ((name, why) for name, value in proxies if (why := _proxy(value)))
+        if not all(map(_usable, hosts)):
+            yield exceptions, "has an entry that cannot be used: write hosts, IPv4 networks, and IPv6 without brackets"
     if why := _trust(environ.get("SSL_CERT_FILE", ""), environ.get("SSL_CERT_DIR", "")):
         yield why
 
@@ -35,13 +36,13 @@ def _proxy(value: str) -> str:
     """Return what is wrong with the address of a proxy; empty if nothing."""
     write = "write it like http://proxy.example.com:3128"
     try:
-        parts = urlsplit(value if "://" in value else f"http://{value}")
+        parts = urlsplit((value if "://" in value else f"http://{value}").rstrip())
         _ = parts.port
     except ValueError:
         return f"is not an address: {write}"
     if parts.scheme.startswith("socks"):
         return f"is a SOCKS proxy, which the app cannot use: {write}, or start the app without it"
-    proper = parts.scheme in ("http", "https") and value == value.strip()
+    proper = parts.scheme in ("http", "https") and value == value.lstrip()
     return "" if proper else f"does not begin with http:// or https://: {write}"
 
 
@@ -50,8 +51,8 @@ def _usable(host: str) -> bool:
     try:
         ip_address(host)
     except ValueError:
-        _, colon, port = host.partition(":")
-        return bool(_HOST.fullmatch(host)) and "[" not in host and (not colon or port.isdigit())
+        _, _, port = host.partition("://")[2 if "://" in host else 0].partition(":")
+        return bool(_HOST.fullmatch(host)) and "[" not in host and (not port or port.isdigit())
     return True
 
 
