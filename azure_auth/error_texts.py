@@ -1,7 +1,7 @@
 """What the person reads about each failure, and what the operator can do about it. Microsoft's text is never shown.
 
-The AADSTS numbers are those of Microsoft's page "Microsoft Entra authentication and authorization error codes" that a
-sign-in by the authorization-code flow can meet. The module is above 200 lines because it is one table.
+The AADSTS numbers are from Microsoft's page "Microsoft Entra authentication and authorization error codes". Listed are
+those that the authorization-code flow can return. The module is above 200 lines because it is one table.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ class ErrorText(NamedTuple):
     message: str  # what happened and what to do, in words for people
     advice: str = ""  # what the operator can do about it, for the log alone; empty if nothing
     numbers: tuple[int, ...] = ()  # the AADSTS numbers if it is a refusal by the directory
-    again: bool = True  # whether another try can help before the operator has mended the app or its registration
+    again: bool = True  # whether the page offers "Try again"; False if another try cannot help
 
 
 ERROR_TEXTS = {

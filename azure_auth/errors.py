@@ -82,11 +82,11 @@ class AuthError(Exception):
     def shown(self, again: str, other_account: str) -> dict[str, str]:
         """Return what a page shows: the texts, and the addresses of "Try again" and "Use another account".
 
-        If another try cannot help, "Start page" takes the place of "Try again".
+        If another try cannot help, "Start page" replaces "Try again".
         """
         texts = {name: getattr(self, name) for name in ("heading", "message", "reference")}
-        way_on = ("Try again", again) if ERROR_TEXTS[self.code].again else ("Start page", "/")
-        return {**texts, "way_on": way_on[0], "again": way_on[1], "other_account": other_account}
+        way_on, address = ("Try again", again) if ERROR_TEXTS[self.code].again else ("Start page", "/")
+        return {**texts, "way_on": way_on, "again": address, "other_account": other_account}
 
     def __str__(self) -> str:
         """Return the line for the log."""
@@ -119,11 +119,11 @@ class FlowForeign(SignInFailed, code="flow_foreign"):
 
 
 class AnswerUnasked(FlowForeign, code="answer_unasked"):
-    """An error without `state`: no answer to a sign-in of this browser. Anybody can write its address."""
+    """An error without `state`, so it answers no sign-in of this browser. Anybody can forge such a link."""
 
 
 class ConsentAnswered(FlowForeign, code="consent_answered"):
-    """The answer of the admin consent endpoint (`admin_consent`), whatever it says. Anybody can write its address."""
+    """The answer of the admin consent endpoint (`admin_consent`). Anybody can forge it, so its content is ignored."""
 
 
 class TooManyStarts(SignInFailed, code="too_many_starts"):

@@ -53,7 +53,7 @@ def load_env_file(path: Path) -> None:
         raise _stop(f"{path} cannot be read ({why.strerror}): check its permissions") from None
     except UnicodeError:
         text = "\0"
-    if "\0" in text:  # UTF-16 without a mark reads as UTF-8 with these
+    if "\0" in text:  # UTF-16 without a byte order mark decodes as UTF-8 with null characters
         raise _stop(f"{path} is not UTF-8 text: save it as UTF-8")
     load_dotenv(stream=StringIO(text), override=False)
 

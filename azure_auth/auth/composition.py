@@ -95,8 +95,8 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
         own = Router(routes(sign_in), middleware=[cors])
         reflex = api.routes[-1]  # where Reflex has mounted itself
         site = Site(inner, sockets, own, api, reflex, lambda path: is_built(folder, path, app.router))
-        own = origins(settings.authority_host, settings.tenant_id)
-        framed_by = settings.backend_url if settings.demo else " ".join(own)
+        directory = " ".join(origins(settings.authority_host, settings.tenant_id))
+        framed_by = settings.backend_url if settings.demo else directory
         return SecurityHeaders(Connections(site, sign_in), settings.public_url, framed_by, folder)
 
     wrap_asgi(app, connections)

@@ -8,9 +8,9 @@ from typing import Any
 
 _LONGEST_SHOWN = 200
 _JOINERS = "\u200c\u200d"
-"""They shape words of Persian and Hindi, and join emoji; alone, they are as invisible as other format characters."""
+"""Persian, Hindi and emoji need them between characters. Alone, they are invisible."""
 _BLANKS = "\u115f\u1160\u2800\u3164\uffa0"
-"""Letters and symbols that are drawn as nothing."""
+"""Letters and symbols that are invisible."""
 _GUEST = re.compile(r"(.+)_([^_@]+)#EXT#@.+", re.IGNORECASE)
 """How Entra writes the user name of a guest: that of their own organisation, with `_` for `@`."""
 
@@ -46,10 +46,10 @@ class Identity:
 
 
 def shown(text: str) -> str:
-    """Return a text of somebody else as a page can show it; empty if nobody would see anything of it.
+    """Return an untrusted text in a form that a page can show; empty if nothing of it is visible.
 
-    It has no half of a surrogate pair, which no JSON can carry, no controls, and no marks that change the direction of
-    what follows (Unicode TR36). Of marks on one letter, three stay.
+    Removed are lone surrogates (JSON cannot carry them), controls, and marks that change the text direction (Unicode
+    TR36). Each letter keeps at most three combining marks.
     """
     kept = "".join(
         " " if character.isspace() or character in _BLANKS else character

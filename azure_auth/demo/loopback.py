@@ -56,7 +56,7 @@ class LoopbackTransport(httpx.BaseTransport):
     def __init__(self, url: str) -> None:
         """Send everything below `url`, the demo directory's own address."""
         self._url = httpx.URL(url)
-        self._transport = httpx.HTTPTransport(trust_env=False)  # neither proxies nor certificates on this machine
+        self._transport = httpx.HTTPTransport(trust_env=False)  # ignore proxy and certificate settings
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request to the demo directory, with its path and query as they are."""

@@ -21,7 +21,7 @@ def auth_view() -> rx.Component:
                 class_name="flex size-14 shrink-0 items-center justify-center rounded-full bg-brand text-lg"
                 " font-semibold text-white",
             ),
-            # Isolated, because a name may be written from right to left.
+            # <bdi> isolates a name that is written from right to left.
             heading("Hello ", rx.el.bdi(State.token["name"])),
             rx.cond(
                 State.token["name"] != State.token["username"],

@@ -1,4 +1,4 @@
-"""The hosts of Microsoft's clouds: a directory's issuer can lie on another host than the configured one.
+"""The hosts of Microsoft's clouds. A directory's issuer can be on another host than the configured one.
 
 Sources: Microsoft's "National clouds", and the alias table that each MSAL has built in (`authority.py`).
 """
@@ -8,17 +8,17 @@ _CLOUDS = (
     ("login.microsoftonline.us", "login.usgovcloudapi.net"),
     ("login.partner.microsoftonline.cn", "login.chinacloudapi.cn"),
 )
-"""The hosts of one cloud each; the first is that of its issuers. Clouds with one host only need no row."""
+"""One row per cloud. The first host is the issuer's. A cloud with a single host needs no row."""
 EXTERNAL_ID = ".ciamlogin.com"
-"""Entra External ID; every directory has hosts of its own."""
+"""Entra External ID: each directory has its own hosts."""
 CLOSED = "https://login.microsoftonline.de"
 B2C = (".b2clogin.com", ".b2clogin.cn", ".b2clogin.us", ".b2clogin.de")
 
 
 def origins(authority_host: str, tenant_id: str) -> tuple[str, ...]:
-    """Return the origins that belong to a directory, the issuer's first; each has its endpoints on any of them.
+    """Return the origins of a directory, the issuer's first. An endpoint may be on any of them.
 
-    `tenant_id` is the GUID of the directory's tenant; External ID has it in the issuer's host.
+    `tenant_id` is the tenant's GUID; External ID has it in the issuer's host.
     """
     host = authority_host.removeprefix("https://")
     if host.endswith(EXTERNAL_ID):

@@ -15,7 +15,7 @@ Credential = str | dict[str, str | RSAPrivateKey | Callable[[], str]]
 _OF_AN_EXAMPLE = re.compile(
     r"(your|my|the)[-_ ][^~]*|(change|replace)[-_ ]?me|placeholder|x[-x]{2,}|\.{3}|todo", re.IGNORECASE
 )
-"""Entra's secrets have a tilde, so none of them looks like this."""
+"""No real secret matches, because Entra's secrets contain a tilde."""
 
 
 def client_secret(value: str) -> str:
@@ -50,13 +50,13 @@ def certificate(path: Path, password: str | None) -> Credential:
     if key.public_key() != public.public_key():
         raise ValueError("holds a private key that does not belong to its certificate: export the pair again")
     return {
-        "private_key": key,  # MSAL would parse a PEM text anew for each token, which takes longer than signing
+        "private_key": key,  # MSAL would parse PEM text for each token request, which is slow
         "public_certificate": public.public_bytes(Encoding.PEM).decode(),
     }
 
 
 def known_to_the_app_alone(credential: Credential) -> bytes:
-    """Return what nobody else has of a credential; empty for a federated token, which changes."""
+    """Return the secret part of a credential; empty for a federated token, which changes."""
     if isinstance(credential, str):
         return credential.encode()
     key = credential.get("private_key")

@@ -31,7 +31,7 @@ class Environment:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self.faults: list[str] = []  # one sentence for each
-        self.notes: list[str] = []  # what the app says at its start
+        self.notes: list[str] = []  # what the app prints at its start, one sentence each
         self.mode = environ.get("REFLEX_ENV_MODE") or "dev"  # how Reflex was started: `dev`, `preview` or `prod`
         port = environ.get("REFLEX_BACKEND_PORT") or 8000
         # Where Reflex's development server has the backend.
@@ -142,8 +142,8 @@ class Environment:
     def _credential(self) -> Credential:
         """Read the one credential; none, or more than one, is a fault.
 
-        A platform may set a federated token beside a secret or certificate that somebody configured. As in
-        azure-identity, what was configured wins (`EnvironmentCredential` before `WorkloadIdentityCredential`).
+        A secret or certificate takes precedence over a federated token, because a platform may set the token itself.
+        azure-identity has the same order (`EnvironmentCredential` before `WorkloadIdentityCredential`).
         """
         given = [name for name in _CREDENTIALS if name in self._environ]
         password = self._environ.get(_PASSWORD)

@@ -23,7 +23,7 @@ _REFERENCE = re.compile(r"<.*>|\$?\{.*\}|\$\(.*\)|\$[A-Z_]+|%[A-Z_]+%|#\{.*\}#|@
 
 
 def as_meant(value: str) -> str:
-    """Return a value, unless it shows that a shell or a platform did not do what its author expected."""
+    """Return a value. Raise ValueError if it has quotes or a placeholder that a shell or platform left in it."""
     if value[0] in _QUOTES:
         raise ValueError(
             "begins with a quotation mark, which only a shell and a .env file take away: remove the quotes"

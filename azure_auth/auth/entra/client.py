@@ -93,8 +93,8 @@ class Client:
     async def sign_out_url(self, identity: Identity, return_to: str) -> str:
         """Return the directory's sign-out address for a person (OpenID Connect RP-Initiated Logout).
 
-        With the logout hint, the directory shows no account picker. Without it, the directory needs the client id to
-        check `return_to`, which must be a registered redirect URI.
+        The logout hint avoids the account picker. The client id lets the directory check `return_to`, a registered
+        redirect URI, when there is no hint.
         """
         asked = {"client_id": self._settings.client_id, "post_logout_redirect_uri": return_to}
         if identity.logout_hint:
@@ -114,7 +114,7 @@ class Client:
         return DirectoryHttp(PEOPLE_AT_ONCE, self._mounts)
 
     async def _in_thread(self, ask: Callable[[], _T]) -> _T:
-        context = copy_context()  # so that a trace goes on in the thread
+        context = copy_context()  # so that a trace continues in the thread
         try:
             async with asyncio.timeout(LONGEST_WAIT_SECONDS):
                 return await asyncio.get_running_loop().run_in_executor(
@@ -148,8 +148,8 @@ class Client:
             http_client=self._http,
             http_cache=http_cache,
             instance_discovery=False,  # the settings name the authority, so MSAL need not verify it at Microsoft
-            azure_region=False,  # else MSAL_FORCE_REGION in the environment sends it to other hosts
-            exclude_scopes=["offline_access"],  # nothing needs a refresh token, so nobody is asked to consent to one
+            azure_region=False,  # otherwise MSAL_FORCE_REGION could change the host
+            exclude_scopes=["offline_access"],  # the app uses no refresh token, so it asks for none
         )
 
     def _discover(self) -> _Directory:

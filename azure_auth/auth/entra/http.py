@@ -1,6 +1,6 @@
 """Sends requests to the directory, and turns what httpx and MSAL raise into errors of this app.
 
-Each request has one deadline, a maximum length of the answer, and one retry when no connection came about.
+Each request has one deadline and a maximum answer length. It is retried once if no connection was made.
 """
 
 import socket
@@ -22,14 +22,14 @@ _T = TypeVar("_T")
 _ANSWER_BYTES = 1_000_000
 """Maximum length of an answer, unpacked. Entra's keys have some 20,000 bytes, and a token with 200 groups as many."""
 _HEADERS_OF_THE_BODY = {"content-encoding", "content-length", "transfer-encoding"}
-_WRONG_NAME, _NOT_YET_VALID, _EXPIRED = {62, 64}, 9, 10
-"""OpenSSL's X509_V_ERR_*."""
+_WRONG_NAME, _WRONG_TIME = {62, 64}, {9, 10}
+"""OpenSSL's X509_V_ERR_*: host name or address; not yet valid or expired."""
 _deadline: ContextVar[float] = ContextVar("deadline")
 """When the request that this thread sends must be over, by the monotonic clock."""
 
 
 class _Socket(ssl.SSLSocket):
-    """A socket whose timeouts end at the deadline. httpx's own begin anew with each read, so a drip would never end."""
+    """A socket whose timeouts end at the deadline. httpx restarts its own at each read, so a drip would never end."""
 
     def settimeout(self, value: float | None, /) -> None:
         left = _deadline.get(float("inf")) - monotonic()
@@ -41,15 +41,14 @@ class _Socket(ssl.SSLSocket):
 class DirectoryHttp(httpx.Client):
     """Sends all requests to the directory. TLS trust and proxies follow the environment.
 
-    Everything that goes wrong raises here as an AuthError; MSAL would cache status 429 and 5xx, or read them as an
-    answer.
+    Every failure raises an AuthError here. MSAL would cache status 429 and 5xx, or read them as an answer.
     """
 
     def __init__(self, at_once: int, mounts: Mapping[str, httpx.BaseTransport] | None, seconds: float = 25) -> None:
         """Open `at_once` connections at most, and wait `seconds` for an answer.
 
-        `mounts` are transports by address, as in httpx. With them, proxies and TLS trust do not follow the environment,
-        because the directory is on this machine.
+        `mounts` are transports by address, as in httpx. With them, the directory is on this machine, so the client
+        ignores the environment's proxy and TLS settings.
         """
         self._seconds = seconds
         limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
@@ -66,10 +65,10 @@ class DirectoryHttp(httpx.Client):
         return super().build_request(method, url, **options)
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        """Send a request and read the whole answer. Retry once when no connection came about, as nothing was sent.
+        """Send a request and read the whole answer. Retry once if no connection was made: nothing was sent yet.
 
         Raises:
-            Slow: When the answer is not there in time.
+            Slow: When the answer is not complete at the deadline.
             Throttled: At status 429.
             Unavailable: At status 5xx, and when the directory cannot be reached.
             AnswerIncomplete: When the answer is too long.
@@ -107,7 +106,7 @@ def _read(response: httpx.Response) -> bytes:
         body += chunk
         if len(body) > _ANSWER_BYTES:
             raise AnswerIncomplete(f"the answer is longer than {_ANSWER_BYTES} bytes")
-        if monotonic() > _deadline.get():  # without TLS, as in development, no socket looks at it
+        if monotonic() > _deadline.get():  # without TLS, as in development, no `_Socket` checks it
             raise httpx.ReadTimeout("too slow")
     return bytes(body)
 
@@ -132,14 +131,14 @@ def _explained(request: httpx.Request) -> Generator[None]:
 
 
 def _reason(why: BaseException, place: str) -> str:
-    """Return what is wrong and what to set. Only these texts, and OpenSSL's, get into the log."""
+    """Return what is wrong and what to set. The log gets only these texts and OpenSSL's."""
     one: BaseException | None = why
     while one is not None:
         match one:
             case ssl.SSLCertVerificationError(verify_code=code, verify_message=said):
                 if code in _WRONG_NAME:
                     return f"the certificate is for another name, {place}: check AZURE_AUTHORITY_HOST and the proxy"
-                if code in (_NOT_YET_VALID, _EXPIRED):
+                if code in _WRONG_TIME:
                     return f"{said}, {place}: check this machine's clock, else that host's certificate"
                 return f"{said}, {place}: set SSL_CERT_FILE to a file with the certificates to trust"
             case ssl.SSLError():

@@ -39,8 +39,7 @@ class SigningKey(NamedTuple):
 def read_keys(document: Mapping[str, Any]) -> dict[str, SigningKey]:
     """Read a JSON Web Key Set (RFC 7517 §5); only RSA signing keys count, and without one this raises ValueError.
 
-    An entry that cannot be used is ignored, so that it spoils no other. Of entries with the same `kid`, the first
-    usable one counts.
+    Unusable entries are ignored. Of entries with the same `kid`, the first usable one counts.
     """
     found: Any = document.get("keys")
     entries = cast("list[Any]", found) if isinstance(found, list) else []
@@ -63,7 +62,7 @@ def _read_key(entry: Any) -> SigningKey | None:
         return None
     try:
         key = jwt.PyJWK(named, "RS256")
-    except Exception:  # for unreadable numbers, PyJWT and cryptography raise errors of many kinds
+    except Exception:  # PyJWT and cryptography raise many kinds of error for bad numbers
         return None
     public = key.key
     if not isinstance(public, RSAPublicKey) or public.key_size < _LEAST_BITS:

@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 _LIFETIME = 24 * 3600.0
 _COOL_DOWN = 60.0
 _RENEWALS = 5
-"""Maximum number of renewals in `_COOL_DOWN` seconds, so that forged tokens cannot make the app ask ever again."""
+"""Maximum number of renewals in `_COOL_DOWN` seconds. Otherwise each forged token would cause a fetch."""
 _LONGEST_WAIT_SECONDS = 30.0
 
 
@@ -32,7 +32,7 @@ class RefreshingValue(Generic[_T]):
         self._failure: BaseException | None = None
 
     def get(self, *, renew: bool = False) -> _T:
-        """Return the value; with `renew`, fetch again even if it is less than a day old, but a few times a minute only.
+        """Return the value. `renew` fetches it again even if it is young, at most `_RENEWALS` times a minute.
 
         Without an older value, and with `renew`, this raises the error of `fetch`, or TimeoutError when another
         thread's takes too long.

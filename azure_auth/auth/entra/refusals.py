@@ -10,7 +10,7 @@ from azure_auth.settings.parsing import GUID
 
 _BY_NUMBER = {number: code for code, text in ERROR_TEXTS.items() for number in text.numbers}
 _BY_OAUTH_ERROR = {
-    "access_denied": "cancelled",  # counts only without a number, as when a person cancels at the account picker
+    "access_denied": "cancelled",  # only without an AADSTS number, as when a person cancels
     "account_selection_required": "sign_in_needed",
     "consent_required": "consent_missing",
     "interaction_required": "sign_in_needed",

@@ -64,7 +64,7 @@ class GateNamespace(seam.EventNamespace):
             await self._link(tab, address_of(loading), auth)
 
     async def _is_too_long(self, tab: Tab, event: dict[str, Any]) -> bool:
-        """Tell the person if the address of their page is too long, as a callback's can be; else it would wait."""
+        """Tell whether the page's address is too long, and show the person a failure. Otherwise the page would wait."""
         if not is_too_long(event):
             return False
         failure = AddressTooLong()

@@ -1,4 +1,4 @@
-"""Leads a page that is opened under another host name to the public address: cookies and sockets work there alone."""
+"""Redirects a page opened under another host name to the public address. Cookies and sockets work only there."""
 
 from urllib.parse import quote, urlsplit
 
@@ -18,8 +18,9 @@ _OF_PROXIES = {"forwarded", "via", "x-real-ip"}
 class PublicAddress:
     """Tells which requests were made under another host name.
 
-    A proxy may write another name into `Host`, so that the browser is at the public address already. With a proxy that
-    is configured or shows itself, nothing is led anywhere. Behind one that hides, a cookie stops the second time.
+    A proxy may rewrite `Host` although the browser is at the public address already. So a configured proxy, or a
+    proxy's header, turns the redirect off. A proxy without either cannot cause a loop: a cookie stops the second
+    redirect.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -29,9 +30,9 @@ class PublicAddress:
         self._is_on = is_production and settings.proxy_hops == 0
 
     def redirect(self, scope: Scope) -> Response | None:
-        """Return the redirect for a page that a browser opens under another name; None for all else.
+        """Return the redirect for a page that a browser opens under another name; otherwise None.
 
-        A probe of a load balancer asks by the machine's address, too, but not for HTML.
+        A load balancer's probe also uses the machine's address, but does not ask for HTML.
         """
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
