@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
@@ -407,6 +408,26 @@ async def test_the_issuer_is_of_the_kind_that_was_asked_for(entra, asked, named)
     with pytest.raises(SignInFailed):
         await client.begin("http://localhost:3000/callback", None)
     client.close()
+
+
+async def test_a_running_request_keeps_its_connection_when_the_client_closes(client, entra):
+    """Closing leaves a running request its connection: another thread's may have the same file descriptor at once."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        asked.set()
+        go_on.wait(5)
+        return httpx.Response(200, json=DOCUMENT)
+
+    entra["discovery"].mock(side_effect=answer)
+    running = asyncio.create_task(client.begin("http://localhost:3000/callback", None))
+    assert await asyncio.to_thread(asked.wait, 5)
+    client.close()
+    go_on.set()
+    assert (await running)["auth_uri"]
+    async with asyncio.timeout(5):
+        while not client._http.is_closed:
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("status", [302, 307, 308])

@@ -9,6 +9,7 @@ cache and its own copy of MSAL's HTTP cache, which would otherwise repeat one pe
 
 import asyncio
 import copy
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -103,10 +104,18 @@ class Client:
         return f"{directory.endpoints.end_session}?{urlencode(asked)}"
 
     def close(self) -> None:
-        """Close threads and connections; running requests fail."""
+        """Send no further request, and close the connections when the running requests are over.
+
+        A connection closed under a thread that reads from it would free a file descriptor, and the thread would then
+        read from whichever connection gets the same number.
+        """
         self._threads.shutdown(wait=False, cancel_futures=True)
         if "_http" in self.__dict__:
-            self._http.close()
+            threading.Thread(target=self._close_connections, daemon=True).start()
+
+    def _close_connections(self) -> None:
+        self._threads.shutdown()
+        self._http.close()
 
     @cached_property
     def _http(self) -> DirectoryHttp:

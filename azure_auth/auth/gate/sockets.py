@@ -51,11 +51,10 @@ class Sockets:
             audit.record("suspicious", reason=why, address=client_address(scope, self._sign_in.settings.proxy_hops))
             await send({"type": "websocket.close", "code": 1008})
             return
-        tab = self._tab(scope, tokens[0], None)
         try:
-            if held := await self._sign_in.session(Headers(scope=scope).getlist("cookie")):
-                tab = self._tab(scope, tokens[0], held)
+            tab = self._tab(scope, tokens[0], await self._sign_in.session(Headers(scope=scope).getlist("cookie")))
         except StoreUnavailable as failure:
+            tab = self._tab(scope, tokens[0], None)
             tab.refusal = failure
         others = [(n, v) for n, v in parse_qsl(scope["query_string"].decode("latin-1")) if n != "token"]
         query = urlencode([*others, ("token", tab.state_key)]).encode()
@@ -73,7 +72,9 @@ class Sockets:
                 await self._app(inner, tab.frames.receive, tab.frames.send)
         finally:
             await asyncio.shield(self._gate.left(tab))
-            tab.session = tab.frames = None  # Engine.IO leaves a reference cycle that has the tab
+            # Engine.IO leaves a reference cycle with the tab in it and, from Python 3.12 on, this frame. Neither keeps the
+            # session, or its data key would stay in memory until the next garbage collection.
+            tab.session = tab.frames = None
 
     def takes_anonymous_upload(self, scope: Scope) -> bool:
         """Tell whether an upload is for a handler that is public."""
