@@ -163,7 +163,7 @@ async def test_a_download_that_is_under_way_at_a_sign_out_goes_on(site, visitor)
     assert len(endless) < 20
 
 
-async def test_a_front_channel_sign_out_is_told_once(site, visitor, directory):
+async def test_a_front_channel_sign_out_is_told_once(site, visitor):
     """With tabs at all workers, and with none: one audit line, with the person or with a hash."""
     for open_tabs in (TABS, 0):
         ada = visitor()

@@ -72,8 +72,8 @@ class Sockets:
                 await self._app(inner, tab.frames.receive, tab.frames.send)
         finally:
             await asyncio.shield(self._gate.left(tab))
-            # Engine.IO leaves a reference cycle with the tab in it and, from Python 3.12 on, this frame. Neither keeps the
-            # session, or its data key would stay in memory until the next garbage collection.
+            # Engine.IO leaves a reference cycle with the tab and, from Python 3.12 on, this frame in it. Neither may
+            # keep the session, or its data key would stay in memory until the next garbage collection.
             tab.session = tab.frames = None
 
     def takes_anonymous_upload(self, scope: Scope) -> bool:
