@@ -52,11 +52,11 @@ def shown(text: str) -> str:
     TR36). Each letter keeps at most three combining marks.
     """
     kept = "".join(
-        " " if character.isspace() or character in _BLANKS else character
+        character
         for character in text[: 10 * _LONGEST_SHOWN]
         if character.isspace() or character in _JOINERS or unicodedata.category(character)[0] != "C"
     )
-    kept = re.sub(r"\s+", " ", _without_stacks(kept))[:_LONGEST_SHOWN].strip(f" {_JOINERS}")
+    kept = re.sub(rf"[\s{_BLANKS}]+", " ", _without_stacks(kept))[:_LONGEST_SHOWN].strip(f" {_JOINERS}")
     return kept if any(unicodedata.category(character)[0] in "LNPS" for character in kept) else ""
 
 

@@ -34,8 +34,8 @@ def read_discovery(document: Mapping[str, Any], settings: Settings) -> Endpoints
     if tenant in MANY_TENANTS:
         tenant = "{tenantid}"
     elif not GUID.fullmatch(tenant):  # a domain: the issuer has its GUID
-        tenant = (issuer.split("/")[3:4] or [""])[0]
-        tenant = tenant if GUID.fullmatch(tenant) else "{GUID of the tenant}"
+        found = GUID.search(issuer)
+        tenant = found[0] if found else "{GUID of the tenant}"
     own = origins(settings.authority_host, tenant)
     if issuer != (expected := f"{own[0]}/{tenant}/v2.0"):
         raise SignInFailed(f"discovery names the issuer {_shown(issuer)}, not {expected}")
