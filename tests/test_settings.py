@@ -93,7 +93,7 @@ def test_the_demo_is_for_development_on_loopback(environ):
     assert Settings.load(DEV).demo
     named = faults({**DEV, **environ})
     assert [fault.split()[0] for fault in named[:3]] == ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"]
-    assert named[3].startswith("The demo directory does not stand in")
+    assert named[3].startswith("The demo directory is not used")
 
 
 def test_every_fault_is_named_at_once():
