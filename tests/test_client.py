@@ -351,7 +351,7 @@ async def test_rolled_over_keys_are_fetched_once(settings, entra):
 
 
 async def test_keys_that_cannot_be_renewed_are_no_forgery(client, entra):
-    """If the keys roll over while they cannot be fetched, people are told that, and those with an old key get in."""
+    """If new keys cannot be fetched, the error says so, and tokens with an old key stay valid."""
     flow = await client.begin("http://localhost:3000/callback", None)
     entra.post(TOKEN, name="token").respond(json=tokens(flow))
     assert await redeem(client, flow)
@@ -501,7 +501,7 @@ async def test_the_address_for_signing_out(client, entra):
 
 
 async def test_a_sign_in_asks_for_no_refresh_token(client, entra):
-    """Neither address nor redemption names `offline_access`; what an ID token and a profile need stays."""
+    """Neither the address nor the redemption names `offline_access`; `openid` and `profile` stay."""
     flow = await client.begin("http://localhost:3000/callback", None)
     entra.post(TOKEN, name="token").respond(json=tokens(flow))
     await redeem(client, flow)
@@ -511,7 +511,7 @@ async def test_a_sign_in_asks_for_no_refresh_token(client, entra):
 
 
 async def test_the_environment_sends_msal_nowhere_else(client, entra, monkeypatch):
-    """MSAL would ask a machine's metadata service and a regional host if MSAL_FORCE_REGION is set."""
+    """With MSAL_FORCE_REGION set, MSAL would ask the machine's metadata service and a regional host."""
     monkeypatch.setenv("MSAL_FORCE_REGION", "westus2")
     monkeypatch.setenv("REGION_NAME", "westus2")
     flow = await client.begin("http://localhost:3000/callback", None)

@@ -256,7 +256,7 @@ async def test_a_forged_callback_has_its_words(tab, directory):
     ],
 )
 async def test_an_answer_to_nobody_has_neutral_words(tab, directory, caplog, query, code):
-    """An answer without a flow of this browser grants nothing, and none of its text reaches page or log.
+    """An answer without a flow of this browser grants nothing. None of its text reaches the page or the log.
 
     Microsoft's page "Admin consent on the Microsoft identity platform" has the parameters; a refusal says
     `admin_consent=True` too.
