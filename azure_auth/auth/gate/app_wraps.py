@@ -82,12 +82,9 @@ def leave(state: Any, backend_url: str) -> rx.Component:
             to, ticket = rx.Var.create(state.leaving_to), rx.Var.create(state.ticket)
             heading = rx.Var.create(state.failure["heading"])
             script = _LEAVE.substitute(to=str(to), ticket=str(ticket), backend=backend_url)
-            forget = _FORGET.substitute(heading=str(heading))
-            hooks: list[rx.Var[Any]] = [
-                rx.Var(script, _var_data=var_data(to, ticket)),
-                rx.Var(forget, _var_data=var_data(heading)),
-            ]
-            return ['const left = useRef("");', _FRAGMENT, *hooks, _MEMORY]
+            script += "\n" + _FORGET.substitute(heading=str(heading))
+            data = var_data(to, ticket, heading)
+            return ['const left = useRef("");', _FRAGMENT, rx.Var(script, _var_data=data), _MEMORY]
 
     def leave_page() -> rx.Component:
         return Leave.create()

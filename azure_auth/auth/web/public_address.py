@@ -1,4 +1,4 @@
-"""Redirects a page opened under another host name to the public address. Cookies and sockets work only there."""
+"""Redirects pages to the public address, where alone cookies and sockets work."""
 
 from urllib.parse import urlsplit
 
@@ -16,11 +16,10 @@ _OF_PROXIES = {"forwarded", "via", "x-real-ip"}
 
 
 class PublicAddress:
-    """Tells which requests were made under another host name.
+    """Finds pages that were opened under another host name.
 
-    A proxy may rewrite `Host` although the browser is at the public address already. So a configured proxy, or a
-    proxy's header, turns the redirect off. A proxy without either cannot cause a loop: a cookie stops the second
-    redirect.
+    A proxy may rewrite `Host`, so a configured proxy, or a proxy's header, turns the redirect off. Without either, a
+    cookie stops a second redirect.
     """
 
     def __init__(self, settings: Settings) -> None:
