@@ -12,10 +12,9 @@ import jwt
 import msal
 import pytest
 import respx
+from certificates import certificate, pem_of
 from conftest import Clock
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives import serialization
 from forge import CLIENT, HOST, ISSUER, KEY, OBJECT, OTHER_KEY, TENANT, id_token, jwk
 from jar import Jar
 
@@ -209,12 +208,7 @@ async def test_an_assertion_reaches_the_directory_as_text(entra, tmp_path, monke
     environ = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT}
     path = tmp_path / "credential"
     if credential == "certificate":
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "app")])
-        now = datetime.now(UTC)
-        builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(KEY.public_key())
-        builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
-        private = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        path.write_bytes(private + builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM))
+        path.write_bytes(pem_of(certificate()))
         environ["AZURE_CLIENT_CERTIFICATE_PATH"] = str(path)
     else:
         path.write_text("the.federated.token")

@@ -7,17 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from certificates import DAY, certificate, pem_of
 from conftest import free_port
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from forge import CLIENT, KEY, TENANT
+from forge import CLIENT, TENANT
 
 from azure_auth.auth.entra.client import Client
 from azure_auth.auth.entra.http import DirectoryHttp
@@ -25,7 +23,6 @@ from azure_auth.errors import AnswerIncomplete, AuthError, NotConfigured, Slow, 
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
-DAY = timedelta(days=1)
 APP = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": "hush-hush"}
 
 
@@ -36,16 +33,10 @@ def _without_proxies(monkeypatch):
         monkeypatch.delenv(name.lower(), raising=False)
 
 
-def certificate(folder: Path, name: str = "localhost", begins: timedelta = -DAY, ends: timedelta = DAY) -> Path:
+def pem_file(folder: Path, **given: Any) -> Path:
     """A certificate and its key in one file."""
-    now, subject = datetime.now(UTC), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(KEY.public_key())
-    builder = builder.serial_number(1).not_valid_before(now + begins).not_valid_after(now + ends)
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    private = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path = folder / f"{name}.pem"
-    path.write_bytes(private + builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM))
+    path = folder / "server.pem"
+    path.write_bytes(pem_of(certificate(**given)))
     return path
 
 
@@ -109,7 +100,7 @@ def detail(url: str) -> str:
 )
 def test_the_log_says_what_is_wrong_with_a_certificate(tmp_path, monkeypatch, given, trusted, says_):
     """An untrusted issuer, another name and a wrong time are different faults, with different settings."""
-    pem = certificate(tmp_path, **given)
+    pem = pem_file(tmp_path, **given)
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     with listening(says(OK), pem) as port:
@@ -119,7 +110,7 @@ def test_the_log_says_what_is_wrong_with_a_certificate(tmp_path, monkeypatch, gi
 
 def test_a_trusted_certificate_is_no_fault(tmp_path, monkeypatch):
     """With the certificate in SSL_CERT_FILE, the same server answers."""
-    pem = certificate(tmp_path)
+    pem = pem_file(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     with listening(says(OK), pem) as port, DirectoryHttp(4, None) as http:
         assert http.get(f"https://localhost:{port}/").json() == {}
@@ -167,7 +158,7 @@ def drips(peer: socket.socket, head: bytes = HEAD_OF_9000) -> None:
 )
 def test_a_dripping_answer_ends_at_its_deadline(tmp_path, monkeypatch, scheme, head):
     """One limit holds for the whole answer, however its bytes come: over TLS also for the headers."""
-    pem = certificate(tmp_path)
+    pem = pem_file(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     tls = pem if scheme == "https" else None
     with listening(lambda peer: drips(peer, head), tls) as port, DirectoryHttp(4, None, seconds=0.5) as http:
@@ -179,7 +170,7 @@ def test_a_dripping_answer_ends_at_its_deadline(tmp_path, monkeypatch, scheme, h
 
 def test_dripping_answers_hold_no_connection(tmp_path, monkeypatch):
     """After more slow answers than the pool has connections, a good one comes at once; its connection is kept."""
-    pem = certificate(tmp_path)
+    pem = pem_file(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     good, connections = threading.Event(), []
 
@@ -329,6 +320,6 @@ def test_trust_for_other_programs_is_pointed_out(tmp_path, name):
     (note,) = Settings.load({**APP, name: "/etc/ca.pem"}).notes
     assert name in note
     assert "SSL_CERT_FILE" in note
-    pem = certificate(tmp_path)
+    pem = pem_file(tmp_path)
     assert Settings.load({**APP, name: "/etc/ca.pem", "SSL_CERT_FILE": str(pem)}).notes == ()
     assert Settings.load({"REFLEX_ENV_MODE": "dev", name: "/etc/ca.pem"}).notes == ()

@@ -7,10 +7,9 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import certificates
 import pytest
 from conftest import CONTRACT, ROOT, clean_environ
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -407,24 +406,14 @@ def test_a_federated_token_is_read_for_each_use(tmp_path):
 @pytest.fixture(scope="module")
 def pair():
     key = rsa.generate_private_key(65537, 2048)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "app")])
-    start = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    day = timedelta(days=1)
-    from datetime import UTC, datetime
-
-    now = datetime.now(UTC)
-    certificate = (
-        start.serial_number(1).not_valid_before(now - day).not_valid_after(now + day).sign(key, hashes.SHA256())
-    )
-    return key, certificate
+    return key, certificates.certificate(key)
 
 
 @pytest.fixture
 def pem(tmp_path, pair) -> Path:
     """A file with a certificate and its key."""
-    key, certificate = pair
-    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (tmp_path / "app.pem").write_bytes(text + certificate.public_bytes(Encoding.PEM))
+    key, own = pair
+    (tmp_path / "app.pem").write_bytes(certificates.pem_of(own, key))
     return tmp_path / "app.pem"
 
 
@@ -458,7 +447,7 @@ def test_a_certificate_without_its_key_is_refused(tmp_path, pair):
     environ = {k: v for k, v in REAL.items() if k != "AZURE_CLIENT_SECRET"}
     for content in (
         certificate.public_bytes(Encoding.PEM),
-        other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM),
+        certificates.pem_of(certificate, other),
         b"neither",
     ):
         path = tmp_path / "app.pem"
