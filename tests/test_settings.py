@@ -196,7 +196,7 @@ def test_exactly_one_credential(pem):
 @pytest.mark.parametrize("token", ["/nowhere", "/"])
 @pytest.mark.parametrize("configured", ["AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH"])
 def test_what_was_configured_wins_over_what_a_platform_sets(pem, configured, token):
-    """A federated token beside a secret or certificate is not used, not even read, and the start says so."""
+    """A federated token beside a secret or certificate is not read, and the start says so."""
     own = {**REAL, "REFLEX_REDIS_URL": "redis://localhost:6379"}
     del own["AZURE_CLIENT_SECRET"]
     own[configured] = {"AZURE_CLIENT_SECRET": SECRET, "AZURE_CLIENT_CERTIFICATE_PATH": str(pem)}[configured]
@@ -263,7 +263,7 @@ def test_quotes_around_a_value_are_named(name, quotes):
 
 @pytest.mark.parametrize("name", ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_ALLOWED_TENANTS"])
 def test_the_ids_of_the_example_are_nobodys(name):
-    """Zeros, as `.env.example` has them, stop the start."""
+    """The zeros of `.env.example` stop the start."""
     named = faults({**REAL, "AZURE_TENANT_ID": "organizations", name: "00000000-0000-0000-0000-000000000000"})
     assert any(fault.startswith(f"{name} is the example's") for fault in named)
 

@@ -13,7 +13,7 @@ _LONGEST_SHOWN = 160
 
 
 class Endpoints(NamedTuple):
-    """The issuer, which contains `{tenantid}` for `organizations` and `common`, and the addresses that the app uses."""
+    """The issuer and the addresses that the app uses. With `organizations` and `common`, `issuer` has `{tenantid}`."""
 
     issuer: str
     authorization: str
@@ -26,8 +26,8 @@ def read_discovery(document: Mapping[str, Any], settings: Settings) -> Endpoints
     """Return what the discovery document of the configured directory names.
 
     Raises:
-        SignInFailed: When the document names another issuer, or an endpoint on a host that is not the directory's. The
-            detail names what was expected and what was found.
+        SignInFailed: When the document names another issuer, or an endpoint on another host than the directory's. The
+            detail has the expected and the found value.
     """
     issuer = str(document.get("issuer", ""))
     tenant = settings.tenant_id

@@ -20,7 +20,7 @@ from azure_auth.errors import AnswerIncomplete, AuthError, Slow, Throttled, Toke
 
 _T = TypeVar("_T")
 _ANSWER_BYTES = 1_000_000
-"""Maximum length of an answer, unpacked. Entra's keys have some 20,000 bytes, and a token with 200 groups as many."""
+"""Maximum length of an answer, unpacked. Entra's key set has about 20,000 bytes, and so has a token with 200 groups."""
 _HEADERS_OF_THE_BODY = {"content-encoding", "content-length", "transfer-encoding"}
 _deadline: ContextVar[float] = ContextVar("deadline")
 """When the request that this thread sends must be over, by the monotonic clock."""
@@ -129,7 +129,7 @@ def _explained(request: httpx.Request) -> Generator[None]:
 
 
 def _reason(why: BaseException, place: str) -> str:
-    """Return what is wrong and what to set. The log gets only these texts and OpenSSL's."""
+    """Return what is wrong and what to set. No other text reaches the log, except OpenSSL's."""
     one: BaseException | None = why
     while one is not None:
         match one:
