@@ -1,7 +1,7 @@
 """What the person reads about each failure, and what the operator can do about it. Microsoft's text is never shown.
 
 The AADSTS numbers are from Microsoft's page "Microsoft Entra authentication and authorization error codes". Listed are
-those that the authorization-code flow can return. The module is above 200 lines because it is one table.
+those that the authorization-code flow can return. The module has more than 200 lines because it is one table.
 """
 
 from typing import NamedTuple
@@ -42,12 +42,12 @@ ERROR_TEXTS = {
     ),
     "answer_unasked": ErrorText(
         "No sign-in of this browser was answered",
-        "This address belongs to no sign-in that was started here. Nothing happened. Start a new one.",
+        "This address does not belong to a sign-in that was started here. Nothing happened. Start a new sign-in.",
         "an error without state: a forged link, or a sign-in that Microsoft's own pages started",
     ),
     "consent_answered": ErrorText(
         "An administrator was asked to approve this site",
-        "Whether it is approved shows when you sign in. Nobody was signed in by this answer.",
+        "This answer signed nobody in. Sign in to see whether the site is approved.",
         "the answer of the admin consent endpoint; the app registration's API permissions show what is granted",
     ),
     "too_many_starts": ErrorText(

@@ -10,7 +10,7 @@
     └── Unavailable: Slow, Throttled, KeysUnreachable, StoreUnavailable
     NotConfigured
 
-The module is above 200 lines because one tree of classes is one subject.
+The module has more than 200 lines because one tree of classes is one subject.
 
 An error is raised where the failure is known. `auth.core`, `auth.gate.updates` and `SignIn._failed` alone turn it into
 what a page shows.

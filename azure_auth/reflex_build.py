@@ -36,7 +36,7 @@ VERSION_LINE = f'const reflexEnvironment = {{ version: "{Reflex.VERSION}" }};'
 VITE_ON_LOOPBACK = "react-router dev --host localhost"
 _start_granian, _listed_storage = Server.__init__, utils.compile_client_storage
 _tell_address = reflex_exec.notify_frontend
-"""As they were, for what is set here is set at each reading."""
+"""Reflex's own functions. `reflex run` reads the configuration twice, but each must be wrapped only once."""
 
 
 def load_env_file(path: Path) -> None:
@@ -108,7 +108,7 @@ def _addresses(environ: Mapping[str, str]) -> dict[str, Any]:
         # Reflex would build each replica's own port into its pages. Another replica then does not have their files, and
         # over https the browser would look for the socket at port 443 alone.
         addresses["api_url"] = public_url
-        reflex_exec.notify_frontend = lambda _, **said: _tell_address(public_url, **said)  # Reflex tells the bind's
+        reflex_exec.notify_frontend = lambda _, **said: _tell_address(public_url, **said)  # not its own port
     return addresses
 
 

@@ -13,7 +13,7 @@ _OURS = {"logout", "callback", "auth"}
 def return_target(raw: str) -> str | None:
     """Return `raw`, which is untrusted, if it is a path and query within this app, else None.
 
-    Only its form is checked, not whether there is such a page.
+    This checks only its form, not whether there is such a page.
     All browsers and routers must read it the same way: one leading slash, no empty or dot segment, no backslash,
     control character, broken UTF-8 or fragment. This also holds after decoding twice, and after normalising look-alikes
     (NFKC).

@@ -224,7 +224,7 @@ def test_the_code_does_not_stay_in_the_history(app, page):
 
 
 def test_a_refused_sign_in_leaves_no_code(production, directory, page):
-    """Address, history and title of a failure have no code and no "Signing in"; a reload shows the same failure."""
+    """After a failure, address and history have no code, the title says so, and a reload shows the same failure."""
     with directory.fault(endpoint="token", aadsts=50105):
         page.goto(production.url)
         choose(page, ADA)
@@ -244,7 +244,7 @@ def test_a_refused_sign_in_leaves_no_code(production, directory, page):
 
 @pytest.mark.parametrize("path", ["/callback?state=s&code=", "/?a="])
 def test_an_address_that_is_too_long_says_so(app, page, path):
-    """9,000 characters are more than a state keeps: a page with a reference and a way on, at once, and no waiting."""
+    """An address of 9,000 characters is longer than a state keeps. The page says so, with a reference and a link."""
     page.goto(f"{app.url}{path}{'x' * 9_000}")
     alert = page.get_by_role("alert")
     alert.wait_for()
@@ -266,7 +266,7 @@ Object.assign(window.WebSocket, { OPEN: 1, CONNECTING: 0, CLOSING: 2, CLOSED: 3 
 
 @pytest.fixture
 def offline(browser) -> Iterator[Page]:
-    """A page whose console may tell of refused connections."""
+    """A page whose console may report refused connections."""
     with browser.new_context() as context:
         page = context.new_page()
         page.set_default_timeout(20_000)
@@ -275,7 +275,7 @@ def offline(browser) -> Iterator[Page]:
 
 
 def test_a_blocked_connection_says_so(production, offline):
-    """Where no websocket comes through, a page says so, and how to load it again; Reflex's toast says nothing."""
+    """If websockets are blocked, the page says so, with a link to load it again, and without Reflex's toast."""
     page = offline
     page.add_init_script("window.blocked = true")
     page.goto(production.url)
@@ -289,7 +289,7 @@ def test_a_blocked_connection_says_so(production, offline):
 
 
 def test_a_lost_connection_says_so_and_heals(production, offline):
-    """A page that had a connection names another cause, and goes on when the server is back."""
+    """If a page loses its connection, it says so, and continues when the server is back."""
     page = offline
     page.goto(f"{production.url}/logout")
     page.get_by_role("heading", name="You are signed out").wait_for()

@@ -13,10 +13,9 @@ import jwt
 import msal
 import pytest
 import respx
+from certificates import certificate, pem_of
 from conftest import Clock
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives import serialization
 from forge import CLIENT, HOST, ISSUER, KEY, OBJECT, OTHER_KEY, TENANT, id_token, jwk
 from jar import Jar
 
@@ -210,12 +209,7 @@ async def test_an_assertion_reaches_the_directory_as_text(entra, tmp_path, monke
     environ = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT}
     path = tmp_path / "credential"
     if credential == "certificate":
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "app")])
-        now = datetime.now(UTC)
-        builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(KEY.public_key())
-        builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
-        private = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        path.write_bytes(private + builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM))
+        path.write_bytes(pem_of(certificate()))
         environ["AZURE_CLIENT_CERTIFICATE_PATH"] = str(path)
     else:
         path.write_text("the.federated.token")
@@ -352,7 +346,7 @@ async def test_rolled_over_keys_are_fetched_once(settings, entra):
 
 
 async def test_keys_that_cannot_be_renewed_are_no_forgery(client, entra):
-    """If the keys roll over while they cannot be fetched, people are told that, and those with an old key get in."""
+    """If new keys cannot be fetched, the error says so, and tokens with an old key stay valid."""
     flow = await client.begin("http://localhost:3000/callback", None)
     entra.post(TOKEN, name="token").respond(json=tokens(flow))
     assert await redeem(client, flow)
@@ -522,7 +516,7 @@ async def test_the_address_for_signing_out(client, entra):
 
 
 async def test_a_sign_in_asks_for_no_refresh_token(client, entra):
-    """Neither address nor redemption names `offline_access`; what an ID token and a profile need stays."""
+    """Neither the address nor the redemption names `offline_access`; `openid` and `profile` stay."""
     flow = await client.begin("http://localhost:3000/callback", None)
     entra.post(TOKEN, name="token").respond(json=tokens(flow))
     await redeem(client, flow)
@@ -532,7 +526,7 @@ async def test_a_sign_in_asks_for_no_refresh_token(client, entra):
 
 
 async def test_the_environment_sends_msal_nowhere_else(client, entra, monkeypatch):
-    """MSAL would ask a machine's metadata service and a regional host if MSAL_FORCE_REGION is set."""
+    """With MSAL_FORCE_REGION set, MSAL would ask the machine's metadata service and a regional host."""
     monkeypatch.setenv("MSAL_FORCE_REGION", "westus2")
     monkeypatch.setenv("REGION_NAME", "westus2")
     flow = await client.begin("http://localhost:3000/callback", None)

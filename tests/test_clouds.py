@@ -87,7 +87,7 @@ async def sign_in(client: Client, entra: respx.MockRouter, found: dict[str, str]
 
 @pytest.mark.parametrize(("host", "issuer", "endpoints"), CLOUDS)
 async def test_people_of_every_cloud_sign_in(entra, host, issuer, endpoints):
-    """Also where the configured host is a documented alias, and where the issuer is on another host than it."""
+    """The configured host may be a documented alias, and the issuer may be on another host."""
     found = document(issuer, endpoints)
     with directory(entra, host, found) as client:
         who = await sign_in(client, entra, found, found["issuer"])
@@ -97,7 +97,7 @@ async def test_people_of_every_cloud_sign_in(entra, host, issuer, endpoints):
 
 @pytest.mark.parametrize("host", ["contoso.ciamlogin.com", "login.chinacloudapi.cn"])
 async def test_a_domain_learns_its_tenant_from_the_issuer(entra, host):
-    """A tenant may be named by its domain in these clouds too."""
+    """AZURE_TENANT_ID may be a domain in these clouds too."""
     issuer = next(issuer for one, issuer, _ in CLOUDS if one == host)
     found = document(issuer, host)
     with directory(entra, host, found, "contoso.onmicrosoft.com") as client:
@@ -118,7 +118,7 @@ def strangers(host: str, issuer: str) -> Iterator[str]:
 
 @pytest.mark.parametrize(("host", "issuer", "endpoints"), CLOUDS)
 def test_a_strangers_issuer_is_refused(host, issuer, endpoints):
-    """Another cloud's, another tenant's and a look-alike are; the log names what was expected and what was found."""
+    """Issuers of other clouds and tenants, and look-alikes, are refused. The log has the expected and the found one."""
     for stranger in strangers(host, issuer):
         with pytest.raises(SignInFailed) as caught:
             read_discovery(document(issuer, endpoints, issuer=stranger), settings(host))
@@ -128,7 +128,7 @@ def test_a_strangers_issuer_is_refused(host, issuer, endpoints):
 
 @pytest.mark.parametrize(("host", "issuer", "endpoints"), CLOUDS)
 async def test_a_token_of_another_issuer_is_refused(entra, host, issuer, endpoints):
-    """A token must name the very issuer of its directory, not the configured host."""
+    """A token must have exactly the issuer of its directory."""
     found = document(issuer, endpoints)
     with directory(entra, host, found) as client:
         for stranger in strangers(host, issuer):
@@ -139,7 +139,7 @@ async def test_a_token_of_another_issuer_is_refused(entra, host, issuer, endpoin
 @pytest.mark.parametrize("name", ENDPOINTS)
 @pytest.mark.parametrize(("host", "issuer", "endpoints"), CLOUDS)
 def test_an_endpoint_elsewhere_is_refused(host, issuer, endpoints, name):
-    """No login hint, code or secret goes to another host, port or scheme; the log names the endpoint and what it is."""
+    """No login hint, code or secret goes to another host, port or scheme. The log has the endpoint and its address."""
     path, configured = f"/{TENANT}/{ENDPOINTS[name]}", settings(host)
     of_others = {other for _, other, _ in CLOUDS if other.split(".")[-2:] != issuer.split(".")[-2:]}
     places = ["evil.example", f"{host}.evil.example", f"{host}:8443", f"{host}@evil.example", f"a@{host}", *of_others]
@@ -157,7 +157,7 @@ def test_an_endpoint_elsewhere_is_refused(host, issuer, endpoints, name):
 
 
 def test_what_was_found_is_cut_and_cleaned_for_the_log():
-    """A stranger's document writes no line of its own into the log, and no long one."""
+    """A foreign document cannot add lines to the log, or long ones."""
     host = CLOUDS[0][0]
     with pytest.raises(SignInFailed) as caught:
         read_discovery(document(host, host, issuer="https://x\r\n\x1b[31mforged " + "y" * 10_000), settings(host))
@@ -166,7 +166,7 @@ def test_what_was_found_is_cut_and_cleaned_for_the_log():
 
 
 async def test_msal_uses_the_endpoints_that_were_checked(entra):
-    """A document that changes between the app's request and MSAL's starts no sign-in; the next one works."""
+    """If the document changes between the app's request and MSAL's, no sign-in starts. The next one works."""
     host = CLOUDS[0][0]
     good = document(host, host)
     bad = good | {"authorization_endpoint": f"https://evil.example/{TENANT}/oauth2/v2.0/authorize"}

@@ -129,7 +129,7 @@ def test_clocks_may_differ_by_a_minute(name, inside, outside):
     ],
 )
 def test_a_wrong_clock_is_named(named, wrong):
-    """If a signed token is not valid now, the log says so, with both times, and the page blames nobody."""
+    """If a signed token is not valid now, the log has both clocks' times, and the page blames nobody."""
     with pytest.raises(ClocksDiffer) as caught:
         check(id_token(**wrong))
     line = str(caught.value)
@@ -256,7 +256,7 @@ def test_an_unusable_key_spoils_no_other(fault):
 
 @pytest.mark.parametrize("found", [None, {}, {KID: jwk()}, "keys", 7, True, [[jwk()]]])
 def test_a_key_set_is_a_list(found):
-    """Whatever else stands at "keys" is no key set."""
+    """Any other value of "keys" is no key set."""
     with pytest.raises(ValueError, match="no signing key"):
         read_keys({"keys": found})
 
@@ -270,7 +270,7 @@ def test_the_first_key_of_a_name_counts():
 
 
 def test_a_key_set_is_read_up_to_a_bound():
-    """Entries after the hundredth are not looked at."""
+    """Entries after the hundredth are ignored."""
     assert [*read_keys({"keys": [{}] * 99 + [jwk()]})] == [KID]
     with pytest.raises(ValueError, match="no signing key"):
         read_keys({"keys": [{}] * 100 + [jwk()]})

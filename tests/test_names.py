@@ -1,4 +1,4 @@
-"""Names as directories have them: whatever somebody wrote there, a page can show it, and says something."""
+"""Names as directories have them: a page can show each one, and is never empty."""
 
 import json
 import unicodedata
@@ -45,13 +45,13 @@ def person(**claims: object) -> Identity:
     ],
 )
 def test_a_name_is_shown_as_it_is_meant(name, expected):
-    """What nobody could see, or what would spoil the page, is left out; without the rest, the user name stands in."""
+    """Invisible and harmful characters are removed. If nothing is left, the user name is shown."""
     assert person(name=name, preferred_username="ada@contoso.example").name == expected
 
 
 @pytest.mark.parametrize("nothing", ["", " ", "\u200b", "\ud800", "\u202e", None, 7])
 def test_somebody_without_any_name_is_greeted(nothing):
-    """Neither empty nor \"None\"."""
+    """A person without name and user name is "there"."""
     assert person(name=nothing, preferred_username=nothing).name == "there"
 
 
@@ -66,7 +66,7 @@ def test_somebody_without_any_name_is_greeted(nothing):
     ],
 )
 def test_a_guests_user_name_is_readable(username, expected):
-    """It is the one of their own organisation, as they know it."""
+    """A guest has the user name of their own organisation."""
     assert person(preferred_username=username).username == expected
 
 
@@ -74,7 +74,7 @@ def test_a_guests_user_name_is_readable(username, expected):
 @example("\ud83d\ude00")
 @example("\u200d a \u200d")
 def test_a_page_can_show_every_name(text):
-    """It can be sent as JSON, it stays as it is when cleaned again, and it is empty or visible."""
+    """A cleaned text can be sent as JSON, is visible or empty, and does not change when it is cleaned again."""
     cleaned = shown(text)
     assert json.loads(json.dumps(cleaned).encode()) == cleaned
     assert cleaned.encode().decode() == cleaned

@@ -1,22 +1,21 @@
-"""What is between the app and the directory: certificates, proxies, names, and answers that never end."""
+"""The network between the app and the directory: certificates, proxies, names, and answers that never end."""
 
-import asyncio
+import gzip
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from contextlib import contextmanager, nullcontext
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from certificates import DAY, certificate, pem_of
 from conftest import free_port
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from forge import CLIENT, KEY, TENANT
+from forge import CLIENT, TENANT
 
 from azure_auth.auth.entra.client import Client
 from azure_auth.auth.entra.http import DirectoryHttp
@@ -24,7 +23,6 @@ from azure_auth.errors import AnswerIncomplete, AuthError, NotConfigured, Slow, 
 from azure_auth.settings import Settings
 
 pytestmark = pytest.mark.anyio
-DAY = timedelta(days=1)
 APP = {"AZURE_TENANT_ID": TENANT, "AZURE_CLIENT_ID": CLIENT, "AZURE_CLIENT_SECRET": "hush-hush"}
 
 
@@ -35,24 +33,15 @@ def _without_proxies(monkeypatch):
         monkeypatch.delenv(name.lower(), raising=False)
 
 
-def certificate(folder: Path, name: str = "localhost", begins: timedelta = -DAY, ends: timedelta = DAY) -> Path:
+def pem_file(folder: Path, **given: Any) -> Path:
     """A certificate and its key in one file."""
-    now, subject = datetime.now(UTC), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(KEY.public_key())
-    builder = builder.serial_number(1).not_valid_before(now + begins).not_valid_after(now + ends)
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    private = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path = folder / f"{name}.pem"
-    path.write_bytes(private + builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.PEM))
+    path = folder / "server.pem"
+    path.write_bytes(pem_of(certificate(**given)))
     return path
 
 
-Answer = Callable[[socket.socket], None]
-
-
 @contextmanager
-def listening(answer: Answer, pem: Path | None = None) -> Iterator[int]:
+def listening(answer: Callable[[socket.socket], None], pem: Path | None = None) -> Iterator[int]:
     """A server on loopback that lets `answer` talk to each connection, by TLS if there is a certificate."""
     context = None
     if pem:
@@ -83,11 +72,12 @@ def listening(answer: Answer, pem: Path | None = None) -> Iterator[int]:
         thread.join(5)
 
 
-def says(text: bytes) -> Answer:
+def says(text: bytes) -> Callable[[socket.socket], None]:
     return lambda peer: peer.sendall(text)
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+HEAD_OF_9000 = b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"
 
 
 def detail(url: str) -> str:
@@ -109,8 +99,8 @@ def detail(url: str) -> str:
     ],
 )
 def test_the_log_says_what_is_wrong_with_a_certificate(tmp_path, monkeypatch, given, trusted, says_):
-    """Who issued it, for which name and when are different faults, with different settings."""
-    pem = certificate(tmp_path, **given)
+    """An untrusted issuer, another name and a wrong time are different faults, with different settings."""
+    pem = pem_file(tmp_path, **given)
     if trusted:
         monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     with listening(says(OK), pem) as port:
@@ -119,8 +109,8 @@ def test_the_log_says_what_is_wrong_with_a_certificate(tmp_path, monkeypatch, gi
 
 
 def test_a_trusted_certificate_is_no_fault(tmp_path, monkeypatch):
-    """The control: the same server is asked when SSL_CERT_FILE has its certificate."""
-    pem = certificate(tmp_path)
+    """With the certificate in SSL_CERT_FILE, the same server answers."""
+    pem = pem_file(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     with listening(says(OK), pem) as port, DirectoryHttp(4, None) as http:
         assert http.get(f"https://localhost:{port}/").json() == {}
@@ -155,7 +145,7 @@ def test_the_log_says_what_is_wrong_with_a_proxy(monkeypatch, answer, says_):
     assert "HTTPS_PROXY" in said
 
 
-def drips(peer: socket.socket, head: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n") -> None:
+def drips(peer: socket.socket, head: bytes = HEAD_OF_9000) -> None:
     peer.sendall(head)
     for _ in range(200):
         time.sleep(0.05)
@@ -164,15 +154,11 @@ def drips(peer: socket.socket, head: bytes = b"HTTP/1.1 200 OK\r\nContent-Length
 
 @pytest.mark.parametrize(
     ("scheme", "head"),
-    [
-        ("https", b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"),
-        ("https", b"HTTP/1.1 200 OK\r\nX: "),
-        ("http", b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n"),
-    ],
+    [("https", HEAD_OF_9000), ("https", b"HTTP/1.1 200 OK\r\nX: "), ("http", HEAD_OF_9000)],
 )
 def test_a_dripping_answer_ends_at_its_deadline(tmp_path, monkeypatch, scheme, head):
     """One limit holds for the whole answer, however its bytes come: over TLS also for the headers."""
-    pem = certificate(tmp_path)
+    pem = pem_file(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     tls = pem if scheme == "https" else None
     with listening(lambda peer: drips(peer, head), tls) as port, DirectoryHttp(4, None, seconds=0.5) as http:
@@ -183,8 +169,8 @@ def test_a_dripping_answer_ends_at_its_deadline(tmp_path, monkeypatch, scheme, h
 
 
 def test_dripping_answers_hold_no_connection(tmp_path, monkeypatch):
-    """After more of them than the pool has room for, a good answer comes at once; then its connection is kept."""
-    pem = certificate(tmp_path)
+    """After more slow answers than the pool has connections, a good one comes at once; its connection is kept."""
+    pem = pem_file(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     good, connections = threading.Event(), []
 
@@ -209,9 +195,7 @@ def test_dripping_answers_hold_no_connection(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_an_endless_answer_is_refused(packed):
-    """More than a million bytes, also after unpacking, are no answer of a directory."""
-    import gzip
-
+    """An answer has at most a million bytes, also after unpacking."""
     body = b"x" * 1_000_001
     head, body = (b"Content-Encoding: gzip\r\n", gzip.compress(body)) if packed else (b"", body)
     answer = b"HTTP/1.1 200 OK\r\n" + head + b"Content-Length: %d\r\n\r\n" % len(body) + body
@@ -220,9 +204,7 @@ def test_an_endless_answer_is_refused(packed):
 
 
 def test_a_packed_answer_is_unpacked_once():
-    """A proxy may pack what it passes on."""
-    import gzip
-
+    """An answer that a proxy has compressed is decompressed once."""
     body = gzip.compress(b'{"a": 1}')
     answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     with listening(says(answer)) as port, DirectoryHttp(4, None) as http:
@@ -244,48 +226,40 @@ GOOD_NO_PROXIES = [
 ]
 
 
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "https_proxy", "all_proxy"])
-@pytest.mark.parametrize("value", BAD_PROXIES)
+def httpx_takes(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> bool:
+    """Whether httpx can use these variables."""
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    try:
+        DirectoryHttp(4, None).close()
+    except (ValueError, ImportError, httpx.InvalidURL):
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *product(["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "https_proxy", "all_proxy"], BAD_PROXIES),
+        *product(["NO_PROXY", "no_proxy"], BAD_NO_PROXIES),
+    ],
+)
 def test_a_proxy_that_cannot_be_used_stops_the_start(monkeypatch, name, value):
-    """One sentence names the variable, and not its value, which can have a password; httpx indeed refuses it."""
+    """The fault names the variable, but not its value, which may have a password. httpx refuses the value too."""
     with pytest.raises(NotConfigured) as caught:
         Settings.load({**APP, name: value})
     (fault,) = caught.value.faults
     assert fault.startswith(f"{name} ")
     assert value not in fault
-    monkeypatch.setenv(name, value)
-    with pytest.raises((ValueError, ImportError, httpx.InvalidURL)):
-        DirectoryHttp(4, None)
-
-
-@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
-@pytest.mark.parametrize("value", BAD_NO_PROXIES)
-def test_an_exception_that_cannot_be_used_stops_the_start(monkeypatch, name, value):
-    """The same for the hosts that need no proxy."""
-    with pytest.raises(NotConfigured) as caught:
-        Settings.load({**APP, name: value})
-    (fault,) = caught.value.faults
-    assert fault.startswith(f"{name} ")
-    monkeypatch.setenv(name, value)
-    with pytest.raises((ValueError, ImportError, httpx.InvalidURL)):
-        DirectoryHttp(4, None)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [*(("HTTPS_PROXY", v) for v in GOOD_PROXIES), *(("all_proxy", v) for v in GOOD_PROXIES)]
-    + [("NO_PROXY", v) for v in GOOD_NO_PROXIES],
-)
-def test_what_httpx_can_use_starts(monkeypatch, name, value):
-    """Nothing more is refused than what httpx refuses."""
-    monkeypatch.setenv(name, value)
-    DirectoryHttp(4, None).close()
-    Settings.load({**APP, name: value})
+    assert not httpx_takes(monkeypatch, {name: value})
 
 
 @pytest.mark.parametrize(
     ("given", "starts"),
     [
+        *(({name: value}, True) for name, value in product(["HTTPS_PROXY", "all_proxy"], GOOD_PROXIES)),
+        *(({"NO_PROXY": value}, True) for value in GOOD_NO_PROXIES),
+        ({"ALL_PROXY": "socks5://proxy:1", "NO_PROXY": "*"}, True),
         ({"NO_PROXY": "*", "no_proxy": "[::1]"}, False),
         ({"ALL_PROXY": "socks5://h:1", "NO_PROXY": "*", "no_proxy": "x"}, False),
         ({"HTTPS_PROXY": "socks5://h:1", "https_proxy": "http://h:1"}, True),
@@ -296,31 +270,15 @@ def test_what_httpx_can_use_starts(monkeypatch, name, value):
         ({"HTTPS_PROXY": "http://h:3128 "}, True),
     ],
 )
-def test_the_spelling_that_counts_is_the_one_that_is_checked(monkeypatch, given, starts):
-    """httpx takes the lower-case name if there is one; what it takes starts, and what it refuses does not."""
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    if starts:
-        DirectoryHttp(4, None).close()
+def test_the_app_starts_if_httpx_can_use_the_proxies(monkeypatch, given, starts):
+    """Only what httpx refuses stops the start: a lower-case name wins, and NO_PROXY=* turns all proxies off."""
+    assert httpx_takes(monkeypatch, given) is starts
+    with nullcontext() if starts else pytest.raises(NotConfigured):
         Settings.load({**APP, **given})
-        return
-    with pytest.raises((ValueError, ImportError, httpx.InvalidURL)):
-        DirectoryHttp(4, None)
-    with pytest.raises(NotConfigured):
-        Settings.load({**APP, **given})
-
-
-def test_an_exception_for_all_hosts_makes_proxies_mean_nothing(monkeypatch):
-    """With NO_PROXY=* no proxy is used, so none is looked at."""
-    given = {"ALL_PROXY": "socks5://proxy:1", "NO_PROXY": "*"}
-    Settings.load({**APP, **given})
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    DirectoryHttp(4, None).close()
 
 
 async def test_the_demo_looks_at_no_proxy_and_no_certificate(monkeypatch, tmp_path):
-    """Whatever the shell has, the demo directory is on this machine."""
+    """The demo directory is on this machine, so it works with any proxy or certificate variable."""
     for name, value in {"ALL_PROXY": "socks5://proxy:1", "NO_PROXY": "[::1]", "SSL_CERT_FILE": "/none"}.items():
         monkeypatch.setenv(name, value)
     settings = Settings.load({"REFLEX_ENV_MODE": "dev", "ALL_PROXY": "socks5://proxy:1", "SSL_CERT_FILE": "/none"})
@@ -335,7 +293,6 @@ async def test_the_demo_looks_at_no_proxy_and_no_certificate(monkeypatch, tmp_pa
         await client.begin("http://localhost:3000/callback", None)
     client.close()
     assert asked
-    await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
@@ -359,10 +316,10 @@ def test_trust_that_cannot_be_read_stops_the_start(tmp_path, name, content):
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 def test_trust_for_other_programs_is_pointed_out(tmp_path, name):
-    """Who set only that reads at the start what counts here; with SSL_CERT_FILE, and in the demo, nobody need."""
+    """The start names a variable of other programs, unless SSL_CERT_FILE is set or the demo directory runs."""
     (note,) = Settings.load({**APP, name: "/etc/ca.pem"}).notes
     assert name in note
     assert "SSL_CERT_FILE" in note
-    pem = certificate(tmp_path)
+    pem = pem_file(tmp_path)
     assert Settings.load({**APP, name: "/etc/ca.pem", "SSL_CERT_FILE": str(pem)}).notes == ()
     assert Settings.load({"REFLEX_ENV_MODE": "dev", name: "/etc/ca.pem"}).notes == ()

@@ -19,24 +19,27 @@ ENVIRON = {
 BROWSER = {"host": "10.0.0.7", "accept": "text/html,*/*", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
 
 
-def led(path: str = "/", query: str = "", method: str = "GET", settings: dict | None = None, **headers: str):
-    """Where a request is led, as Location; None for nowhere."""
+def answer(path: str = "/", query: str = "", method: str = "GET", settings: dict | None = None, **headers: str):
+    """The redirect of a request, if there is one."""
     given = {**BROWSER, **{name.replace("_", "-"): value for name, value in headers.items()}}
     raw = [(name.encode(), value.encode()) for name, value in given.items() if value]
     scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": raw}
-    answer = PublicAddress(Settings.load({**ENVIRON, **(settings or {})})).redirect(scope)
-    return answer and answer.headers["location"]
+    return PublicAddress(Settings.load({**ENVIRON, **(settings or {})})).redirect(scope)
+
+
+def location(*request: str, **headers: str) -> str:
+    return answer(*request, **headers).headers["location"]
 
 
 @pytest.mark.parametrize("host", ["10.0.0.7", "127.0.0.1:3000", "localhost", "app", "app.example.com:8443", "[::1]"])
-def test_a_page_under_another_name_is_led_to_the_public_address(host):
-    """With its path and its query; browsers of today and old ones."""
-    assert led("/reports", "a=1&b=%C3%BC", host=host) == f"{APP}/reports?a=1&b=%C3%BC"
-    assert led("/", host=host, sec_fetch_mode="", sec_fetch_dest="") == f"{APP}/"
+def test_a_page_under_another_name_redirects_to_the_public_address(host):
+    """The redirect keeps path and query. Old browsers are redirected too."""
+    assert location("/reports", "a=1&b=%C3%BC", host=host) == f"{APP}/reports?a=1&b=%C3%BC"
+    assert location("/", host=host, sec_fetch_mode="", sec_fetch_dest="") == f"{APP}/"
 
 
 @pytest.mark.parametrize(
-    ("path", "query", "location"),
+    ("path", "query", "expected"),
     [
         ("//evil.example", "", f"{APP}//evil.example"),
         ("/\\evil.example", "", f"{APP}/%5Cevil.example"),
@@ -45,9 +48,9 @@ def test_a_page_under_another_name_is_led_to_the_public_address(host):
         ("/ü", "", f"{APP}/%C3%BC"),
     ],
 )
-def test_it_leads_nowhere_else(path, query, location):
-    """Whatever the path is, the address begins with the configured one."""
-    assert led(path, query) == location
+def test_it_leads_nowhere_else(path, query, expected):
+    """With any path, the address begins with the configured one."""
+    assert location(path, query) == expected
 
 
 @pytest.mark.parametrize(
@@ -75,25 +78,20 @@ def test_it_leads_nowhere_else(path, query, location):
     ],
 )
 def test_everything_else_is_answered_where_it_is(given):
-    """The public name itself, probes, parts of pages, and whatever came through a proxy, which may rewrite Host."""
-    assert led() is not None
-    assert led(**given) is None
+    """The public name itself, probes, parts of pages, and requests through a proxy, which may rewrite Host."""
+    assert answer() is not None
+    assert answer(**given) is None
 
 
 def test_a_proxy_that_rewrites_host_and_hides_makes_no_circle():
-    """The redirect sets a mark, and who brings it is answered; it lasts seconds, so that later visits are led again."""
-    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b""}
-    address = PublicAddress(Settings.load(ENVIRON))
-    headers = [(name.encode(), value.encode()) for name, value in BROWSER.items()]
-    first = address.redirect({**scope, "headers": headers})
-    mark = first.headers["set-cookie"]
+    """The redirect sets a cookie for a few seconds. A request with it is not redirected again."""
+    mark = answer().headers["set-cookie"]
     assert "Max-Age=10" in mark
-    again = [*headers, (b"cookie", mark.partition(";")[0].encode())]
-    assert address.redirect({**scope, "headers": again}) is None
+    assert answer(cookie=mark.partition(";")[0]) is None
 
 
 def test_somebody_at_another_name_gets_in(production, page):
-    """The app is opened by the machine's address, and greets at the public one; probes by address are answered."""
+    """A person who opens the app by the machine's address signs in at the public one. Probes are answered."""
     elsewhere = production.url.replace("localhost", "127.0.0.1")
     assert elsewhere != production.url
     page.goto(f"{elsewhere}/?from=elsewhere")

@@ -45,11 +45,7 @@ _SOCKETS, _ENGINE = "socketio:AsyncServer", "engineio:AsyncServer"
 PIECES = [
     (f"{_APP}.app_wraps", None, "has the toast that ours replaces"),
     ("reflex_components_core.core.banner:has_too_many_connection_errors", None, "says that a page has no connection"),
-    (
-        "reflex.utils.exec:notify_frontend",
-        "url backend_present",
-        "ours tells the public address",
-    ),
+    ("reflex.utils.exec:notify_frontend", "url backend_present", "ours tells the public address"),
     (f"{_APP}._state_manager", None, "ours takes its place"),
     (f"{_APP}._event_namespace", None, "ours takes its place"),
     (f"{_APP}.event_namespace", None, "what updates are sent through, read when the server starts"),
@@ -312,7 +308,7 @@ def test_reflexs_headers_are_fields():
 
 
 def test_what_we_know_of_reflexs_wire_is_what_it_uses():
-    """Its paths, the headers of its uploads, and the frames of its client: the web side and the sockets spell them."""
+    """The web side and the sockets repeat Reflex's paths, the headers of its uploads and the frames of its client."""
     ours = {endpoints._EVENTS, endpoints._UPLOAD, *endpoints.HEALTH}
     assert ours == {str(Endpoint.EVENT), str(Endpoint.UPLOAD), str(Endpoint.PING), str(Endpoint.HEALTH)}
     assert (f"40{Endpoint.EVENT!s},{{", f"41{Endpoint.EVENT!s},") == (frames._CONNECT, frames._DISCONNECT)

@@ -81,7 +81,7 @@ def test_renewing_has_a_budget(fetch, clock):
 
 
 def test_a_failed_renewal_says_so(fetch, clock):
-    """Whoever asks for a renewal learns that it failed, also without a fetch; the old value stays for the others."""
+    """A failed renewal raises, also when the budget is spent. Other callers get the old value."""
     kept = RefreshingValue(fetch, clock)
     kept.get()
     fetch.fails = True

@@ -2,17 +2,14 @@
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from threading import Barrier
 
+import certificates
 import pytest
 from conftest import ROOT
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from azure_auth.auth.composition import DATA, SECRET
 from azure_auth.auth.sessions.server_keys import ServerKeys, kept_in
@@ -149,12 +146,8 @@ def test_where_the_secret_comes_from(tmp_path):
 
 def certificate(path: Path) -> str:
     """A new key with its certificate in a file."""
-    key, now, day = rsa.generate_private_key(65537, 2048), datetime.now(UTC), timedelta(days=1)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "app")])
-    start = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    made = start.serial_number(1).not_valid_before(now - day).not_valid_after(now + day).sign(key, hashes.SHA256())
-    own = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    path.write_bytes(own + made.public_bytes(Encoding.PEM))
+    key = rsa.generate_private_key(65537, 2048)
+    path.write_bytes(certificates.pem_of(certificates.certificate(key), key))
     return str(path)
 
 

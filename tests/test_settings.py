@@ -7,10 +7,9 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import certificates
 import pytest
 from conftest import CONTRACT, ROOT, clean_environ
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -93,7 +92,7 @@ def test_the_demo_is_for_development_on_loopback(environ):
     assert Settings.load(DEV).demo
     named = faults({**DEV, **environ})
     assert [fault.split()[0] for fault in named[:3]] == ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"]
-    assert named[3].startswith("The demo directory does not stand in")
+    assert named[3].startswith("The demo directory is not used")
 
 
 def test_every_fault_is_named_at_once():
@@ -197,11 +196,11 @@ def test_exactly_one_credential(pem):
 @pytest.mark.parametrize("token", ["/nowhere", "/"])
 @pytest.mark.parametrize("configured", ["AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH"])
 def test_what_was_configured_wins_over_what_a_platform_sets(pem, configured, token):
-    """A federated token beside a secret or certificate is not used, not even read, and the start says so."""
-    own = {**REAL, configured: {"AZURE_CLIENT_SECRET": SECRET, "AZURE_CLIENT_CERTIFICATE_PATH": str(pem)}[configured]}
-    own = {name: value for name, value in own.items() if name == configured or name != "AZURE_CLIENT_SECRET"}
-    redis = {"REFLEX_REDIS_URL": "redis://localhost:6379"}
-    alone, beside = (Settings.load({**own, **redis, **more}) for more in ({}, {"AZURE_FEDERATED_TOKEN_FILE": token}))
+    """A federated token beside a secret or certificate is not read, and the start says so."""
+    own = {**REAL, "REFLEX_REDIS_URL": "redis://localhost:6379"}
+    del own["AZURE_CLIENT_SECRET"]
+    own[configured] = {"AZURE_CLIENT_SECRET": SECRET, "AZURE_CLIENT_CERTIFICATE_PATH": str(pem)}[configured]
+    alone, beside = Settings.load(own), Settings.load({**own, "AZURE_FEDERATED_TOKEN_FILE": token})
     assert type(beside.credential) is type(alone.credential)
     assert beside.session_secrets == alone.session_secrets
     assert alone.notes == ()
@@ -215,37 +214,26 @@ def test_a_secret_is_in_no_repr_and_no_fault():
     assert SECRET not in " ".join(faults({**REAL, "AZURE_CLIENT_CERTIFICATE_PATH": "/nowhere"}))
 
 
-@pytest.mark.parametrize(
-    ("secret", "says"),
-    [
-        ("0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f", "Secret ID"),
-        ("0A1B2C3D-0A1B-0A1B-0A1B-0A1B2C3D4E5F", "Secret ID"),
-        ("abc********************", "masked"),
-        ("•••••••••", "masked"),
-        ("<your-client-secret>", "placeholder"),
-        ("${CLIENT_SECRET}", "placeholder"),
-        ("$(CLIENT_SECRET)", "placeholder"),
-        ("{{ client_secret }}", "placeholder"),
-        ("%CLIENT_SECRET%", "placeholder"),
-        ("@Microsoft.KeyVault(SecretUri=https://v.vault.azure.net/secrets/s)", "placeholder"),
-        ("your-client-secret", "example"),
-        ("YOUR_CLIENT_SECRET", "example"),
-        ("my-secret-value", "example"),
-        ("REPLACE_ME", "example"),
-        ("placeholder", "example"),
-        ("xxxx-xxxx", "example"),
-        ("{client-secret}", "placeholder"),
-        ("$CLIENT_SECRET", "placeholder"),
-        ("#{client-secret}#", "placeholder"),
-        ("changeme", "example"),
-        ("change-me", "example"),
-        ("xxxxxxxx", "example"),
-        ("...", "example"),
-        ("abc8Q~ def", "characters"),
-        ("abc8Q~\u200bdef", "characters"),
+NO_SECRETS = {
+    "Secret ID": ["0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f", "0A1B2C3D-0A1B-0A1B-0A1B-0A1B2C3D4E5F"],
+    "masked": ["abc********************", "•••••••••"],
+    "placeholder": [
+        *("<your-client-secret>", "${CLIENT_SECRET}", "$(CLIENT_SECRET)", "$CLIENT_SECRET", "%CLIENT_SECRET%"),
+        *("{{ client_secret }}", "{client-secret}", "#{client-secret}#"),
+        "@Microsoft.KeyVault(SecretUri=https://v.vault.azure.net/secrets/s)",
     ],
+    "example": [
+        *("your-client-secret", "YOUR_CLIENT_SECRET", "my-secret-value", "REPLACE_ME", "changeme", "change-me"),
+        *("placeholder", "xxxx-xxxx", "xxxxxxxx", "..."),
+    ],
+    "characters": ["abc8Q~ def", "abc8Q~\u200bdef"],
+}
+
+
+@pytest.mark.parametrize(
+    ("says", "secret"), [(says, secret) for says, listed in NO_SECRETS.items() for secret in listed]
 )
-def test_what_is_no_secret_says_which_mistake_it_is(secret, says):
+def test_what_is_no_secret_says_which_mistake_it_is(says, secret):
     """The start stops with one sentence, which does not repeat the value."""
     (fault,) = faults({**REAL, "AZURE_CLIENT_SECRET": secret})
     assert fault.startswith("AZURE_CLIENT_SECRET ")
@@ -257,14 +245,14 @@ def test_what_is_no_secret_says_which_mistake_it_is(secret, says):
 @example("my-8Q~aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
 @example("My_8Q~aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
 def test_every_secret_that_entra_makes_is_taken(secret):
-    """They have this form; nothing of it looks like a mistake."""
+    """No secret of Entra's form looks like a mistake."""
     assert Settings.load({**REAL, "AZURE_CLIENT_SECRET": secret}).credential == secret
 
 
 @pytest.mark.parametrize("quotes", ['""', "''", "``", "\u201c\u201d", "\u2018\u2019"])
 @pytest.mark.parametrize("name", [name for name in CONTRACT if name != "AZURE_CLIENT_CERTIFICATE_PASSWORD"])
 def test_quotes_around_a_value_are_named(name, quotes):
-    """`docker --env-file` and systemd hand them on; the sentence names the variable, and says to remove them."""
+    """`docker --env-file` and systemd pass quotes on. The fault names the variable, and says to remove them."""
     value = REAL.get(name, "https://app.example.com")
     given = {**REAL, name: f"{quotes[0]}{value}{quotes[1]}"}
     if name == "AZURE_FEDERATED_TOKEN_FILE":
@@ -275,20 +263,23 @@ def test_quotes_around_a_value_are_named(name, quotes):
 
 @pytest.mark.parametrize("name", ["AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_ALLOWED_TENANTS"])
 def test_the_ids_of_the_example_are_nobodys(name):
-    """Zeros, as `.env.example` has them, stop the start."""
+    """The zeros of `.env.example` stop the start."""
     named = faults({**REAL, "AZURE_TENANT_ID": "organizations", name: "00000000-0000-0000-0000-000000000000"})
     assert any(fault.startswith(f"{name} is the example's") for fault in named)
+
+
+NOT_UTF8 = "is not UTF-8 text: save it as UTF-8"
 
 
 @pytest.mark.parametrize("mode", ["dev", "prod"])
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ("AZURE_TENANT_ID=x\n".encode("utf-16"), "is not UTF-8 text: save it as UTF-8"),
-        ("AZURE_TENANT_ID=x\n".encode("utf-16-le"), "is not UTF-8 text: save it as UTF-8"),
-        ("AZURE_TENANT_ID=x\n".encode("utf-16-be"), "is not UTF-8 text: save it as UTF-8"),
-        ("# für uns\nAZURE_TENANT_ID=x\n".encode("latin-1"), "is not UTF-8 text: save it as UTF-8"),
-        (b"AZURE_TENANT_ID=\0x\n", "is not UTF-8 text: save it as UTF-8"),
+        ("AZURE_TENANT_ID=x\n".encode("utf-16"), NOT_UTF8),
+        ("AZURE_TENANT_ID=x\n".encode("utf-16-le"), NOT_UTF8),
+        ("AZURE_TENANT_ID=x\n".encode("utf-16-be"), NOT_UTF8),
+        ("# für uns\nAZURE_TENANT_ID=x\n".encode("latin-1"), NOT_UTF8),
+        (b"AZURE_TENANT_ID=\0x\n", NOT_UTF8),
         ("folder", "cannot be read"),
         ("# für uns\nAZURE_TENANT_ID=no tenant\n".encode("utf-8-sig"), "AZURE_TENANT_ID is neither"),
     ],
@@ -318,7 +309,7 @@ def test_an_env_file_in_another_encoding_says_so(tmp_path, monkeypatch, mode, co
 
 
 def test_the_environment_wins_over_the_env_file(tmp_path, monkeypatch):
-    """And a file that is not there is no fault."""
+    """A file only adds variables, and a missing file is no fault."""
     monkeypatch.delenv("PYTHON_DOTENV_DISABLED", raising=False)
     monkeypatch.setenv("LOGIN_REDIRECT", "/real")
     monkeypatch.setenv("LOGIN_SCOPES", "")
@@ -330,7 +321,7 @@ def test_the_environment_wins_over_the_env_file(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_written_stops_the_start(tmp_path):
-    """The sentence names the folder; one that is not there yet, but can be created, is none, and is not created."""
+    """The fault names the folder. A folder that can be created is no fault, and the check does not create it."""
     require_writable(tmp_path / "new/one")
     assert not [*tmp_path.iterdir()]
     (tmp_path / "file").touch()
@@ -353,7 +344,7 @@ def test_a_folder_that_cannot_be_written_stops_the_start(tmp_path):
     ],
 )
 def test_the_start_names_the_folder_that_it_needs(tmp_path, blocked, more, stops):
-    """The app's data, its secret and Reflex's build; each only where it is written."""
+    """The app checks the folders of its data, its secret and Reflex's build, but only those that it writes."""
     script = (
         "import os, reflex as rx; from azure_auth.reflex_build import config_for; from azure_auth.auth import install;"
         "from azure_auth.settings import Settings; config_for(os.environ, app_name='azure_auth');"
@@ -375,7 +366,7 @@ def test_the_start_names_the_folder_that_it_needs(tmp_path, blocked, more, stops
 
 
 def test_production_tells_the_public_address(capsys):
-    """Reflex would print the address of its own port, at which browsers find a site without sockets."""
+    """Reflex would print the address of its own port, where the site does not work."""
     before = reflex_build.reflex_exec.notify_frontend
     try:
         public = "https://app.example.com"
@@ -391,7 +382,7 @@ def test_production_tells_the_public_address(capsys):
 
 @pytest.mark.parametrize("form", ["pem", "pfx"])
 def test_a_key_gives_the_same_session_secret_as_before(tmp_path, pair, form):
-    """Earlier releases derived it from the key's PEM text, and sessions have to survive this one."""
+    """The secret is derived from the key's PEM text, as in earlier releases, so sessions survive an update."""
     key, certificate = pair
     text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     path = tmp_path / "credential"
@@ -415,24 +406,14 @@ def test_a_federated_token_is_read_for_each_use(tmp_path):
 @pytest.fixture(scope="module")
 def pair():
     key = rsa.generate_private_key(65537, 2048)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "app")])
-    start = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    day = timedelta(days=1)
-    from datetime import UTC, datetime
-
-    now = datetime.now(UTC)
-    certificate = (
-        start.serial_number(1).not_valid_before(now - day).not_valid_after(now + day).sign(key, hashes.SHA256())
-    )
-    return key, certificate
+    return key, certificates.certificate(key)
 
 
 @pytest.fixture
 def pem(tmp_path, pair) -> Path:
     """A file with a certificate and its key."""
-    key, certificate = pair
-    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    (tmp_path / "app.pem").write_bytes(text + certificate.public_bytes(Encoding.PEM))
+    key, own = pair
+    (tmp_path / "app.pem").write_bytes(certificates.pem_of(own, key))
     return tmp_path / "app.pem"
 
 
@@ -466,7 +447,7 @@ def test_a_certificate_without_its_key_is_refused(tmp_path, pair):
     environ = {k: v for k, v in REAL.items() if k != "AZURE_CLIENT_SECRET"}
     for content in (
         certificate.public_bytes(Encoding.PEM),
-        other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM),
+        certificates.pem_of(certificate, other),
         b"neither",
     ):
         path = tmp_path / "app.pem"

@@ -51,21 +51,8 @@ BY_NUMBER = {
 }
 
 KINDS = {
-    "blocked_by_policy": {
-        53000,
-        53001,
-        53002,
-        53003,
-        53004,
-        53009,
-        53010,
-        53011,
-        530001,
-        530002,
-        530003,
-        530032,
-        530035,
-    }
+    "blocked_by_policy": {53000, 53001, 53002, 53003, 53004, 53009, 53010, 53011}
+    | {530001, 530002, 530003, 530032, 530035}
     | {50002, 50005, 50097, 50129, 50131, 50155, 50187, 500021, 500022, 500212, 500213},
     "consent_missing": (65001, 90008, 90094, 90095),
     "proof_missing": (50072, 50074, 50076, 50078, 50079, 50125, 50158, 500121),
@@ -78,21 +65,8 @@ KINDS = {
     "redirect_unknown": (50011, 70004, 500112, 900971, 9002327),
     "app_unknown": (50059, 50128, 50194, 70001, 90002, 90019, 90038, 700011, 700016),
     "app_disabled": (1000031, 7000112),
-    "scopes_wrong": (
-        28002,
-        50001,
-        65005,
-        70011,
-        500011,
-        500014,
-        650052,
-        650053,
-        650054,
-        650056,
-        650057,
-        700022,
-        700023,
-    ),
+    "scopes_wrong": {28002, 50001, 65005, 70011, 500011, 500014, 650052, 650053, 650054, 650056, 650057}
+    | {700022, 700023},
     "request_refused": (70003, 70005, 90014, 90023, 900144),
     "cancelled": (65004,),
 }
@@ -116,7 +90,7 @@ HOPELESS = {"credential_refused", "redirect_unknown", "app_unknown", "app_disabl
 
 @pytest.mark.parametrize(("code", "number"), [(code, number) for code, numbers in KINDS.items() for number in numbers])
 def test_a_number_has_its_kind(code, number):
-    """Whatever OAuth's code, a number on Microsoft's page of error codes that people meet decides."""
+    """A number from Microsoft's page of error codes decides, not OAuth's code beside it."""
     for error in BY_OAUTH_ERROR:
         for said in ({"error_codes": [number]}, {"error_description": f"AADSTS{number}: text"}):
             assert refusal({"error": error, **said}).code == code
@@ -124,7 +98,7 @@ def test_a_number_has_its_kind(code, number):
 
 @pytest.mark.parametrize("error", BY_OAUTH_ERROR)
 def test_an_unknown_number_leaves_it_to_oauth(error):
-    """OAuth's code decides if no number is known; nobody is said to have cancelled by guess."""
+    """OAuth's code decides if no number is known; the page never guesses that the person cancelled."""
     for number in (99999, 5300, 153003):
         failure = refusal({"error": error, "error_description": f"AADSTS{number}: text"})
         assert failure.code == BY_OAUTH_ERROR[error]
@@ -133,7 +107,7 @@ def test_an_unknown_number_leaves_it_to_oauth(error):
 
 @pytest.mark.parametrize("code", [code for code, text in ERROR_TEXTS.items() if text.numbers] + ["refused"])
 def test_nobody_is_asked_to_try_what_cannot_help(code):
-    """While the app or its registration is faulty, "Start page" takes the place of "Try again"; other controls stay."""
+    """If the app or its registration is faulty, "Start page" replaces "Try again"; other controls stay."""
     shown = Refused(code=code).shown("/auth/sign-in", "/auth/sign-in?prompt=select_account")
     expected = ("Start page", "/") if code in HOPELESS else ("Try again", "/auth/sign-in")
     assert (shown["way_on"], shown["again"]) == expected
@@ -282,7 +256,7 @@ async def test_a_forged_callback_has_its_words(tab, directory):
     ],
 )
 async def test_an_answer_to_nobody_has_neutral_words(tab, directory, caplog, query, code):
-    """An answer without a flow of this browser grants nothing, and none of its text reaches page or log.
+    """An answer without a flow of this browser grants nothing. None of its text reaches the page or the log.
 
     Microsoft's page "Admin consent on the Microsoft identity platform" has the parameters; a refusal says
     `admin_consent=True` too.

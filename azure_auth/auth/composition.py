@@ -110,7 +110,7 @@ async def _lifespan(sign_in: SignIn, client: Client, store: Store) -> AsyncGener
     # leave them out, and collect a tenth as often (docs/performance.md has the effect).
     gc.collect()
     gc.freeze()
-    gc.set_threshold(700, 10, 100)  # 700 is Python 3.11's; later ones wait longer, and keep what a closed tab left
+    gc.set_threshold(700, 10, 100)  # 3.11's 700: with later versions' value, the objects of a closed tab stay longer
     settings = sign_in.settings
     whom = "the demo directory" if settings.demo else f"{settings.authority_host}/{settings.tenant_id}"
     print(f"Sign-in asks {whom}; the redirect URI is {settings.public_url}/callback", flush=True)

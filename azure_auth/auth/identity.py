@@ -48,24 +48,16 @@ class Identity:
 def shown(text: str) -> str:
     """Return an untrusted text in a form that a page can show; empty if nothing of it is visible.
 
-    Removed are lone surrogates (JSON cannot carry them), controls, and marks that change the text direction (Unicode
-    TR36). Each letter keeps at most three combining marks.
+    This removes lone surrogates, which JSON cannot carry, control characters, and marks that change the text direction
+    (Unicode TR36). Each letter keeps at most three combining marks.
     """
-    kept = "".join(
-        " " if character.isspace() or character in _BLANKS else character
-        for character in text[: 10 * _LONGEST_SHOWN]
-        if character.isspace() or character in _JOINERS or unicodedata.category(character)[0] != "C"
-    )
-    kept = re.sub(r"\s+", " ", _without_stacks(kept))[:_LONGEST_SHOWN].strip(f" {_JOINERS}")
-    return kept if any(unicodedata.category(character)[0] in "LNPS" for character in kept) else ""
-
-
-def _without_stacks(text: str) -> str:
     kept, marks = "", 0
-    for character in text:
-        marks = marks + 1 if unicodedata.combining(character) else 0
-        kept += character if marks <= 3 else ""
-    return kept
+    for character in text[: 10 * _LONGEST_SHOWN]:
+        if character.isspace() or character in _JOINERS or unicodedata.category(character)[0] != "C":
+            marks = marks + 1 if unicodedata.combining(character) else 0
+            kept += character if marks <= 3 else ""
+    kept = re.sub(rf"[\s{_BLANKS}]+", " ", kept)[:_LONGEST_SHOWN].strip(f" {_JOINERS}")
+    return kept if any(unicodedata.category(character)[0] in "LNPS" for character in kept) else ""
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

@@ -253,7 +253,7 @@ class SignIn:
 
 
 def _foreign(answer: Mapping[str, str]) -> FlowForeign:
-    """Return the failure for an answer to no flow of this browser; the answer itself is not trusted."""
+    """Return the failure for an answer that belongs to no flow of this browser. Its content is not trusted."""
     if "admin_consent" in answer:
         return errors.ConsentAnswered()
     if "error" in answer and not answer.get("state"):

@@ -19,7 +19,7 @@ _OF_AN_EXAMPLE = re.compile(
 
 
 def client_secret(value: str) -> str:
-    """Read a client secret. Entra shows its Value once, and afterwards its Secret ID and a masked Value."""
+    """Read a client secret. Entra shows its Value only once; later it shows the Secret ID and a masked Value."""
     if GUID.fullmatch(value.lower()):
         raise ValueError('is the "Secret ID": copy the "Value" beside it, or make a new secret if it is masked')
     if "***" in value or "\N{BULLET}" in value:

@@ -88,7 +88,7 @@ class Environment:
         client_id = self._required(_CLIENT, parsing.guid, 'the "Application (client) ID"')
         credential = self._credential()
         if not any(name in self._environ for name in _AZURE):
-            self.faults.append(f"The demo directory does not stand in: {why_no_demo}.")
+            self.faults.append(f"The demo directory is not used: {why_no_demo}.")
         return tenant_id, client_id, credential
 
     def authority_host(self, tenant_id: str) -> str:

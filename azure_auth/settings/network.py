@@ -1,4 +1,4 @@
-"""Checks the variables by which httpx finds proxies and trust; it reads them itself, and fails at the first sign-in."""
+"""Checks the variables for proxies and certificates at the start. httpx would fail at the first sign-in."""
 
 import re
 import ssl
@@ -14,12 +14,15 @@ _HOST = re.compile(r"[!-~ ]*")
 
 def faults(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield the name of each variable that httpx cannot use, and what is wrong with it; never its value."""
-    # The lower-case spelling wins, also if it is empty (`urllib.request.getproxies`).
-    names = [name.lower() if name.lower() in environ else name for name in (*_PROXIES, "NO_PROXY")]
-    *proxies, (exceptions, listed) = [(name, environ.get(name, "")) for name in names]
+
+    def given(name: str) -> tuple[str, str]:  # lower case wins, even if empty (`urllib.request.getproxies`)
+        name = name.lower() if name.lower() in environ else name
+        return name, environ.get(name, "")
+
+    exceptions, listed = given("NO_PROXY")
     hosts = [host.strip() for host in listed.split(",")]
     if "*" not in hosts:
-        yield from ((name, why) for name, value in proxies if (why := _proxy(value)))
+        yield from ((name, why) for name, value in map(given, _PROXIES) if (why := _proxy(value)))
         if not all(map(_usable, hosts)):
             yield exceptions, "has an entry that cannot be used: write hosts, IPv4 networks, and IPv6 without brackets"
     if why := _trust(environ.get("SSL_CERT_FILE", ""), environ.get("SSL_CERT_DIR", "")):
@@ -27,7 +30,7 @@ def faults(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def notes(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield what the app says at its start about variables that are for other programs."""
+    """Yield a note if only a variable of other programs names the certificates to trust."""
     if not environ.get("SSL_CERT_FILE") and (name := next(filter(environ.get, _OTHERS_TRUST), None)):
         yield f"{name} is for other programs; this app trusts what SSL_CERT_FILE names"
 
@@ -51,13 +54,13 @@ def _usable(host: str) -> bool:
     try:
         ip_address(host)
     except ValueError:
-        _, _, port = host.partition("://")[2 if "://" in host else 0].partition(":")
+        _, _, port = host.split("://", 1)[-1].partition(":")
         return bool(_HOST.fullmatch(host)) and "[" not in host and (not port or port.isdigit())
     return True
 
 
 def _trust(file: str, folder: str) -> tuple[str, str] | None:
-    """Return the variable that names no certificates, and what is wrong; httpx reads the folder without a file."""
+    """Return the variable that names no certificates, and what is wrong. httpx reads the folder if no file is set."""
     if file:
         try:
             ssl.create_default_context(cafile=file)

@@ -15,10 +15,7 @@ _DOMAIN = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:]+\]")
 _RESERVED_SCOPES = {"openid", "profile", "offline_access"}
 _SHORTEST_SECRET = 32
-_QUOTES = (
-    "\"'`\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}"
-    "\N{RIGHT SINGLE QUOTATION MARK}\N{DOUBLE LOW-9 QUOTATION MARK}\N{LEFT-POINTING DOUBLE ANGLE QUOTATION MARK}"
-)
+_QUOTES = "\"'`\u201c\u201d\u2018\u2019\u201e\u00ab"
 _REFERENCE = re.compile(r"<.*>|\$?\{.*\}|\$\(.*\)|\$[A-Z_]+|%[A-Z_]+%|#\{.*\}#|@Microsoft\.KeyVault\(.*\)")
 
 

@@ -166,8 +166,9 @@ class Client:
         document = self._get_json(f"{host}/{tenant}/v2.0/.well-known/openid-configuration")
         endpoints = read_discovery(document, self._settings)
         http_cache: dict[str, Any] = {}
-        app = self._application(http_cache)  # MSAL fetches the document itself
-        if (app.authority.authorization_endpoint, app.authority.token_endpoint) != endpoints[1:3]:
+        app = self._application(http_cache)
+        by_msal = app.authority.authorization_endpoint, app.authority.token_endpoint  # it fetches the document itself
+        if by_msal != (endpoints.authorization, endpoints.token):
             raise SignInFailed("MSAL found other endpoints in the discovery document than the app")
         return _Directory(app, http_cache, endpoints)
 

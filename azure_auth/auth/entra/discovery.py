@@ -13,7 +13,7 @@ _LONGEST_SHOWN = 160
 
 
 class Endpoints(NamedTuple):
-    """The issuer, which contains `{tenantid}` for `organizations` and `common`, and the addresses that the app uses."""
+    """The issuer and the addresses that the app uses. With `organizations` and `common`, `issuer` has `{tenantid}`."""
 
     issuer: str
     authorization: str
@@ -26,16 +26,16 @@ def read_discovery(document: Mapping[str, Any], settings: Settings) -> Endpoints
     """Return what the discovery document of the configured directory names.
 
     Raises:
-        SignInFailed: When the document names another issuer, or an endpoint on a host that is not the directory's. The
-            detail names what was expected and what was found.
+        SignInFailed: When the document names another issuer, or an endpoint on another host than the directory's. The
+            detail has the expected and the found value.
     """
     issuer = str(document.get("issuer", ""))
     tenant = settings.tenant_id
     if tenant in MANY_TENANTS:
         tenant = "{tenantid}"
     elif not GUID.fullmatch(tenant):  # a domain: the issuer has its GUID
-        tenant = (issuer.split("/")[3:4] or [""])[0]
-        tenant = tenant if GUID.fullmatch(tenant) else "{GUID of the tenant}"
+        found = GUID.search(issuer)
+        tenant = found[0] if found else "{GUID of the tenant}"
     own = origins(settings.authority_host, tenant)
     if issuer != (expected := f"{own[0]}/{tenant}/v2.0"):
         raise SignInFailed(f"discovery names the issuer {_shown(issuer)}, not {expected}")

@@ -20,10 +20,8 @@ from azure_auth.errors import AnswerIncomplete, AuthError, Slow, Throttled, Toke
 
 _T = TypeVar("_T")
 _ANSWER_BYTES = 1_000_000
-"""Maximum length of an answer, unpacked. Entra's keys have some 20,000 bytes, and a token with 200 groups as many."""
+"""Maximum length of an answer, unpacked. Entra's key set has about 20,000 bytes, and so has a token with 200 groups."""
 _HEADERS_OF_THE_BODY = {"content-encoding", "content-length", "transfer-encoding"}
-_WRONG_NAME, _WRONG_TIME = {62, 64}, {9, 10}
-"""OpenSSL's X509_V_ERR_*: host name or address; not yet valid or expired."""
 _deadline: ContextVar[float] = ContextVar("deadline")
 """When the request that this thread sends must be over, by the monotonic clock."""
 
@@ -114,32 +112,32 @@ def _read(response: httpx.Response) -> bytes:
 @contextmanager
 def _explained(request: httpx.Request) -> Generator[None]:
     """Turn what httpx raises into an error whose detail says what is wrong, where, and which setting helps."""
-    via = ""
+    host = place = f"host {request.url.netloc.decode()}"
 
     def trace(event: str, about: Mapping[str, Any]) -> None:
-        nonlocal via
+        nonlocal place
         if event == "connection.connect_tcp.started" and about["host"] != request.url.host:
-            via = f" by the proxy {about['host']}:{about['port']}"
+            place = f"{host} by the proxy {about['host']}:{about['port']}"
 
     request.extensions["trace"] = trace
     try:
         yield
     except (httpx.TimeoutException, TimeoutError) as why:
-        raise Slow(f"{type(why).__name__}, host {request.url.netloc.decode()}{via}") from why
+        raise Slow(f"{type(why).__name__}, {place}") from why
     except httpx.HTTPError as why:
-        raise Unavailable(_reason(why, f"host {request.url.netloc.decode()}{via}")) from why
+        raise Unavailable(_reason(why, place)) from why
 
 
 def _reason(why: BaseException, place: str) -> str:
-    """Return what is wrong and what to set. The log gets only these texts and OpenSSL's."""
+    """Return what is wrong and what to set. No other text reaches the log, except OpenSSL's."""
     one: BaseException | None = why
     while one is not None:
         match one:
-            case ssl.SSLCertVerificationError(verify_code=code, verify_message=said):
-                if code in _WRONG_NAME:
-                    return f"the certificate is for another name, {place}: check AZURE_AUTHORITY_HOST and the proxy"
-                if code in _WRONG_TIME:
-                    return f"{said}, {place}: check this machine's clock, else that host's certificate"
+            case ssl.SSLCertVerificationError(verify_code=62 | 64):  # X509_V_ERR_HOSTNAME_MISMATCH, IP_ADDRESS_MISMATCH
+                return f"the certificate is for another name, {place}: check AZURE_AUTHORITY_HOST and the proxy"
+            case ssl.SSLCertVerificationError(verify_code=9 | 10, verify_message=said):  # not yet valid, expired
+                return f"{said}, {place}: check this machine's clock, else that host's certificate"
+            case ssl.SSLCertVerificationError(verify_message=said):
                 return f"{said}, {place}: set SSL_CERT_FILE to a file with the certificates to trust"
             case ssl.SSLError():
                 return f"no TLS ({one.reason}), {place}: check HTTPS_PROXY and what is on the way"

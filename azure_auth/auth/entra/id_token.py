@@ -129,7 +129,7 @@ def _key_for(header: Mapping[str, Any], keys: SigningKeys) -> SigningKey:
 def _times(token: str) -> str:
     """Return the times of a token and of this machine, for the log."""
     claims = jwt.decode(token, options={"verify_signature": False})
-    times = {**{f"token's {name}": claims.get(name) for name in ("iat", "nbf", "exp")}, "this machine": time.time()}
+    times = {f"token's {name}": claims.get(name) for name in ("iat", "nbf", "exp")} | {"this machine": time.time()}
     return ", ".join(f"{name} {_utc(value)}" for name, value in times.items())
 
 

@@ -28,7 +28,7 @@ class RefreshingValue(Generic[_T]):
         self._running: Future[_T] | None = None
         self._value: _T | None = None
         self._fetched = self._tried = 0.0
-        self._renewals: deque[float] = deque(maxlen=_RENEWALS)
+        self._renewals = deque([float("-inf")] * _RENEWALS, _RENEWALS)
         self._failure: BaseException | None = None
 
     def get(self, *, renew: bool = False) -> _T:
@@ -42,7 +42,7 @@ class RefreshingValue(Generic[_T]):
             if value is not None and not renew:
                 if now - self._fetched < _LIFETIME or now - self._tried < _COOL_DOWN:
                     return value
-            elif value is not None and running is None and self._renewals_are_spent(now):
+            elif value is not None and running is None and now - self._renewals[0] < _COOL_DOWN:
                 if self._failure:
                     raise self._failure.with_traceback(None)
                 return value
@@ -59,9 +59,6 @@ class RefreshingValue(Generic[_T]):
             if value is None or renew:
                 raise
             return value
-
-    def _renewals_are_spent(self, now: float) -> bool:
-        return len(self._renewals) == _RENEWALS and now - self._renewals[0] < _COOL_DOWN
 
     def _run(self, running: "Future[_T]") -> None:
         try:

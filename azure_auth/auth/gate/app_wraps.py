@@ -48,8 +48,8 @@ _FORGET = Template("""useLayoutEffect(() => {
   const query = kept.toString();
   window.history.replaceState(window.history.state, "", window.location.pathname + (query && "?" + query));
 }, [$heading]);""")
-"""Takes the code, and all else of Microsoft's answer, out of the address of a failed sign-in. What stays lets a reload
-show the same failure; the `state` is spent."""
+"""Removes the code, and the rest of Microsoft's answer, from the address of a failed sign-in. A reload then shows the
+same failure; the `state` is used up."""
 _MEMORY = """useEffect(() => {
   const hide = (event) => { document.body.hidden = event.persisted; };
   const reload = (event) => { if (event.persisted) window.location.reload(); };
@@ -82,12 +82,9 @@ def leave(state: Any, backend_url: str) -> rx.Component:
             to, ticket = rx.Var.create(state.leaving_to), rx.Var.create(state.ticket)
             heading = rx.Var.create(state.failure["heading"])
             script = _LEAVE.substitute(to=str(to), ticket=str(ticket), backend=backend_url)
-            forget = _FORGET.substitute(heading=str(heading))
-            hooks: list[rx.Var[Any]] = [
-                rx.Var(script, _var_data=var_data(to, ticket)),
-                rx.Var(forget, _var_data=var_data(heading)),
-            ]
-            return ['const left = useRef("");', _FRAGMENT, *hooks, _MEMORY]
+            script += "\n" + _FORGET.substitute(heading=str(heading))
+            data = var_data(to, ticket, heading)
+            return ['const left = useRef("");', _FRAGMENT, rx.Var(script, _var_data=data), _MEMORY]
 
     def leave_page() -> rx.Component:
         return Leave.create()
@@ -107,10 +104,10 @@ def notice(state: Any) -> rx.Component:
 
 
 def connection(state: Any) -> rx.Component:
-    """Return the alert that the page has no connection, in place of Reflex's toast, which speaks to developers.
+    """Return the alert that the page has no connection. It replaces Reflex's toast, which is for developers.
 
-    Reflex's client has tried twice by then. A page that never had a connection is behind something that lets pages
-    through, but no websockets; one that had a connection waits for the server.
+    Reflex's client has tried twice by then. If the page was never connected, something on the way blocks websockets.
+    If it was, the server is gone for a while.
     """
 
     def show_connection() -> rx.Component:

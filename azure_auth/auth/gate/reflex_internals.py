@@ -183,7 +183,7 @@ def delta(state: type[rx.State], **values: object) -> dict[str, dict[str, object
 
 
 CANNOT_CONNECT = has_too_many_connection_errors
-"""Whether the socket of a page could not be opened twice in a row."""
+"""Whether a page failed twice in a row to open its socket."""
 
 
 def var_data(*of: rx.Var[Any]) -> VarData | None:

@@ -1,6 +1,6 @@
-"""Redirects a page opened under another host name to the public address. Cookies and sockets work only there."""
+"""Redirects pages to the public address, where alone cookies and sockets work."""
 
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
@@ -8,7 +8,7 @@ from starlette.types import Scope
 
 from azure_auth.auth.cookies.cookie import cookie_name, pairs, set_cookie
 from azure_auth.auth.web.origin import is_navigation
-from azure_auth.auth.web.refusals import QUERY_CHARACTERS
+from azure_auth.auth.web.refusals import path_and_query
 from azure_auth.settings import Settings
 
 _MARK_SECONDS = 10
@@ -16,11 +16,10 @@ _OF_PROXIES = {"forwarded", "via", "x-real-ip"}
 
 
 class PublicAddress:
-    """Tells which requests were made under another host name.
+    """Finds pages that were opened under another host name.
 
-    A proxy may rewrite `Host` although the browser is at the public address already. So a configured proxy, or a
-    proxy's header, turns the redirect off. A proxy without either cannot cause a loop: a cookie stops the second
-    redirect.
+    A proxy may rewrite `Host`, so a configured proxy, or a proxy's header, turns the redirect off. Without either, a
+    cookie stops a second redirect.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -36,17 +35,14 @@ class PublicAddress:
         """
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
-        if not self._is_on or host in ("", self._name) or not is_navigation(scope):
+        if not self._is_on or host in ("", self._name):
             return None
-        if "text/html" not in headers.get("accept", "") or any(_is_of_proxy(name) for name in headers):
+        if not is_navigation(scope) or "text/html" not in headers.get("accept", ""):
+            return None
+        if any(name in _OF_PROXIES or name.startswith("x-forwarded-") for name in headers):
             return None
         if any(name == self._mark for name, _ in pairs(headers.getlist("cookie"))):
             return None
-        path, query = quote(scope["path"]), quote(scope["query_string"], safe=QUERY_CHARACTERS)
-        answer = RedirectResponse(f"{self._url}{path}{'?' if query else ''}{query}", 303)
+        answer = RedirectResponse(f"{self._url}{path_and_query(scope)}", 303)
         answer.headers.append("set-cookie", set_cookie(self._mark, "1", _MARK_SECONDS, self._url))
         return answer
-
-
-def _is_of_proxy(header: str) -> bool:
-    return header in _OF_PROXIES or header.startswith("x-forwarded-")

@@ -9,7 +9,7 @@ from azure_auth.auth.web.origin import is_navigation, is_of_old_browser
 from azure_auth.errors import StoreUnavailable
 from azure_auth.return_target import return_target
 
-QUERY_CHARACTERS = "!$%&'()*+,-./:;=?@[]_~"
+_QUERY_CHARACTERS = "!$%&'()*+,-./:;=?@[]_~"
 """What stays as it is in a query; browsers leave more than that."""
 
 
@@ -36,11 +36,16 @@ def unavailable(failure: StoreUnavailable) -> PlainTextResponse:
     return refusal(503, f"{failure.heading}.")
 
 
+def path_and_query(scope: Scope) -> str:
+    """Return the address of a request within its host, quoted."""
+    path, query = quote(scope["path"]), quote(scope["query_string"], safe=_QUERY_CHARACTERS)
+    return f"{path}?{query}" if query else path
+
+
 def sign_in_first(scope: Scope) -> Response:
     """Return the answer to an anonymous request: a redirect to sign-in for a page in a tab, 401 for anything else."""
     if not is_navigation(scope) or is_of_old_browser(scope):
         return SIGN_IN_FIRST
-    path, query = quote(scope["path"]), quote(scope["query_string"], safe=QUERY_CHARACTERS)
-    page = return_target(f"{path}?{query}" if query else path) or path
+    page = return_target(path_and_query(scope)) or quote(scope["path"])
     # The empty fragment stops the browser from carrying the page's fragment on to the directory.
     return RedirectResponse(f"/auth/sign-in?{urlencode({'return_to': page})}#", 303)
