@@ -144,6 +144,7 @@ ERROR_TEXTS = {
     "other_tenant": ErrorText(
         "This account belongs to another organisation",
         "Use your work account of the organisation that runs this site.",
+        "invite the person as a guest, or list their tenant in AZURE_ALLOWED_TENANTS",
         numbers=(16000, 16003, 50014, 50020, 50034, 51004, 90072, 500208),
     ),
     "password_expired": ErrorText(
@@ -186,7 +187,7 @@ ERROR_TEXTS = {
     "app_unknown": ErrorText(
         "Your organisation's directory does not know this site",
         "There is nothing wrong with your account. Tell your help desk the reference: they have to register it.",
-        "check AZURE_CLIENT_ID and AZURE_TENANT_ID",
+        "check AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_AUTHORITY_HOST",
         numbers=(50059, 50128, 50194, 70001, 90002, 90019, 90038, 700011, 700016),
         again=False,
     ),

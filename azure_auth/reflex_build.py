@@ -21,7 +21,7 @@ from reflex.compiler import utils
 from reflex.constants import PackageJson, Reflex, StateManagerMode
 from reflex.plugins import PreCompileContext
 from reflex.utils import exec as reflex_exec
-from reflex.utils.prerequisites import get_web_dir
+from reflex.utils import prerequisites
 from reflex_base.constants import Dirs
 from reflex_base.environment import environment
 from reflex_base.utils import log as reflex_log
@@ -35,7 +35,7 @@ VERSION_FILE_LINE = 'import reflexEnvironment from "$/reflex.json";'
 VERSION_LINE = f'const reflexEnvironment = {{ version: "{Reflex.VERSION}" }};'
 VITE_ON_LOOPBACK = "react-router dev --host localhost"
 _start_granian, _listed_storage = Server.__init__, utils.compile_client_storage
-_tell_address = reflex_exec.notify_frontend
+_tell_address, _build = reflex_exec.notify_frontend, prerequisites.initialize_frontend_dependencies
 """Reflex's own functions. `reflex run` reads the configuration twice, but each must be wrapped only once."""
 
 
@@ -87,6 +87,7 @@ def config_for(environ: MutableMapping[str, str], plugins: list[Any] | None = No
         SystemExit: When a setting is missing or wrong; all faults are named.
     """
     environ.setdefault("REFLEX_SOCKET_MAX_HTTP_BUFFER_SIZE", str(FRAME_CHARACTERS))  # Reflex takes a million
+    prerequisites.initialize_frontend_dependencies = _build_where_writable
     _limit_servers()
     own: dict[str, Any] = {"backend_host": "127.0.0.1"}  # for a proxy on this machine; elsewhere: REFLEX_BACKEND_HOST
     own |= _addresses(environ) | _state_manager(environ) | options
@@ -102,7 +103,7 @@ def _addresses(environ: Mapping[str, str]) -> dict[str, Any]:
     except NotConfigured as fault:
         raise SystemExit(str(fault)) from None
     if not (environment.REFLEX_SKIP_COMPILE.get() or environment.REFLEX_BACKEND_ONLY.get()):
-        require_writable(get_web_dir())
+        require_writable(prerequisites.get_web_dir())
     addresses: dict[str, Any] = {"cors_allowed_origins": [public_url]}  # Reflex's default is everybody's
     if environ["REFLEX_ENV_MODE"] != "dev":
         # Reflex would build each replica's own port into its pages. Another replica then does not have their files, and
@@ -110,6 +111,11 @@ def _addresses(environ: Mapping[str, str]) -> dict[str, Any]:
         addresses["api_url"] = public_url
         reflex_exec.notify_frontend = lambda _, **said: _tell_address(public_url, **said)  # not its own port
     return addresses
+
+
+def _build_where_writable() -> None:
+    require_writable(prerequisites.get_web_dir())
+    _build()
 
 
 def _state_manager(environ: MutableMapping[str, str]) -> dict[str, Any]:
@@ -165,7 +171,7 @@ def name_version(text: str) -> str:
 
 def static_build() -> Path:
     """Return where the static build lies; the variable that moves it is Reflex's own."""
-    return get_web_dir() / Dirs.STATIC
+    return prerequisites.get_web_dir() / Dirs.STATIC
 
 
 def keep_lines_whole() -> None:

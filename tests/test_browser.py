@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 from browsing import ADA, GRACE, choose, greeted, weigh
-from conftest import free_port
+from conftest import ROOT, free_port
 from playwright.sync_api import Error, Page, expect
 from running import RunningApp, reflex_run
 
@@ -288,6 +288,18 @@ def test_a_blocked_connection_says_so(production, offline):
     alert.wait_for()
 
 
+def test_a_page_at_another_address_says_where_the_site_is(development, offline):
+    """In development no server sees that a page was opened by another name of this machine; the page itself says so."""
+    page = offline
+    page.goto(development.url.replace("localhost", "127.0.0.1"))
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert "This site has another address" in alert.inner_text()
+    page.get_by_role("link", name="Open the site").click()
+    page.wait_for_url(re.compile("/authorize"))
+    assert f"http://127.0.0.1:{development.url.rpartition(':')[2]}, not {development.url}" in development.console()
+
+
 def test_a_lost_connection_says_so_and_heals(production, offline):
     """If a page loses its connection, it says so, and continues when the server is back."""
     page = offline
@@ -515,6 +527,12 @@ def test_the_site_starts_while_the_directory_is_down(directory, people, tmp_path
         reference = re.search("Reference: ([0-9a-f]{10})", page.inner_text("main"))[1]
         assert reference in app.console()
         page.close()  # before the app ends, or the page would complain of its socket
+
+
+def test_a_start_leaves_the_lock_as_it_is(app):
+    """`reflex.lock` has what the pages need, as Reflex writes it: a clone stays clean."""
+    for name in ("package.json", "package-lock.json"):
+        assert (app.site / "reflex.lock" / name).read_bytes() == (ROOT / "reflex.lock" / name).read_bytes()
 
 
 def test_the_console_is_clean(app, page):

@@ -117,6 +117,7 @@ PIECES = [
     (f"{_ENGINE}.on", "self event handler", "sees packets before Socket.IO does"),
     ("reflex.compiler.utils:compile_client_storage", "state", "lists what browsers keep, in the order of a set"),
     ("reflex.utils.prerequisites:get_web_dir", "", "where the build lies"),
+    ("reflex.utils.prerequisites:initialize_frontend_dependencies", "", "creates it, if it can be written"),
     ("reflex_base.constants:Dirs.STATIC", None, "and the pages in it"),
     ("reflex_base.utils.log:_console", None, "wraps lines"),
     ("reflex_base.utils.log:_console_stderr", None, "likewise"),

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import example, given
 from hypothesis import strategies as st
+from running import cloned
 
 from azure_auth import reflex_build
 from azure_auth.errors import NotConfigured
@@ -183,6 +184,37 @@ def test_many_tenants_need_a_list():
         assert [fault.split()[0] for fault in faults({**many, **none})] == ["AZURE_ALLOWED_TENANTS"]
     allowed = Settings.load({**many, "AZURE_ALLOWED_TENANTS": f"{TENANT.upper()}, {CLIENT}"}).allowed_tenants
     assert allowed == {TENANT, CLIENT}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"REFLEX_DEPLOY_URL": "app.example.com"}, "REFLEX_DEPLOY_URL does not begin with https://: write it like"),
+        (
+            {"REFLEX_DEPLOY_URL": "app.example.com:8443"},
+            "REFLEX_DEPLOY_URL does not begin with https://: write it like",
+        ),
+        ({"AZURE_AUTHORITY_HOST": f"https://login.microsoftonline.com/{TENANT}"}, "and the tenant in AZURE_TENANT_ID"),
+        ({"AZURE_AUTHORITY_HOST": "https://"}, "write it like https://login.microsoftonline.com"),
+        ({"LOGIN_SCOPES": "User.Read offline_access"}, "LOGIN_SCOPES names offline_access, which the app adds where"),
+        ({"AZURE_TENANT_ID": "common", "AZURE_ALLOWED_TENANTS": "contoso.com"}, "AZURE_ALLOWED_TENANTS is not a GUID"),
+        ({"AZURE_TENANT_ID": "common", "AZURE_ALLOWED_TENANTS": ","}, "AZURE_ALLOWED_TENANTS names nothing"),
+    ],
+)
+def test_a_fault_says_which_mistake_it_is(changed, said):
+    """One sentence, with the setting that is wrong and what it should look like."""
+    (fault,) = faults({**REAL, **changed})
+    assert said in fault
+
+
+def test_a_production_start_without_a_public_address_says_who_can_use_it():
+    """Nobody but a browser on this machine: the start says so, and with the setting it does not."""
+    prod = {**REAL, "REFLEX_ENV_MODE": "prod", "REFLEX_FRONTEND_PORT": "3100"}
+    (note,) = Settings.load(prod).notes
+    assert note.startswith("REFLEX_DEPLOY_URL is not set")
+    assert "http://localhost:3100" in note
+    assert Settings.load({**prod, "REFLEX_DEPLOY_URL": "http://localhost:3100"}).notes == ()
+    assert Settings.load(REAL).notes == ()
 
 
 def test_exactly_one_credential(pem):
@@ -365,6 +397,15 @@ def test_the_start_names_the_folder_that_it_needs(tmp_path, blocked, more, stops
         assert done.stdout.endswith("started\n"), done.stderr
 
 
+def test_a_first_start_names_the_folder_that_it_cannot_build_in(tmp_path, monkeypatch):
+    """`reflex run` creates the folder of the build before it reads the settings: one sentence, and no traceback."""
+    monkeypatch.setenv("REFLEX_WEB_WORKDIR", "/proc/none")
+    monkeypatch.setattr(reflex_build.prerequisites, "initialize_frontend_dependencies", None)
+    config_for({}, app_name="azure_auth")
+    with pytest.raises(SystemExit, match="cannot write to the folder /proc/none"):
+        reflex_build.prerequisites.initialize_frontend_dependencies()
+
+
 def test_production_tells_the_public_address(capsys):
     """Reflex would print the address of its own port, where the site does not work."""
     before = reflex_build.reflex_exec.notify_frontend
@@ -463,10 +504,11 @@ def test_faults_stop_reflex_with_text_and_status_1(tmp_path, mode):
         **clean_environ(),
         "AZURE_CLIENT_ID": CLIENT,
         "SESSION_MAX_HOURS": "x",
-        "REFLEX_WEB_WORKDIR": str(tmp_path),
+        "REFLEX_WEB_WORKDIR": str(tmp_path / "web"),
     }
     command = [sys.executable, "-m", "reflex", "run", "--env", mode]
-    ended = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    site = cloned(tmp_path)  # Reflex writes its lock into it
+    ended = subprocess.run(command, cwd=site, env=environ, capture_output=True, text=True, timeout=120, check=False)
     said = ended.stdout + ended.stderr
     assert ended.returncode == 1
     for name in ("AZURE_TENANT_ID is not set", "AZURE_CLIENT_SECRET is not set", "SESSION_MAX_HOURS is not"):

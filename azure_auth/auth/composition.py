@@ -79,7 +79,7 @@ def install(app: rx.App, settings: Settings, transports: Mapping[str, httpx.Base
         (1, "Leave"): lambda _: leave(State, settings.backend_url),
         (2, "Notice"): lambda _: notice(State),
     }
-    app.app_wraps[5, "Overlay"] = lambda _: connection(State)
+    app.app_wraps[5, "Overlay"] = lambda _: connection(State, settings.public_url)
     # The code in the address of /callback does not travel further.
     app.head_components = [*app.head_components, rx.el.meta(name="referrer", content="same-origin")]
 

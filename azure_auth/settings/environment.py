@@ -56,8 +56,10 @@ class Environment:
         for name in ("REFLEX_FRONTEND_PATH", "REFLEX_BACKEND_PATH"):
             if self._environ.get(name, "").strip("/ "):
                 self._fault(name, "is set: cookies and the gate are for a whole host, so give the app its own")
-        port = self._environ.get("REFLEX_FRONTEND_PORT") or "3000"
-        public_url = self.value("REFLEX_DEPLOY_URL", parsing.public_url, f"http://localhost:{port}")
+        local = f"http://localhost:{self._environ.get('REFLEX_FRONTEND_PORT') or '3000'}"
+        public_url = self.value("REFLEX_DEPLOY_URL", parsing.public_url, local)
+        if self.mode == "prod" and not self._environ.get("REFLEX_DEPLOY_URL", "").strip():
+            self.notes.append(f"REFLEX_DEPLOY_URL is not set, so the site works on this machine alone, at {local}")
         return "" if self.faults else public_url
 
     def why_no_demo(self, public_url: str) -> str | None:
@@ -101,7 +103,7 @@ class Environment:
     def allowed_tenants(self, tenant_id: str) -> frozenset[str]:
         """Read the tenants whose people may sign in; required with `organizations` and `common`."""
         allowed = self.value(_TENANTS, parsing.guids, frozenset[str]())
-        if tenant_id in parsing.MANY_TENANTS and not allowed:
+        if tenant_id in parsing.MANY_TENANTS and _TENANTS not in self._environ:
             wanted = "list the GUIDs of the tenants that may enter"
             self._fault(_TENANTS, f"is not set: with {_TENANT}={tenant_id}, {wanted}")
         elif parsing.GUID.fullmatch(tenant_id) and allowed and tenant_id not in allowed:

@@ -32,7 +32,7 @@ def faults(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 def notes(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield a note if only a variable of other programs names the certificates to trust."""
     if not environ.get("SSL_CERT_FILE") and (name := next(filter(environ.get, _OTHERS_TRUST), None)):
-        yield f"{name} is for other programs; this app trusts what SSL_CERT_FILE names"
+        yield f"{name} is not read: if this app needs the certificates in it, set SSL_CERT_FILE to the same file"
 
 
 def _proxy(value: str) -> str:

@@ -38,18 +38,20 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _origin(value: str, *, http_on_loopback: bool) -> str:
+def _origin(value: str, example: str, *, http_on_loopback: bool = False) -> str:
     """Return scheme, host and port in the form of an Origin header."""
     try:
         parts = urlsplit(value)
         port = parts.port
     except ValueError:
-        raise ValueError("is not an address: write it like https://app.example.com") from None
+        raise ValueError(f"is not an address: write it like {example}") from None
+    if parts.scheme not in ("https", "http"):
+        raise ValueError(f"does not begin with https://: write it like {example}")
     host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname or ""
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None:
-        raise ValueError("has more than scheme, host and port: write it like https://app.example.com")
+        raise ValueError(f"has more than scheme, host and port: write it like {example}")
     if not _HOST.fullmatch(host):
-        raise ValueError("has no proper host name: write it like https://app.example.com")
+        raise ValueError(f"has no proper host name: write it like {example}")
     if parts.scheme != "https" and not (http_on_loopback and parts.scheme == "http"):
         raise ValueError("does not begin with https://: sign-in needs an encrypted connection")
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
@@ -60,7 +62,7 @@ def _origin(value: str, *, http_on_loopback: bool) -> str:
 
 def public_url(value: str) -> str:
     """Read the app's public origin: https, or http on loopback."""
-    return _origin(value, http_on_loopback=True)
+    return _origin(value, "https://app.example.com", http_on_loopback=True)
 
 
 def redis_url(value: str, *, guarded: bool) -> str:
@@ -82,7 +84,8 @@ def redis_url(value: str, *, guarded: bool) -> str:
 
 def authority(value: str) -> str:
     """Read the https origin of a directory; the scheme may be left out."""
-    origin = _origin(value if "://" in value else f"https://{value}", http_on_loopback=False)
+    example = "https://login.microsoftonline.com, and the tenant in AZURE_TENANT_ID"
+    origin = _origin(value if "://" in value else f"https://{value}", example)
     if origin.endswith(clouds.B2C):
         raise ValueError("is a host of Azure AD B2C, which the app does not support: Entra External ID takes its place")
     if origin == clouds.CLOSED:
@@ -115,16 +118,21 @@ def _not_the_example(value: str) -> str:
 
 def guids(value: str) -> frozenset[str]:
     """Read a list of GUIDs, separated by commas or spaces."""
-    return frozenset(guid(item) for item in re.split(r"[,\s]+", value.strip(",")) if item)
+    return frozenset(guid(item) for item in _listed(value))
 
 
 def scopes(value: str) -> tuple[str, ...]:
     """Read a list of API permissions, separated by commas or spaces."""
+    listed = _listed(value)
+    if reserved := _RESERVED_SCOPES.intersection(listed):
+        raise ValueError(f"names {', '.join(sorted(reserved))}, which the app adds where it needs it: leave it out")
+    return listed
+
+
+def _listed(value: str) -> tuple[str, ...]:
     listed = tuple(item for item in re.split(r"[,\s]+", value) if item)
     if not listed:
         raise ValueError("names nothing: give a value, or remove it")
-    if reserved := _RESERVED_SCOPES.intersection(listed):
-        raise ValueError(f"names {', '.join(sorted(reserved))}, which every sign-in asks for: leave it out")
     return listed
 
 
@@ -157,8 +165,8 @@ def local_path(value: str) -> str:
 
 def session_secrets(value: str) -> tuple[bytes, ...]:
     """Read one secret or two, separated by commas or spaces, the new one first."""
-    listed = tuple(item.encode() for item in re.split(r"[,\s]+", value) if item)
-    if not 1 <= len(listed) <= 2 or any(len(item) < _SHORTEST_SECRET for item in listed):
+    listed = tuple(item.encode() for item in _listed(value))
+    if len(listed) > 2 or any(len(item) < _SHORTEST_SECRET for item in listed):
         raise ValueError(
             "is not one value or two of 32 characters or more, the new one first: make one with"
             " python -c 'import secrets; print(secrets.token_urlsafe(32))'"

@@ -3,6 +3,7 @@
 # Components are partly untyped.
 # pyright: reportUnknownMemberType=false
 
+import json
 from string import Template
 from typing import Any
 
@@ -62,6 +63,8 @@ _MEMORY = """useEffect(() => {
 }, []);"""
 """Hides and reloads a page from the back-forward cache, because another user may be signed in now."""
 
+_LINK = "mt-2 inline-block font-medium underline"
+
 
 def leave(state: Any, backend_url: str) -> rx.Component:
     """Return the component that navigates to the address in `leaving_to`, to be wrapped around the app.
@@ -103,11 +106,11 @@ def notice(state: Any) -> rx.Component:
     return rx.fragment(rx.memo(show_notice)())
 
 
-def connection(state: Any) -> rx.Component:
-    """Return the alert that the page has no connection. It replaces Reflex's toast, which is for developers.
+def connection(state: Any, public_url: str) -> rx.Component:
+    """Return the alert that the page has no connection, in place of Reflex's toast, which speaks to developers.
 
-    Reflex's client has tried twice by then. If the page was never connected, something on the way blocks websockets.
-    If it was, the server is gone for a while.
+    Reflex's client has tried twice by then. A page that never had a connection has another address than `public_url`,
+    or something lets pages through, but no websockets. A page that had a connection waits for the server.
     """
 
     def show_connection() -> rx.Component:
@@ -115,10 +118,16 @@ def connection(state: Any) -> rx.Component:
             "The connection is blocked",
             "Something on the way to this site, such as a proxy, lets its pages through, but not their connection"
             " (WebSocket). Tell your help desk.",
-            rx.el.a("Load the page again", href="", class_name="mt-2 inline-block font-medium underline"),
+            rx.el.a("Load the page again", href="", class_name=_LINK),
         )
+        elsewhere = _alert(
+            "This site has another address",
+            f"It works at {public_url} alone. If it does not work there either, tell your help desk.",
+            rx.el.a("Open the site", href=public_url, class_name=_LINK),
+        )
+        is_here: rx.Var[bool] = rx.Var(f"window.location.origin === {json.dumps(public_url)}", _var_type=bool)
         lost = _alert("The connection is lost", "This page connects again by itself as soon as it can.")
-        return rx.cond(CANNOT_CONNECT, rx.cond(state.is_hydrated, lost, blocked))
+        return rx.cond(CANNOT_CONNECT, rx.cond(state.is_hydrated, lost, rx.cond(is_here, blocked, elsewhere)))
 
     return rx.fragment(rx.memo(show_connection)())
 

@@ -52,7 +52,12 @@ class Connections:
         endpoint = self._site.endpoint(scope)
         admitted = self._origin.admitted(scope, endpoint)
         if admitted is None:
-            audit.record("suspicious", reason="a request from another origin", address=self._address(scope))
+            audit.record(
+                "suspicious",
+                reason="a request from another origin",
+                detail=self._origin.compared(scope),
+                address=self._address(scope),
+            )
         scope = admitted or with_cookies(scope, [])
         send = self._tidying(scope, send)
         if _is_preflight(scope):  # Reflex answers it (CORS)

@@ -23,7 +23,8 @@ class OriginCheck:
 
     def __init__(self, settings: Settings, session_cookie: str) -> None:
         """Allow the origins of the app; `session_cookie` is the name of that cookie."""
-        self._origins = {settings.public_url, *([settings.backend_url] if settings.demo else [])}
+        self._url = settings.public_url
+        self._origins = {self._url, *([settings.backend_url] if settings.demo else [])}
         self._session_cookie = session_cookie
 
     def admitted(self, scope: Scope, endpoint: Endpoint) -> Scope | None:
@@ -43,6 +44,10 @@ class OriginCheck:
             return scope
         cookies = {name for name, _ in pairs(headers.getlist("cookie"))}
         return None if self._session_cookie in cookies else scope
+
+    def compared(self, scope: Scope) -> str:
+        """Return the origin of a request beside the app's own, for the log."""
+        return f"{Headers(scope=scope).get('origin', 'none')}, not {self._url}"
 
     def _is_foreign(self, scope: Scope, headers: Headers) -> bool:
         """Tell whether a page of another origin sends this; following its link to a page does not count."""
