@@ -182,6 +182,21 @@ def test_a_dripping_answer_ends_at_its_deadline(tmp_path, monkeypatch, scheme, h
         assert 0.4 < time.monotonic() - began < 1.5
 
 
+@pytest.mark.parametrize("proxy", ["http", "https"])
+def test_a_dripping_proxy_ends_at_the_deadline(tmp_path, monkeypatch, proxy):
+    """The limit also holds for the proxy's answer to CONNECT, which would hold up everybody."""
+    pem = certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    head = b"HTTP/1.1 200 OK\r\nX: "
+    with listening(lambda peer: drips(peer, head), pem if proxy == "https" else None) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"{proxy}://localhost:{port}")
+        with DirectoryHttp(4, None, seconds=0.5) as http:
+            began = time.monotonic()
+            with pytest.raises(Slow):
+                http.get("https://login.example/")
+            assert 0.4 < time.monotonic() - began < 1.5
+
+
 def test_dripping_answers_hold_no_connection(tmp_path, monkeypatch):
     """After more of them than the pool has room for, a good answer comes at once; then its connection is kept."""
     pem = certificate(tmp_path)
@@ -217,6 +232,27 @@ def test_an_endless_answer_is_refused(packed):
     answer = b"HTTP/1.1 200 OK\r\n" + head + b"Content-Length: %d\r\n\r\n" % len(body) + body
     with listening(says(answer)) as port, DirectoryHttp(4, None) as http, pytest.raises(AnswerIncomplete):
         http.get(f"http://localhost:{port}/")
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_packed_answer_takes_no_more_memory_than_its_limit(times):
+    """A few hundred bytes unpack to 200 million, packed twice or more; they are refused before that."""
+    import gzip
+    import tracemalloc
+
+    body = b"\0" * 200_000_000
+    for _ in range(times):
+        body = gzip.compress(body)
+    names = b", ".join([b"gzip"] * times)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (names, len(body))
+    with listening(says(head + body)) as port, DirectoryHttp(4, None) as http:
+        tracemalloc.start()
+        try:
+            with pytest.raises(AnswerIncomplete):
+                http.get(f"http://localhost:{port}/")
+            assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        finally:
+            tracemalloc.stop()
 
 
 def test_a_packed_answer_is_unpacked_once():
