@@ -268,11 +268,16 @@ def test_a_packed_answer_is_unpacked_once():
 BAD_PROXIES = [
     *("socks5://proxy:1", "socks5h://proxy:1", "socks4://proxy:1", "ftp://proxy:1"),
     *("http://proxy:port", "'http://proxy:1'", " http://proxy:1", "http://user:p#ss@proxy:1"),
+    *("http://proxy:1\n", "http://proxy\t:1", "http://\u200bproxy:1", "http://256.256.256.256:1"),
+]
+NO_HOSTS = [
+    *("http://", "http://:3128", "//proxy:1", "http://user:pass@:1"),
+    *("http://pro xy:1", "http:// proxy:1", "http://%:1"),
 ]
 BAD_NO_PROXIES = ["[::1]", "localhost,[::1]", "[fe80::1]:80", "fe80::/10", "host:port", "bücher.example"]
 GOOD_PROXIES = [
     *("http://proxy:1", "proxy:1", "https://proxy:1", "http://user:pass@proxy:1", "http://[::1]:3128", "http://proxy"),
-    "",
+    *("http://10.0.0.1:3128", "http://my_proxy.example:1", "http://bücher.example:1", "http://proxy:1/", ""),
 ]
 GOOD_NO_PROXIES = [
     *("*", "::1", "localhost,127.0.0.1", ".contoso.example", "10.0.0.0/8", "host:80", " a , b ", "*,[::1]", ""),
@@ -292,6 +297,16 @@ def test_a_proxy_that_cannot_be_used_stops_the_start(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises((ValueError, ImportError, httpx.InvalidURL)):
         DirectoryHttp(4, None)
+
+
+@pytest.mark.parametrize("value", NO_HOSTS)
+def test_a_proxy_without_a_host_stops_the_start(value):
+    """httpx takes these, and reaches nobody."""
+    with pytest.raises(NotConfigured) as caught:
+        Settings.load({**APP, "HTTPS_PROXY": value})
+    (fault,) = caught.value.faults
+    assert fault.startswith("HTTPS_PROXY ")
+    assert value not in fault.partition(":")[0]
 
 
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
