@@ -82,6 +82,12 @@ def test_everything_else_is_answered_where_it_is(given):
     assert led(**given) is None
 
 
+@pytest.mark.parametrize("path", ["/callback", "/callback/", "//callback", "/callback//"])
+def test_an_answer_of_microsoft_is_taken_where_it_arrives(path):
+    """It comes to the public address alone, through a proxy that rewrites Host. A redirect would repeat the code."""
+    assert led(path, "code=c&state=s") is None
+
+
 def test_a_proxy_that_rewrites_host_and_hides_makes_no_circle():
     """The redirect sets a mark, and who brings it is answered; it lasts seconds, so that later visits are led again."""
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b""}
