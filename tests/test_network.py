@@ -255,6 +255,22 @@ def test_a_packed_answer_takes_no_more_memory_than_its_limit(times):
             tracemalloc.stop()
 
 
+def test_no_cookie_of_an_answer_is_kept():
+    """All people share one client; a cookie of one answer goes along with no other request."""
+    asked = []
+
+    def answer(peer: socket.socket) -> None:
+        for number in range(3):
+            peer.sendall(OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: c%d=one-persons\r\n\r\n" % number))
+            asked.append(peer.recv(65_536))
+
+    with listening(answer) as port, DirectoryHttp(4, None) as http:
+        for _ in range(3):
+            http.get(f"http://localhost:{port}/")
+    assert len(asked) >= 2
+    assert not any(b"one-persons" in request for request in asked)
+
+
 def test_a_packed_answer_is_unpacked_once():
     """A proxy may pack what it passes on."""
     import gzip

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -53,6 +54,7 @@ class DirectoryHttp(httpx.Client):
             mounts=mounts,
             headers={"Accept-Encoding": "gzip"},
         )
+        self.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # all people share this client
 
     def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:
         """Build a request. MSAL passes a client assertion as bytes, which httpx would send as their Python repr."""
