@@ -43,7 +43,7 @@ ERROR_TEXTS = {
     "answer_unasked": ErrorText(
         "No sign-in of this browser was answered",
         "This address does not belong to a sign-in that was started here. Nothing happened. Start a new sign-in.",
-        "an error without state: a forged link, or a sign-in that Microsoft's own pages started",
+        "an error that names no sign-in: a forged link, or a sign-in that Microsoft's own pages started",
     ),
     "consent_answered": ErrorText(
         "An administrator was asked to approve this site",

@@ -18,6 +18,7 @@ from conftest import APP, ROOT, Clock
 from jar import Jar
 
 from azure_auth import audit
+from azure_auth.error_texts import ERROR_TEXTS
 from azure_auth.errors import AuthError, FlowForeign, TooManyRequests
 from azure_auth.logs import clean, install_redaction
 from azure_auth.reflex_build import keep_lines_whole
@@ -189,6 +190,11 @@ def test_no_line_from_outside_begins_a_line(written):
     for line in written.getvalue().splitlines():
         assert line.startswith(("ERROR:azure_auth:code", "ERROR:reflex:it failed", "  ")), line
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]", written.getvalue())
+
+
+def test_no_advice_looks_like_a_secret():
+    """What the log advises reaches the operator word for word."""
+    assert [text.advice for text in ERROR_TEXTS.values() if clean(text.advice) != text.advice] == []
 
 
 def test_the_audit_trail_lets_no_secret_through(trail):

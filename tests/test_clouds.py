@@ -6,12 +6,15 @@ that MSAL for JavaScript, Java, Go and Python have built in (`AuthorityMetadata.
 External ID.
 """
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
 import httpx
 import pytest
 import respx
+from conftest import Clock
 from forge import CLIENT, OTHER_TENANT, TENANT, id_token, jwk
 
 from azure_auth.auth.entra.client import Client
@@ -176,6 +179,28 @@ async def test_msal_uses_the_endpoints_that_were_checked(entra):
     with pytest.raises(SignInFailed):
         await client.begin(CALLBACK, None)
     assert (await client.begin(CALLBACK, None))["auth_uri"].startswith(good["authorization_endpoint"])
+    client.close()
+
+
+@pytest.mark.parametrize("turned", [86_400 + 1, -3600], ids=["a day later", "a clock that was set back"])
+async def test_msal_sends_the_secret_to_no_endpoint_that_was_not_checked(entra, monkeypatch, turned):
+    """MSAL fetches the document again when its cache is a day old or younger than now; nothing goes to a stranger."""
+    host, clock, began = CLOUDS[0][0], Clock(), time.time()
+    good, stranger = document(host, host), f"https://evil.example/{TENANT}/oauth2/v2.0/token"
+    documents = entra.get(f"https://{host}/{TENANT}/v2.0/.well-known/openid-configuration").respond(json=good)
+    entra.get(good["jwks_uri"]).respond(json={"keys": [jwk(issuer=good["issuer"])]})
+    evil = entra.post(stranger).respond(json={})
+    client = Client(settings(host), clock=clock)
+    assert await sign_in(client, entra, good, good["issuer"])
+    monkeypatch.setattr("msal.individual_cache.time", SimpleNamespace(time=lambda: began + turned))
+    clock.now += max(turned, 0)
+    documents.respond(json=good | {"token_endpoint": stranger})
+    with suppress(SignInFailed):  # the old document may also be used
+        await sign_in(client, entra, good, good["issuer"])
+    assert not evil.called
+    documents.respond(json=good)
+    clock.now += 61
+    assert await sign_in(client, entra, good, good["issuer"])
     client.close()
 
 

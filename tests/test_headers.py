@@ -109,14 +109,20 @@ def test_every_inline_script_of_the_build_is_hashed(production):
     assert set(policy["script-src"]) == {"'self'", *found}
 
 
+NAVIGATES = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+"""What a browser says when it opens a page in a tab."""
+
+
 def test_the_callback_is_never_redirected(production):
     """Whatever the host, the slash or the method, no answer at `/callback` repeats the code in a Location."""
     for path in ("/callback", "/callback/", "//callback", "/callback//"):
         for host in (production.url.removeprefix("http://"), "evil.example"):
             for method in ("GET", "HEAD", "POST"):
-                answer = httpx.request(method, f"{production.url}{path}?code=secret&state=s", headers={"Host": host})
-                assert "secret" not in answer.headers.get("location", ""), (method, path)
-                assert answer.status_code < 500
+                for accept in ("*/*", "text/html,*/*"):
+                    headers = {"Host": host, "Accept": accept, **NAVIGATES}
+                    answer = httpx.request(method, f"{production.url}{path}?code=secret&state=s", headers=headers)
+                    assert "secret" not in answer.headers.get("location", ""), (method, path, host, accept)
+                    assert answer.status_code < 500
 
 
 def test_no_page_complains(app, page):

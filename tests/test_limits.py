@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import tracemalloc
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -250,6 +251,22 @@ def test_a_message_says_little_of_its_page(tab, message, taken):
     """A code of Entra's has room; what a state would have to keep of 20,000 characters is no event."""
     assert is_event(message)
     assert is_too_long(message) is not taken
+
+
+def test_addresses_that_are_too_long_stay_in_no_cache(tab):
+    """`urlsplit` keeps its last 128 arguments for good: a stranger's would take 200 MB."""
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(40):
+            address = f"/{number}" + "\N{GRINNING FACE}" * (bounds.FRAME_CHARACTERS // 2)
+            message = event(pathname="/", asPath=address)
+            assert is_event(message)
+            assert is_too_long(message)
+        del address, message
+        assert tracemalloc.get_traced_memory()[0] - before < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.anyio

@@ -168,6 +168,21 @@ def test_a_dripping_answer_ends_at_its_deadline(tmp_path, monkeypatch, scheme, h
         assert 0.4 < time.monotonic() - began < 1.5
 
 
+@pytest.mark.parametrize("proxy", ["http", "https"])
+def test_a_dripping_proxy_ends_at_the_deadline(tmp_path, monkeypatch, proxy):
+    """The limit also holds for the proxy's answer to CONNECT, which would hold up everybody."""
+    pem = pem_file(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    head = b"HTTP/1.1 200 OK\r\nX: "
+    with listening(lambda peer: drips(peer, head), pem if proxy == "https" else None) as port:
+        monkeypatch.setenv("HTTPS_PROXY", f"{proxy}://localhost:{port}")
+        with DirectoryHttp(4, None, seconds=0.5) as http:
+            began = time.monotonic()
+            with pytest.raises(Slow):
+                http.get("https://login.example/")
+            assert 0.4 < time.monotonic() - began < 1.5
+
+
 def test_dripping_answers_hold_no_connection(tmp_path, monkeypatch):
     """After more slow answers than the pool has connections, a good one comes at once; its connection is kept."""
     pem = pem_file(tmp_path)
@@ -203,6 +218,43 @@ def test_an_endless_answer_is_refused(packed):
         http.get(f"http://localhost:{port}/")
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_packed_answer_takes_no_more_memory_than_its_limit(times):
+    """A few hundred bytes unpack to 200 million, packed twice or more; they are refused before that."""
+    import gzip
+    import tracemalloc
+
+    body = b"\0" * 200_000_000
+    for _ in range(times):
+        body = gzip.compress(body)
+    names = b", ".join([b"gzip"] * times)
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (names, len(body))
+    with listening(says(head + body)) as port, DirectoryHttp(4, None) as http:
+        tracemalloc.start()
+        try:
+            with pytest.raises(AnswerIncomplete):
+                http.get(f"http://localhost:{port}/")
+            assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        finally:
+            tracemalloc.stop()
+
+
+def test_no_cookie_of_an_answer_is_kept():
+    """All people share one client; a cookie of one answer goes along with no other request."""
+    asked = []
+
+    def answer(peer: socket.socket) -> None:
+        for number in range(3):
+            peer.sendall(OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: c%d=one-persons\r\n\r\n" % number))
+            asked.append(peer.recv(65_536))
+
+    with listening(answer) as port, DirectoryHttp(4, None) as http:
+        for _ in range(3):
+            http.get(f"http://localhost:{port}/")
+    assert len(asked) >= 2
+    assert not any(b"one-persons" in request for request in asked)
+
+
 def test_a_packed_answer_is_unpacked_once():
     """An answer that a proxy has compressed is decompressed once."""
     body = gzip.compress(b'{"a": 1}')
@@ -214,11 +266,16 @@ def test_a_packed_answer_is_unpacked_once():
 BAD_PROXIES = [
     *("socks5://proxy:1", "socks5h://proxy:1", "socks4://proxy:1", "ftp://proxy:1"),
     *("http://proxy:port", "'http://proxy:1'", " http://proxy:1", "http://user:p#ss@proxy:1"),
+    *("http://proxy:1\n", "http://proxy\t:1", "http://\u200bproxy:1", "http://256.256.256.256:1"),
+]
+NO_HOSTS = [
+    *("http://", "http://:3128", "//proxy:1", "http://user:pass@:1"),
+    *("http://pro xy:1", "http:// proxy:1", "http://%:1"),
 ]
 BAD_NO_PROXIES = ["[::1]", "localhost,[::1]", "[fe80::1]:80", "fe80::/10", "host:port", "bücher.example"]
 GOOD_PROXIES = [
     *("http://proxy:1", "proxy:1", "https://proxy:1", "http://user:pass@proxy:1", "http://[::1]:3128", "http://proxy"),
-    "",
+    *("http://10.0.0.1:3128", "http://my_proxy.example:1", "http://bücher.example:1", "http://proxy:1/", ""),
 ]
 GOOD_NO_PROXIES = [
     *("*", "::1", "localhost,127.0.0.1", ".contoso.example", "10.0.0.0/8", "host:80", " a , b ", "*,[::1]", ""),
@@ -252,6 +309,16 @@ def test_a_proxy_that_cannot_be_used_stops_the_start(monkeypatch, name, value):
     assert fault.startswith(f"{name} ")
     assert value not in fault
     assert not httpx_takes(monkeypatch, {name: value})
+
+
+@pytest.mark.parametrize("value", NO_HOSTS)
+def test_a_proxy_without_a_host_stops_the_start(value):
+    """httpx takes these, and reaches nobody."""
+    with pytest.raises(NotConfigured) as caught:
+        Settings.load({**APP, "HTTPS_PROXY": value})
+    (fault,) = caught.value.faults
+    assert fault.startswith("HTTPS_PROXY ")
+    assert value not in fault.partition(":")[0]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import httpx
 import pytest
+from behind import connections
 from browsing import ADA, choose, greeted
+from starlette.applications import Starlette
 
 from azure_auth.auth.web.public_address import PublicAddress
 from azure_auth.settings import Settings
@@ -83,11 +85,33 @@ def test_everything_else_is_answered_where_it_is(given):
     assert answer(**given) is None
 
 
+@pytest.mark.parametrize("path", ["/callback", "/callback/", "//callback", "/callback//"])
+def test_an_answer_of_microsoft_is_taken_where_it_arrives(path):
+    """It comes to the public address alone, through a proxy that rewrites Host. A redirect would repeat the code."""
+    assert answer(path, "code=c&state=s") is None
+
+
 def test_a_proxy_that_rewrites_host_and_hides_makes_no_circle():
     """The redirect sets a cookie for a few seconds. A request with it is not redirected again."""
     mark = answer().headers["set-cookie"]
     assert "Max-Age=10" in mark
     assert answer(cookie=mark.partition(";")[0]) is None
+
+
+@pytest.mark.anyio
+async def test_a_page_that_needs_a_session_is_led_first(make_sign_in):
+    """Under another name a sign-in could not end: its cookie stays at that name, and Microsoft leads to the public one.
+
+    Scripts and probes get the same refusal as ever, and at the public address the sign-in starts.
+    """
+    app = connections(Starlette(), make_sign_in(Settings.load(ENVIRON)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=APP) as browser:
+        elsewhere = await browser.get("/reports?a=1", headers=BROWSER)
+        assert (elsewhere.status_code, elsewhere.headers["location"]) == (303, f"{APP}/reports?a=1")
+        at_home = await browser.get("/reports?a=1", headers={**BROWSER, "host": "app.example.com"})
+        assert at_home.headers["location"].startswith("/auth/sign-in?return_to=%2Freports")
+        script = {**BROWSER, "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}
+        assert (await browser.get("/reports", headers=script)).status_code == 401
 
 
 def test_somebody_at_another_name_gets_in(production, page):

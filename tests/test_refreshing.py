@@ -131,3 +131,31 @@ def test_many_threads_share_one_fetch(fails):
         release.set()
         answers = {future.result(10) for future in asked}
     assert (answers, len(calls)) == ({"failed" if fails else "value"}, 1)
+
+
+def test_a_fetch_that_hangs_holds_up_nobody_for_longer_than_one_wait(clock):
+    """Connecting tries each address of a host, for minutes behind a firewall. The next caller fetches anew by then."""
+    release, hangs, calls = Event(), Event(), []
+
+    def fetch() -> int:
+        calls.append(1)
+        number = len(calls)
+        if number == 1:
+            hangs.set()
+            release.wait(10)
+            raise ConnectionError("down")
+        return number
+
+    kept = RefreshingValue(fetch, clock)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(kept.get)
+        assert hangs.wait(10)
+        clock.now = 31
+        try:
+            with ThreadPoolExecutor(1) as others:
+                assert others.submit(kept.get).result(3) == 2
+        finally:
+            release.set()
+        with pytest.raises(ConnectionError):
+            first.result(10)
+    assert (kept.get(), len(calls)) == (2, 2)  # the late failure changes nothing

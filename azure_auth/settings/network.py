@@ -45,8 +45,19 @@ def _proxy(value: str) -> str:
         return f"is not an address: {write}"
     if parts.scheme.startswith("socks"):
         return f"is a SOCKS proxy, which the app cannot use: {write}, or start the app without it"
+    if value and (re.search(r"[\x00-\x1f\x7f]", value) or not _usable_host(parts.hostname or "")):
+        return f"has no host that can be used: {write}"
     proper = parts.scheme in ("http", "https") and value == value.lstrip()
     return "" if proper else f"does not begin with http:// or https://: {write}"
+
+
+def _usable_host(host: str) -> bool:
+    """Return whether httpx can read the host of a proxy: a name, which may have letters of all scripts, or an IP."""
+    is_ip = ":" in host or re.fullmatch(r"[0-9]+(\.[0-9]+){3}", host)
+    try:
+        return bool(ip_address(host)) if is_ip else bool(re.fullmatch(r"[\w.-]+", host))
+    except ValueError:
+        return False
 
 
 def _usable(host: str) -> bool:

@@ -134,7 +134,7 @@ class Client:
 
     def _redeem(self, flow: dict[str, Any], answer: dict[str, str]) -> Identity:
         directory = self._directory.get()
-        app = self._application(copy.deepcopy(directory.http_cache))
+        app = self._application(copy.deepcopy(directory.http_cache), directory.endpoints)
         result: dict[str, Any] = app.acquire_token_by_auth_code_flow(flow, answer)
         if "error" in result:
             raise refusal(result)
@@ -148,9 +148,13 @@ class Client:
         )
         return Identity.from_claims(claims)
 
-    def _application(self, http_cache: dict[str, Any]) -> msal.ConfidentialClientApplication:
-        """Build an MSAL application with its own token cache; without network when `http_cache` is warm."""
-        return msal.ConfidentialClientApplication(
+    def _application(self, http_cache: dict[str, Any], endpoints: Endpoints) -> msal.ConfidentialClientApplication:
+        """Build an MSAL application with its own token cache; without network when `http_cache` is warm.
+
+        Otherwise MSAL fetches the discovery document itself, so its endpoints must be those that were checked. Its
+        cache also turns cold after a day, and when the clock is set back.
+        """
+        app = msal.ConfidentialClientApplication(
             self._settings.client_id,
             client_credential=self._settings.credential,
             authority=f"{self._settings.authority_host}/{self._settings.tenant_id}",
@@ -160,17 +164,16 @@ class Client:
             azure_region=False,  # otherwise MSAL_FORCE_REGION could change the host
             exclude_scopes=["offline_access"],  # the app uses no refresh token, so it asks for none
         )
+        if (app.authority.authorization_endpoint, app.authority.token_endpoint) != endpoints[1:3]:
+            raise SignInFailed("MSAL found other endpoints in the discovery document than the app")
+        return app
 
     def _discover(self) -> _Directory:
         host, tenant = self._settings.authority_host, self._settings.tenant_id
         document = self._get_json(f"{host}/{tenant}/v2.0/.well-known/openid-configuration")
         endpoints = read_discovery(document, self._settings)
         http_cache: dict[str, Any] = {}
-        app = self._application(http_cache)
-        by_msal = app.authority.authorization_endpoint, app.authority.token_endpoint  # it fetches the document itself
-        if by_msal != (endpoints.authorization, endpoints.token):
-            raise SignInFailed("MSAL found other endpoints in the discovery document than the app")
-        return _Directory(app, http_cache, endpoints)
+        return _Directory(self._application(http_cache, endpoints), http_cache, endpoints)
 
     def _fetch_keys(self) -> Mapping[str, SigningKey]:
         endpoints = self._directory.get().endpoints

@@ -27,7 +27,7 @@ class RefreshingValue(Generic[_T]):
         self._fetch, self._clock, self._lock = fetch, clock, Lock()
         self._running: Future[_T] | None = None
         self._value: _T | None = None
-        self._fetched = self._tried = 0.0
+        self._fetched = self._tried = self._began = 0.0
         self._renewals = deque([float("-inf")] * _RENEWALS, _RENEWALS)
         self._failure: BaseException | None = None
 
@@ -38,7 +38,9 @@ class RefreshingValue(Generic[_T]):
         thread's takes too long.
         """
         with self._lock:
-            value, running, is_ours, now = self._value, self._running, False, self._clock()
+            value, is_ours, now = self._value, False, self._clock()
+            # Nobody waits longer for a fetch, so one that takes longer is not waited for.
+            running = self._running if now - self._began < _LONGEST_WAIT_SECONDS else None
             if value is not None and not renew:
                 if now - self._fetched < _LIFETIME or now - self._tried < _COOL_DOWN:
                     return value
@@ -48,7 +50,7 @@ class RefreshingValue(Generic[_T]):
                 return value
             if running is None:
                 running, is_ours = Future[_T](), True
-                self._running = running
+                self._running, self._began = running, now
                 if renew:
                     self._renewals.append(now)
         if is_ours:
@@ -65,10 +67,12 @@ class RefreshingValue(Generic[_T]):
             fetched = self._fetch()
         except BaseException as failure:  # other threads wait for the result, so they get any failure
             with self._lock:
-                self._running, self._tried, self._failure = None, self._clock(), failure
+                if self._running is running:  # else it was too slow, and another one has begun
+                    self._running, self._tried, self._failure = None, self._clock(), failure
             running.set_exception(failure)
         else:
             with self._lock:
-                self._running, self._value, self._failure = None, fetched, None
-                self._fetched = self._tried = self._clock()
+                if self._running is running:
+                    self._running, self._value, self._failure = None, fetched, None
+                    self._fetched = self._tried = self._clock()
             running.set_result(fetched)

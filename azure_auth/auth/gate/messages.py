@@ -69,6 +69,8 @@ def _is_route(route: dict[str, Any]) -> bool:
     path, address = route.get("pathname", ""), route.get("asPath", "")
     if not (isinstance(path, str) and isinstance(address, str) and isinstance(route.get("query", {}), dict)):
         return False
+    if len(address) > ROUTE_CHARACTERS:  # `is_too_long`; `urlsplit` would keep it in its cache
+        return True
     try:
         urlsplit(f"https://origin{address}")
         urlsplit(address)

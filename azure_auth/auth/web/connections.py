@@ -89,7 +89,7 @@ class Connections:
             why = "a websocket that needs a session" if is_websocket else "an HTTP path that needs a session"
             handler = "" if is_websocket else getattr(endpoint.what, "__qualname__", "")
             audit.record("refused", reason=why, address=self._address(scope), handler=handler)
-            await refuse(sign_in_first(scope), scope, receive, send)
+            await refuse(self._public_address.redirect(scope) or sign_in_first(scope), scope, receive, send)
         elif endpoint.methods:
             allow = ", ".join(endpoint.methods)
             await refuse(refusal(405, "This address takes no such method.", Allow=allow), scope, receive, send)

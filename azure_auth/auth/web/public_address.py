@@ -31,8 +31,11 @@ class PublicAddress:
     def redirect(self, scope: Scope) -> Response | None:
         """Return the redirect for a page that a browser opens under another name; otherwise None.
 
-        A load balancer's probe also uses the machine's address, but does not ask for HTML.
+        A load balancer's probe also uses the machine's address, but does not ask for HTML. A redirect from `/callback`
+        would repeat the code; Microsoft leads to the public address, so only a proxy can have rewritten that.
         """
+        if scope["path"].strip("/") == "callback":
+            return None
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
         if not self._is_on or host in ("", self._name):
