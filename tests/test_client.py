@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
@@ -20,12 +21,14 @@ from forge import CLIENT, HOST, ISSUER, KEY, OBJECT, OTHER_KEY, TENANT, id_token
 from jar import Jar
 
 from azure_auth.auth.entra.client import LONGEST_WAIT_SECONDS, Client
+from azure_auth.auth.entra.http import DirectoryHttp
 from azure_auth.errors import (
     AnswerIncomplete,
     AuthError,
     KeysUnreachable,
     Refused,
     SignInFailed,
+    Slow,
     Throttled,
     TokenInvalid,
     Unavailable,
@@ -190,6 +193,8 @@ async def test_each_failure_of_the_token_endpoint_has_its_error(client, entra, a
         ("20", "in 20 seconds"),
         ("60", "in 1 minute."),
         ("9" * 5_000, "in 16667 minutes"),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", "in 16667 minutes"),
+        ("Fri, 31 Dec 99999999999 23:59:59 GMT", ""),
         ("date", "in 2 minutes"),
         ("", ""),
     ],
@@ -257,6 +262,22 @@ async def test_only_what_was_not_sent_is_tried_again(client, entra, error, sent)
     again = await client.begin("http://localhost:3000/callback", None)
     entra["token"].side_effect = [httpx.ConnectError, httpx.Response(200, json=tokens(again))]
     assert await redeem(client, again)
+
+
+def test_nothing_is_tried_again_after_the_deadline():
+    """A host with many addresses that drop packets takes long; a second round would hold the thread for as long."""
+    asked = []
+
+    def drops(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        time.sleep(0.06)
+        raise httpx.ConnectTimeout("dropped")
+
+    for seconds, times in ((0.05, 1), (5, 2)):
+        asked.clear()
+        with DirectoryHttp(1, {HOST: httpx.MockTransport(drops)}, seconds) as http, pytest.raises(Slow):
+            http.get(KEYS)
+        assert len(asked) == times
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ class DirectoryHttp(httpx.Client):
             try:
                 response = super().send(request, **options)
             except (httpx.ConnectError, httpx.ConnectTimeout):
+                if monotonic() > _deadline.get():
+                    raise
                 response = super().send(request, **options)
             try:
                 body = _read(response)
@@ -177,9 +179,10 @@ def _retry_after(value: str) -> int | None:
         return int(value[:6])
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return max(0, round((when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()))
+    seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return round(min(max(0, seconds), 999_999))
 
 
 def translated(ask: Callable[[], _T]) -> _T:
