@@ -89,6 +89,7 @@ def test_the_greeting_takes_the_place_of_the_wait(production, directory, page):
     with directory.fault(endpoint="token", delay=1):
         choose(page, ADA)
         page.get_by_role("heading", name="Signing you in").wait_for()
+        page.wait_for_load_state()  # its styles are there
         waiting = page.evaluate(corners)
     greeted(page, ADA)
     assert page.evaluate(corners) == waiting

@@ -165,8 +165,8 @@ def local_path(value: str) -> str:
 
 def session_secrets(value: str) -> tuple[bytes, ...]:
     """Read one secret or two, separated by commas or spaces, the new one first."""
-    listed = tuple(item.encode() for item in _listed(value))
-    if len(listed) > 2 or any(len(item) < _SHORTEST_SECRET for item in listed):
+    listed = tuple(item.encode() for item in re.split(r"[,\s]+", value) if item)
+    if not 1 <= len(listed) <= 2 or any(len(item) < _SHORTEST_SECRET for item in listed):
         raise ValueError(
             "is not one value or two of 32 characters or more, the new one first: make one with"
             " python -c 'import secrets; print(secrets.token_urlsafe(32))'"
