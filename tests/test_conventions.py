@@ -269,3 +269,9 @@ def test_readme_says_where_everything_is():
     named = set(re.findall(r"^ +([\w]+\.py|\w+/)", tree, re.MULTILINE)) - {"azure_auth/"}
     there = {path.name + "/" * path.is_dir() for path in (ROOT / "azure_auth").rglob("*")}
     assert named <= there
+
+
+def test_ci_is_a_script_that_bash_can_read():
+    """`.ci/run` takes most of an hour before it reaches its last lines."""
+    done = subprocess.run(["bash", "-n", ROOT / ".ci/run"], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
